@@ -1,0 +1,45 @@
+# Two commands for everyone: `make demo` runs the product, `make test` its tests. Both set up what they need.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# uv on the machine, or else the one that bootstrap installs into .venv
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+SYNCED := .venv/.synced
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test unit lint types bench clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(SYNCED) ## the virtual environment, with every room in it
+
+$(SYNCED): uv.lock pyproject.toml */pyproject.toml deploy/local/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "deploytrail needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=…"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "the venv module is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@command -v $(UV) >/dev/null || { echo "installing uv into .venv"; $(BIN)/python -m pip install --quiet 'uv>=0.13,<0.14'; }
+	$(UV) sync --locked
+	@touch $@
+
+demo: setup ## start the embedded stack, play a first day, print what was planted and found
+	@exec $(BIN)/deploytrail demo
+
+test: setup ## every test, real Kafka included
+	@exec $(BIN)/pytest $(PYTEST_ARGS)
+
+unit: setup ## the tests without I/O
+	@exec $(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup ## the numbers, measured on this machine, as ratios of one run
+	@exec $(BIN)/python -m benchmarks
+
+clean: ## what the embedded stack left: data, logs, state
+	-$(BIN)/deploytrail down
+	rm -rf .deploytrail

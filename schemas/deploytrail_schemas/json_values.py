@@ -1,0 +1,255 @@
+"""JSON from outside: read strictly, checked against the Avro schemas, every violation listed."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import uuid
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from deploytrail_schemas.codec import MAX_MESSAGE_BYTES
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.instants import check_range, parse_instant
+from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
+from deploytrail_schemas.schema import AvroSchema, fields, is_instant
+
+MAX_DEPTH = 32
+_LONG = range(-(1 << 63), 1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong: where (an RFC 6901 pointer) and what was expected."""
+
+    pointer: str
+    detail: str
+
+
+class JsonError(DeploytrailError):
+    """A text that is no acceptable JSON; `too_large` where only its size is wrong."""
+
+    def __init__(self, detail: str, *, too_large: bool = False) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.too_large = too_large
+
+
+def parse_json(data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
+    """The value of a JSON text (RFC 8259).
+
+    JsonError for more than `max_bytes`, bytes that are not UTF-8, syntax errors, duplicate keys,
+    NaN and infinities, lone surrogates, nesting deeper than 32 and integers beyond 64 bits.
+    """
+    if len(data) > max_bytes:
+        raise JsonError(f"{len(data)} bytes; at most {max_bytes} are accepted", too_large=True)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JsonError(f"not UTF-8 at byte {error.start}") from None
+    _check_depth(text)
+    try:
+        return json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_int, parse_float=_float
+        )
+    except json.JSONDecodeError as error:
+        raise JsonError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+
+
+def validate(kind: RecordType, obj: object) -> tuple[dict[str, Any], list[Violation]]:
+    """The record value of a JSON object, and all that is wrong with it.
+
+    Instants are RFC 3339 text or integer microseconds; null stands for a default. Unknown fields
+    are refused (what has no field belongs into `tags`), and so are the fields that only the
+    intake app sets. A missing id is made by the caller, not here.
+    """
+    if not isinstance(obj, dict):
+        return {}, [Violation("", f"a {kind.value} is an object, not {_name_of(obj)}")]
+    known = _known_fields(kind)
+    value: dict[str, Any] = {}
+    wrong: list[Violation] = []
+    for name, given in obj.items():
+        pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+        if name in CANONICAL_FIELDS:
+            wrong.append(Violation(pointer, "is set by deploytrail itself and cannot be reported"))
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; put it into tags"
+            wrong.append(Violation(pointer, f"{kind.value} has no field {name!r}{hint}"))
+        elif given is None and "default" in known[name]:
+            continue
+        else:
+            converted, problems = _convert(known[name], given, pointer)
+            value[name] = converted
+            wrong.extend(problems)
+    wrong.extend(
+        Violation("/" + name, "is required")
+        for name, field in known.items()
+        if "default" not in field and name not in obj
+    )
+    wrong.extend(
+        Violation("/" + name, "must not be empty")
+        for name in ("deployment_id", "region", "environment", "service", kind.id_field)
+        if name in known and "default" not in known[name] and value.get(name) == "" and name in obj
+    )
+    return value, wrong
+
+
+@cache
+def _known_fields(kind: RecordType) -> dict[str, AvroSchema]:
+    return {field["name"]: field for field in fields(kind) if field["name"] not in CANONICAL_FIELDS}
+
+
+def _convert(field: AvroSchema, given: object, pointer: str) -> tuple[Any, list[Violation]]:
+    if is_instant(field):
+        return _instant(given, pointer)
+    declared = field["type"]
+    if isinstance(declared, list):
+        declared = next(t for t in declared if t != "null")
+    name = declared if isinstance(declared, str) else declared["type"]
+    if name == "enum":
+        if given in declared["symbols"]:
+            return given, []
+        return None, [Violation(pointer, f"is {_shown(given)}; expected one of {', '.join(declared['symbols'])}")]
+    if name == "map":
+        return _text_map(given, pointer)
+    if name == "array":
+        if isinstance(given, list) and all(isinstance(item, str) for item in given):
+            return given, []
+        return None, [Violation(pointer, f"is {_name_of(given)}; expected a list of strings")]
+    if field["name"].endswith("_id") and field["name"] in _UUIDS and isinstance(given, str):
+        return _uuid(given, pointer)
+    return _scalar(name, given, pointer)
+
+
+_UUIDS = {"event_id", "signal_id", "approval_id", "observation_id", "finding_id"}
+
+
+def _uuid(given: str, pointer: str) -> tuple[Any, list[Violation]]:
+    try:
+        return str(uuid.UUID(given)), []
+    except ValueError:
+        return None, [Violation(pointer, f"is {_shown(given)}; expected a UUID")]
+
+
+def _scalar(name: str, given: object, pointer: str) -> tuple[Any, list[Violation]]:
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if name == "string" and isinstance(given, str):
+        return given, []
+    if name == "boolean" and isinstance(given, bool):
+        return given, []
+    if name == "long" and number and isinstance(given, int) and given in _LONG:
+        return given, []
+    if name == "double" and number:
+        return float(given), []  # type: ignore[arg-type]  # number says that it is one
+    expected = {
+        "string": "a string",
+        "boolean": "true or false",
+        "long": "a 64-bit integer",
+        "double": "a number",
+    }
+    return None, [Violation(pointer, f"is {_name_of(given)}; expected {expected[name]}")]
+
+
+def _text_map(given: object, pointer: str) -> tuple[Any, list[Violation]]:
+    if not isinstance(given, dict):
+        return None, [Violation(pointer, f"is {_name_of(given)}; expected an object of strings")]
+    wrong = [
+        Violation(f"{pointer}/{key}", f"is {_name_of(item)}; expected a string")
+        for key, item in given.items()
+        if not isinstance(item, str)
+    ]
+    return given, wrong
+
+
+def _instant(given: object, pointer: str) -> tuple[Any, list[Violation]]:
+    try:
+        if isinstance(given, str):
+            return parse_instant(given), []
+        if isinstance(given, int) and not isinstance(given, bool):
+            return check_range(given), []
+    except ValueError as error:
+        return None, [Violation(pointer, str(error))]
+    return None, [Violation(pointer, f"is {_name_of(given)}; expected RFC 3339 text such as 2026-11-02T09:30:00Z")]
+
+
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before the parser recurses into it."""
+    depth = 0
+    in_string = escaped = False
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    for char in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise JsonError(f"nested deeper than {MAX_DEPTH}")
+        elif char in "]}":
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in found:
+            raise JsonError(f"the key {_shown(key)} stands twice in one object")
+        _no_surrogate(key)
+        if isinstance(item, str):
+            _no_surrogate(item)
+        found[key] = item
+    return found
+
+
+def _no_surrogate(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise JsonError("a string holds half of a surrogate pair") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise JsonError(f"{name} is not JSON")
+
+
+def _int(digits: str) -> int:
+    # The length first: turning a million digits into an integer takes seconds.
+    if len(digits) > 20 or int(digits) not in _LONG:
+        raise JsonError(f"the integer {digits[:24]}… does not fit 64 bits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise JsonError(f"the number {digits[:24]} is too large")
+    return number
+
+
+def _name_of(given: object) -> str:
+    if given is None:
+        return "null"
+    names = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(given), type(given).__name__)
+
+
+def _shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,106 @@
+"""Every setting: an environment variable DEPLOYTRAIL_*, with type, default and meaning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from deploytrail_schemas.errors import ConfigurationError
+
+PREFIX = "DEPLOYTRAIL_"
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+DEFAULT_REGIONS = "eu-west-1=1,eu-central-1=2,us-east-1=3,us-west-2=4,ap-southeast-1=5,ap-northeast-1=6,sa-east-1=7"
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process. `DEPLOYTRAIL_` + the upper-case name is the variable."""
+
+    url: str = _setting("", "where producers send: https://… (a gateway) or kafka://host:port; empty: only spool")
+    token: str = _setting("", "token that producers show to the gateway")
+    region: str = _setting("", "region that producers report when the call names none")
+    environment: str = _setting("", "environment that producers report when the call names none")
+    spool: Path = _setting(Path("~/.local/state/deploytrail/spool"), "folder of the producers' spool")
+    spool_max_bytes: int = _setting(64 << 20, "size that the spool may reach, in bytes")
+    kafka: str = _setting("127.0.0.1:9092", "Kafka bootstrap servers, host:port,…")
+    kafka_client: str = _setting("", "more librdkafka client settings, name=value;…, e.g. for TLS and SASL")
+    replication: int = _setting(1, "replicas of each topic that deploytrail creates")
+    partitions: int = _setting(16, "partitions of each topic that is partitioned by region")
+    regions: str = _setting(DEFAULT_REGIONS, "partition of each region, name=number,…; 0 is every other region")
+    backfill_partition: int = _setting(15, "partition that backfilled history goes to")
+    tick_seconds: float = _setting(5.0, "seconds between two ticks of a partition")
+    state: Path = _setting(Path(".deploytrail/state"), "folder of the processors' local state")
+    clickhouse_url: str = _setting("http://127.0.0.1:8123", "ClickHouse HTTP interface")
+    clickhouse_user: str = _setting("default", "ClickHouse user")
+    clickhouse_password: str = _setting("", "ClickHouse password")
+    clickhouse_database: str = _setting("deploytrail", "ClickHouse database")
+    archive: str = _setting("file:.deploytrail/archive", "object storage of the archive, file:FOLDER")
+    archive_segment_records: int = _setting(50_000, "records after which an archive segment is closed")
+    archive_segment_bytes: int = _setting(16 << 20, "bytes after which an archive segment is closed")
+    archive_segment_seconds: float = _setting(60.0, "age in seconds at which an archive segment is closed")
+    oncall_url: str = _setting(
+        "", "where pages go: alertmanager+http://host:port (Alertmanager v2 API) or http(s)://… (webhook)"
+    )
+    gateway_host: str = _setting("127.0.0.1", "address that the gateway listens on")
+    gateway_port: int = _setting(8470, "port that the gateway listens on")
+    github_secret: str = _setting("", "secret of GitHub webhooks; set: unsigned deliveries are refused")
+    cdevents_secret: str = _setting("", "secret of CDEvents deliveries (Standard Webhooks); set: unsigned are refused")
+    alertmanager_token: str = _setting("", "bearer token that Alertmanager must show; set: others are refused")
+    metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
+    home: Path = _setting(Path(".deploytrail"), "folder of the embedded stack: data, logs, state")
+    regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from an environment; ConfigurationError names every variable that is wrong."""
+        values: dict[str, Any] = {}
+        wrong: list[str] = []
+        for f in fields(cls):
+            name = variable(f.name)
+            text = environ.get(name)
+            if text is None or (text == "" and f.default != ""):
+                continue
+            try:
+                values[f.name] = _parse(text, f.default)
+            except ValueError:
+                wrong.append(f"{name} is {text!r}; expected {_kind(f.default)} ({f.metadata['meaning']})")
+        if wrong:
+            raise ConfigurationError("; ".join(wrong))
+        return cls(**values)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting's name."""
+    return PREFIX + name.upper()
+
+
+def describe() -> list[tuple[str, str, str, str]]:
+    """(variable, type, default, meaning) of every setting."""
+    return [(variable(f.name), _kind(f.default), str(f.default), f.metadata["meaning"]) for f in fields(Settings)]
+
+
+def _kind(default: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    return kinds.get(type(default), "a path")
+
+
+def _parse(text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError
+    if isinstance(default, (int, float)):
+        number = type(default)(text)
+        if number < 0 or number != number or number == float("inf"):
+            raise ValueError
+        return number
+    if isinstance(default, Path):
+        return Path(text)
+    return text

@@ -1,0 +1,96 @@
+"""The topics: what each carries, how it is partitioned, and how long it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+_DAY_MS = 86_400_000
+_MESSAGE_BYTES = (1 << 20) + (64 << 10)  # a record of 1 MiB, with room for key and headers
+
+
+class Topic(Enum):
+    """One topic by its name."""
+
+    INTAKE = "deploytrail.intake"
+    EVENTS = "deploytrail.events"
+    RECORDS = "deploytrail.records"
+    FINDINGS = "deploytrail.findings"
+    POLICIES = "deploytrail.policies"
+    ONCALL_STATE = "deploytrail.oncall-state"
+    DEAD_LETTERS = "deploytrail.dead-letters"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """How a topic is made. `partitions` None: as many as the settings say, one a region."""
+
+    partitions: int | None
+    config: dict[str, str]
+
+
+TOPICS: dict[Topic, TopicSpec] = {
+    Topic.INTAKE: TopicSpec(
+        None,
+        {
+            "retention.ms": str(30 * _DAY_MS),
+            # The broker's append time bounds the reporter's clock: it must not be the reporter's.
+            "message.timestamp.type": "LogAppendTime",
+        },
+    ),
+    Topic.EVENTS: TopicSpec(None, {"retention.ms": str(400 * _DAY_MS)}),
+    Topic.RECORDS: TopicSpec(None, {"retention.ms": str(400 * _DAY_MS)}),
+    Topic.FINDINGS: TopicSpec(None, {"retention.ms": str(400 * _DAY_MS)}),
+    Topic.POLICIES: TopicSpec(1, {"cleanup.policy": "compact"}),
+    Topic.ONCALL_STATE: TopicSpec(8, {"cleanup.policy": "compact"}),
+    # A dead letter holds a whole message and more headers: it must fit wherever the message did.
+    Topic.DEAD_LETTERS: TopicSpec(
+        4, {"retention.ms": str(400 * _DAY_MS), "max.message.bytes": str(4 * _MESSAGE_BYTES)}
+    ),
+}
+
+
+def ensure_topics(admin: AdminClient, settings: Settings, timeout: float = 30.0) -> list[str]:
+    """Create the topics that are missing, and return their names.
+
+    ConfigurationError where an existing topic has another number of partitions than the settings
+    say; RetryLater where the brokers do not answer within `timeout` seconds.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
+
+    try:
+        existing = admin.list_topics(timeout=timeout).topics
+    except KafkaException as error:
+        raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error}") from error
+    missing: list[Any] = []
+    for topic, spec in TOPICS.items():
+        partitions = spec.partitions or settings.partitions
+        if topic.value in existing:
+            found = len(existing[topic.value].partitions)
+            if found != partitions:
+                raise ConfigurationError(
+                    f"{topic.value} has {found} partitions, the settings say {partitions}: "
+                    "a topic under a running processor cannot be grown; set DEPLOYTRAIL_PARTITIONS to what is there"
+                )
+            continue
+        config = {"max.message.bytes": str(_MESSAGE_BYTES), "compression.type": "producer"} | spec.config
+        missing.append(NewTopic(topic.value, partitions, settings.replication, config=config))
+    if not missing:
+        return []
+    made: list[str] = []
+    for name, future in admin.create_topics(missing, operation_timeout=timeout).items():
+        try:
+            future.result(timeout)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise RetryLater(f"{name} cannot be created: {error}") from error
+        made.append(name)
+    return made
