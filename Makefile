@@ -38,7 +38,7 @@ lint: setup ## ruff and mypy
 	$(BIN)/mypy
 
 bench: setup ## the numbers, measured on this machine, as ratios of one run
-	@exec $(BIN)/python -m benchmarks
+	@PYTHONPATH=tests exec $(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## what the embedded stack left: data, logs, state
 	-$(BIN)/deploytrail down

@@ -1,0 +1,210 @@
+"""Apache Kafka itself, one KRaft node, from its jars: no Docker, no root.
+
+In: a folder for data and logs, a port. Out: a broker on loopback that survives kill -9 and restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, MissingDependencyError
+
+from deploytrail_local import ports, processes
+from deploytrail_local.java import find_java
+
+KAFKA_VERSION = "4.4.0"
+_MAIN = "kafka.Kafka"
+_FORMAT = "kafka.tools.StorageTool"
+_READY_SECONDS = 60.0
+
+Progress = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """A progress callback that says nothing."""
+
+
+def resolve_jars(progress: Progress = quiet) -> list[Path]:
+    """Kafka's jars, fetched once into jgo's cache and found there afterwards.
+
+    MissingDependencyError where they are not cached and cannot be fetched.
+    """
+    import jgo
+
+    endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+    progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 130 MB)")
+    try:
+        jars = [Path(jar) for jar in jgo.build(endpoint).all_jars]
+    except Exception as error:  # jgo lets through whatever its HTTP client raises
+        raise MissingDependencyError(
+            f"Kafka's jars ({endpoint}) are not cached and Maven Central does not answer: {error}. "
+            "Connect once, or set DEPLOYTRAIL_KAFKA to a broker that runs"
+        ) from error
+    if not any(jar.name == f"kafka_2.13-{KAFKA_VERSION}.jar" for jar in jars):
+        raise MissingDependencyError(f"{endpoint} resolved to {len(jars)} jars without the broker's own")
+    return jars
+
+
+class KafkaBroker:
+    """One broker. `start` returns when it answers; a context manager stops it.
+
+    `port` and `controller_port` None: free ones are chosen. The same folder keeps the same data.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        controller_port: int | None = None,
+        progress: Progress = quiet,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.port = port or ports.free_port()
+        self.controller_port = controller_port or ports.free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._progress = progress
+
+    @property
+    def bootstrap(self) -> str:
+        """The address that clients connect to."""
+        return f"{ports.LOOPBACK}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """The file that holds what the broker prints."""
+        return self.folder / "kafka.log"
+
+    def start(self) -> KafkaBroker:
+        """Start the broker and wait until it answers a real request.
+
+        ConfigurationError for a port in use, MissingDependencyError without Java or jars,
+        DeploytrailError with the log's end where it dies.
+        """
+        for port, setting in ((self.port, "DEPLOYTRAIL_KAFKA"), (self.controller_port, "the controller port")):
+            if not ports.is_free(port):
+                raise ConfigurationError(f"port {port} is in use; free it or choose another one ({setting})")
+        command = self.command()
+        self.process = processes.spawn(command, log=self.log, env=_environment())
+        if not processes.wait_until(self._answers_or_died, seconds=_READY_SECONDS):
+            self.stop()
+            raise DeploytrailError(f"Kafka did not answer within {_READY_SECONDS:.0f} s; see {self.log}")
+        if self.process.poll() is not None:
+            raise DeploytrailError(f"Kafka ended at its start ({self.log}):\n{processes.tail(self.log)}")
+        return self
+
+    def command(self) -> list[str]:
+        """The command line of the broker; configuration is written and storage formatted before."""
+        java = str(find_java())
+        classpath = os.pathsep.join(map(str, resolve_jars(self._progress)))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_configuration()
+        base = [
+            java,
+            *("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"),
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.yaml'}",
+            *("-cp", classpath),
+        ]
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format([*base, _FORMAT])
+        return [*base, _MAIN, str(self.folder / "server.properties")]
+
+    def stop(self) -> None:
+        """Stop the broker; what it acknowledged stays in its folder."""
+        if self.process is not None:
+            processes.stop(self.process)
+            self.process = None
+
+    def __enter__(self) -> KafkaBroker:
+        return self.start()
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stop()
+
+    def _format(self, tool: list[str]) -> None:
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        # Ids that begin with a dash would be taken for an option.
+        done = subprocess.run(
+            [*tool, "format", "--cluster-id", "d" + cluster[1:], "--config", str(self.folder / "server.properties")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DeploytrailError(f"Kafka's storage in {self.folder} cannot be formatted: {done.stdout}{done.stderr}")
+
+    def _write_configuration(self) -> None:
+        lines = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{ports.LOOPBACK}:{self.controller_port}",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{ports.LOOPBACK}:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": self.folder / "data",
+            "num.partitions": 1,
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 4,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            "message.max.bytes": 2 << 20,
+            "log.segment.bytes": 64 << 20,
+            "log.cleaner.dedupe.buffer.size": 16 << 20,
+            "num.network.threads": 2,
+            "num.io.threads": 4,
+            # One node has no replica to recover from: a kill -9 of the machine would lose the page cache.
+            "log.flush.interval.ms": 1000,
+        }
+        (self.folder / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
+        (self.folder / "log4j2.yaml").write_text(_LOG4J)
+
+    def _answers_or_died(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None or (ports.answers(self.port) and self._describes_itself())
+
+    def _describes_itself(self) -> bool:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        with contextlib.suppress(KafkaException):
+            admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+            return len(admin.list_topics(timeout=2).brokers) == 1
+        return False
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+_LOG4J = """\
+Configuration:
+  status: warn
+  Appenders:
+    Console:
+      name: STDOUT
+      PatternLayout:
+        pattern: "%d %p %c: %m%n"
+  Loggers:
+    Root:
+      level: warn
+      AppenderRef:
+        - ref: STDOUT
+    Logger:
+      - name: kafka.server.KafkaRaftServer
+        level: info
+"""

@@ -1,0 +1,1 @@
+"""What deploy scripts import, the deploytrail command, and the gateway."""

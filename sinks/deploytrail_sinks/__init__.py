@@ -1,0 +1,1 @@
+"""Sinks: ClickHouse, the archive, on-call."""

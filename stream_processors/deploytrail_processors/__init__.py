@@ -1,0 +1,1 @@
+"""Processors that correct clocks, derive deployments and judge them."""

@@ -1,0 +1,38 @@
+"""Run every benchmark, or those whose names are given, and print what each measured as a table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main(names: list[str]) -> int:
+    """Exit status 1 when a benchmark could not be run; a missed target is printed, not an error."""
+    every = sorted(path.stem for path in HERE.glob("bench_*.py"))
+    chosen = [name for name in every if not names or name.removeprefix("bench_") in names]
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}")
+    failed = 0
+    for name in chosen:
+        began = time.monotonic()
+        print(f"\n{name.removeprefix('bench_')}")
+        try:
+            rows = importlib.import_module(f"benchmarks.{name}").run()
+        except Exception:
+            traceback.print_exc()
+            failed = 1
+            continue
+        width = max(len(what) for what, _ in rows)
+        for what, figure in rows:
+            print(f"  {what:<{width}}  {figure}")
+        print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""Real parts for the tests: started once a session, stopped whatever happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real payloads and vectors beside the checkout."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing: it holds the real payloads")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of a real Kafka: DEPLOYTRAIL_KAFKA's, one from jars, or a container."""
+    if running := os.environ.get("DEPLOYTRAIL_KAFKA"):
+        yield running
+        return
+    from deploytrail_local.java import find_java
+    from deploytrail_local.kafka_broker import KafkaBroker
+    from deploytrail_schemas.errors import MissingDependencyError
+
+    try:
+        find_java()
+    except MissingDependencyError as error:
+        yield from _container(str(error))
+        return
+    folder = tmp_path_factory.mktemp("kafka")
+    with KafkaBroker(folder) as broker:
+        yield broker.bootstrap
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _container(why: str) -> Iterator[str]:
+    if shutil.which("docker") is None:
+        pytest.skip(f"no Kafka for the tests: {why}")
+    from testcontainers.kafka import KafkaContainer
+
+    try:
+        container = KafkaContainer("apache/kafka:4.1.0").with_kraft().start()
+    except Exception as error:
+        pytest.skip(f"no Kafka for the tests: {why}; Docker does not answer: {error}")
+    try:
+        yield container.get_bootstrap_server()
+    finally:
+        container.stop()

@@ -1,0 +1,100 @@
+"""Reading a topic whole, and writing to it, as tests do."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from deploytrail_schemas.kafka import client_config, consumer_config, producer_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic, ensure_topics
+
+
+def make_topics(bootstrap: str) -> Settings:
+    """Settings for a broker whose topics exist."""
+    settings = Settings(kafka=bootstrap)
+    ensure_topics(AdminClient(client_config(settings)), settings)
+    return settings
+
+
+def read_topic(bootstrap: str, topic: Topic | str, *, since: dict[int, int] | None = None) -> list[Message]:
+    """Every message of a topic up to its present end, partition by partition.
+
+    `since`: offsets by partition to begin at, as `end_offsets` gave them.
+    """
+    name = topic.value if isinstance(topic, Topic) else topic
+    consumer = Consumer(consumer_config(Settings(kafka=bootstrap), f"test-{uuid.uuid4()}") | {"log_level": 0})
+    try:
+        found: list[Message] = []
+        for partition, (low, end) in _watermarks(consumer, name).items():
+            begin = max(low, (since or {}).get(partition, 0))
+            if begin >= end:
+                continue
+            consumer.assign([TopicPartition(name, partition, begin)])
+            position = begin
+            deadline = time.monotonic() + 30
+            while position < end:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{name}/{partition} stands at {position}, its end is {end}")
+                for message in consumer.consume(1000, 0.2):
+                    if (error := message.error()) is not None:
+                        if not error.retriable() and error.code() != KafkaError.NOT_COORDINATOR:
+                            raise RuntimeError(str(error))
+                        continue
+                    position = message.offset() + 1
+                    if position <= end:
+                        found.append(message)
+        return found
+    finally:
+        consumer.close()
+
+
+def end_offsets(bootstrap: str, topic: Topic | str) -> dict[int, int]:
+    """The offset behind the last message of each partition."""
+    name = topic.value if isinstance(topic, Topic) else topic
+    consumer = Consumer(consumer_config(Settings(kafka=bootstrap), f"test-{uuid.uuid4()}") | {"log_level": 0})
+    try:
+        return {partition: end for partition, (_, end) in _watermarks(consumer, name).items()}
+    finally:
+        consumer.close()
+
+
+def _watermarks(consumer: Consumer, name: str) -> dict[int, tuple[int, int]]:
+    partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
+    return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=10) for p in sorted(partitions)}
+
+
+def write(
+    bootstrap: str,
+    topic: Topic | str,
+    messages: Iterable[tuple[int, bytes | None, bytes | None]],
+    headers: list[tuple[str, bytes]] | None = None,
+) -> None:
+    """Produce (partition, key, value) in order and wait until all are acknowledged."""
+    name = topic.value if isinstance(topic, Topic) else topic
+    producer = Producer(producer_config(Settings(kafka=bootstrap)))
+    errors: list[object] = []
+    for partition, key, value in messages:
+        producer.produce(
+            name,
+            value,
+            key,
+            partition=partition,
+            headers=headers or [],
+            on_delivery=lambda error, _: error and errors.append(error),
+        )
+        producer.poll(0)
+    if producer.flush(30) or errors:
+        raise RuntimeError(f"not delivered to {name}: {errors[:3]}")
+
+
+def wait_for(condition: Callable[[], bool], *, seconds: float = 30.0, what: str = "the condition") -> None:
+    """Return once `condition()` holds; AssertionError with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not hold within {seconds:.0f} s")
+        time.sleep(0.05)
