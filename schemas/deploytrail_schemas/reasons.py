@@ -21,3 +21,33 @@ class DeadLetterReason(StrEnum):
 
 class Reason(StrEnum):
     """Why a rule gave its verdict."""
+
+    # change_window
+    INSIDE_ALLOWED_WINDOW = "inside_allowed_window"
+    OUTSIDE_ALLOWED_WINDOWS = "outside_allowed_windows"
+    INSIDE_DENIED_WINDOW = "inside_denied_window"
+    NO_WINDOW_APPLIES = "no_window_applies"
+    WINDOW_BOUNDARY_WITHIN_UNCERTAINTY = "window_boundary_within_uncertainty"
+    POLICY_INVALID = "policy_invalid"
+
+    # overdue
+    RUNNING_LONGER_THAN_EXPECTED = "running_longer_than_expected"
+    ENDED_IN_TIME = "ended_in_time"
+
+    # incident_correlation
+    DEPLOYED_SHORTLY_BEFORE = "deployed_shortly_before"
+    DEPLOYED_POSSIBLY_BEFORE = "deployed_possibly_before"
+    DEPENDENCY_DEPLOYED_SHORTLY_BEFORE = "dependency_deployed_shortly_before"
+    NO_DEPLOYMENT_EXPLAINS_IT = "no_deployment_explains_it"
+    NO_LONGER_A_CANDIDATE = "no_longer_a_candidate"
+
+
+class Outcome(StrEnum):
+    """Why a deployment's record is in its state."""
+
+    REPORTED = "reported"
+    NO_END_REPORTED = "no_end_reported"
+    UNDONE_BY_ROLLBACK = "undone_by_rollback"
+    EVERY_COHORT_SUCCEEDED = "every_cohort_succeeded"
+    COHORT_FAILED = "cohort_failed"
+    NOTHING_BUT_LATER_EVENTS = "nothing_but_later_events"

@@ -1,0 +1,43 @@
+"""A verdict as the Finding record that is written of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploytrail_schemas.ids import finding_id
+from deploytrail_schemas.reasons import Reason
+
+Finding = dict[str, Any]
+
+
+def finding(
+    rule: str,
+    verdict: str,
+    reason: Reason,
+    *,
+    subject: str,
+    place: dict[str, Any],
+    occurred_at: int,
+    severity: str,
+    explanation: str,
+    evidence: dict[str, str],
+    **more: Any,
+) -> Finding:
+    """A Finding value. Its id follows from rule, subject, verdict, reason and evidence, so that the
+    same judgement always has the same id. `place` has `region`, `environment` and `service`."""
+    value: Finding = {
+        "rule": rule,
+        "verdict": verdict,
+        "reason": reason.value,
+        "severity": severity,
+        "occurred_at": occurred_at,
+        "region": place["region"],
+        "environment": place["environment"],
+        "service": place["service"],
+        "explanation": explanation,
+        "evidence": evidence,
+        **more,
+    }
+    cited = [f"{key}={evidence[key]}" for key in sorted(evidence)]
+    value["finding_id"] = finding_id(rule, subject, verdict, reason.value, *cited, repr(more.get("probability")))
+    return value
