@@ -42,6 +42,23 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Kafka of this module alone, for what reads its topics from their beginning."""
+    from deploytrail_local.java import find_java
+    from deploytrail_local.kafka_broker import KafkaBroker
+    from deploytrail_schemas.errors import MissingDependencyError
+
+    try:
+        find_java()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("own-kafka")
+    with KafkaBroker(folder) as broker:
+        yield broker.bootstrap
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _container(why: str) -> Iterator[str]:
     if shutil.which("docker") is None:
         pytest.skip(f"no Kafka for the tests: {why}")

@@ -54,8 +54,11 @@ class Settings:
     cdevents_secret: str = _setting("", "secret of CDEvents deliveries (Standard Webhooks); set: unsigned are refused")
     alertmanager_token: str = _setting("", "bearer token that Alertmanager must show; set: others are refused")
     metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
+    remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")
     home: Path = _setting(Path(".deploytrail"), "folder of the embedded stack: data, logs, state")
     regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")
+    service: str = _setting("", "service that producers report when the call names none")
+    exit_wait_seconds: float = _setting(1.0, "seconds that a producer waits at its end for the delivery of its events")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -58,31 +59,34 @@ TOPICS: dict[Topic, TopicSpec] = {
 
 
 def ensure_topics(admin: AdminClient, settings: Settings, timeout: float = 30.0) -> list[str]:
-    """Create the topics that are missing, and return their names.
+    """Create those of deploytrail's topics that are missing, and return their names."""
+    return create_topics(admin, settings, {topic.value: spec for topic, spec in TOPICS.items()}, timeout)
 
-    ConfigurationError where an existing topic has another number of partitions than the settings
-    say; RetryLater where the brokers do not answer within `timeout` seconds.
+
+def create_topics(
+    admin: AdminClient, settings: Settings, specs: dict[str, TopicSpec], timeout: float = 30.0
+) -> list[str]:
+    """Create the topics that are missing, wait until they can be used, and return their names.
+
+    ConfigurationError where an existing topic has another number of partitions than it should;
+    RetryLater where the brokers do not answer within `timeout` seconds.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
 
-    try:
-        existing = admin.list_topics(timeout=timeout).topics
-    except KafkaException as error:
-        raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error}") from error
+    existing = _existing(admin, settings, timeout)
     missing: list[Any] = []
-    for topic, spec in TOPICS.items():
+    for name, spec in specs.items():
         partitions = spec.partitions or settings.partitions
-        if topic.value in existing:
-            found = len(existing[topic.value].partitions)
-            if found != partitions:
+        if name in existing:
+            if existing[name] != partitions:
                 raise ConfigurationError(
-                    f"{topic.value} has {found} partitions, the settings say {partitions}: "
-                    "a topic under a running processor cannot be grown; set DEPLOYTRAIL_PARTITIONS to what is there"
+                    f"{name} has {existing[name]} partitions, the settings say {partitions}: a topic under a "
+                    "running processor cannot be grown; set DEPLOYTRAIL_PARTITIONS to what is there"
                 )
             continue
         config = {"max.message.bytes": str(_MESSAGE_BYTES), "compression.type": "producer"} | spec.config
-        missing.append(NewTopic(topic.value, partitions, settings.replication, config=config))
+        missing.append(NewTopic(name, partitions, settings.replication, config=config))
     if not missing:
         return []
     made: list[str] = []
@@ -93,4 +97,20 @@ def ensure_topics(admin: AdminClient, settings: Settings, timeout: float = 30.0)
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise RetryLater(f"{name} cannot be created: {error}") from error
         made.append(name)
+    deadline = time.monotonic() + timeout
+    # A broker may answer for a moment as if it had never heard of a topic that it just made.
+    while not set(made) <= _existing(admin, settings, timeout).keys():
+        if time.monotonic() > deadline:
+            raise RetryLater(f"the topics {made} were created and do not appear")
+        time.sleep(0.05)
     return made
+
+
+def _existing(admin: AdminClient, settings: Settings, timeout: float) -> dict[str, int]:
+    from confluent_kafka import KafkaException
+
+    try:
+        topics = admin.list_topics(timeout=timeout).topics
+    except KafkaException as error:
+        raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error}") from error
+    return {name: len(found.partitions) for name, found in topics.items()}

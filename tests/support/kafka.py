@@ -28,26 +28,28 @@ def read_topic(bootstrap: str, topic: Topic | str, *, since: dict[int, int] | No
     name = topic.value if isinstance(topic, Topic) else topic
     consumer = Consumer(consumer_config(Settings(kafka=bootstrap), f"test-{uuid.uuid4()}") | {"log_level": 0})
     try:
+        bounds = _watermarks(consumer, name)
+        positions = {p: max(low, (since or {}).get(p, 0)) for p, (low, _) in bounds.items()}
+        open_ones = {p for p, (_, end) in bounds.items() if positions[p] < end}
+        consumer.assign([TopicPartition(name, p, positions[p]) for p in open_ones])
         found: list[Message] = []
-        for partition, (low, end) in _watermarks(consumer, name).items():
-            begin = max(low, (since or {}).get(partition, 0))
-            if begin >= end:
+        deadline = time.monotonic() + 30
+        while open_ones:
+            message = consumer.poll(0.2)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} stands at {positions}, its ends are {bounds}")
+            if message is None:
                 continue
-            consumer.assign([TopicPartition(name, partition, begin)])
-            position = begin
-            deadline = time.monotonic() + 30
-            while position < end:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{name}/{partition} stands at {position}, its end is {end}")
-                for message in consumer.consume(1000, 0.2):
-                    if (error := message.error()) is not None:
-                        if not error.retriable() and error.code() != KafkaError.NOT_COORDINATOR:
-                            raise RuntimeError(str(error))
-                        continue
-                    position = message.offset() + 1
-                    if position <= end:
-                        found.append(message)
-        return found
+            if (error := message.error()) is not None:
+                if not error.retriable() and error.code() != KafkaError.NOT_COORDINATOR:
+                    raise RuntimeError(str(error))
+                continue
+            partition, offset = message.partition() or 0, message.offset() or 0
+            if offset < bounds[partition][1]:
+                found.append(message)
+            if offset + 1 >= bounds[partition][1]:
+                open_ones.discard(partition)
+        return sorted(found, key=lambda m: (m.partition() or 0, m.offset() or 0))
     finally:
         consumer.close()
 

@@ -145,10 +145,13 @@ def undo(facts: Facts, rollback_id: str, at: int, uncertainty_ms: int) -> Facts:
     return facts
 
 
-def derive(facts: Facts, partition_time: int, lost_after_minutes: float) -> Content:
-    """The record's content, as fields of the Avro Record without `revision` and `recorded_at`."""
+def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) -> Content:
+    """The record's content, as fields of the Avro Record without `revision` and `recorded_at`.
+
+    `lost_after_minutes` None: nothing is ever lost.
+    """
     state, outcome, end = _outcome(facts)
-    if state in OPEN and partition_time >= due(facts, lost_after_minutes):
+    if state in OPEN and lost_after_minutes is not None and partition_time >= due(facts, lost_after_minutes):
         state, outcome = "lost", Outcome.NO_END_REPORTED
     started = _first(facts, "started")
     content: Content = {name: _best(facts, name) for name in DESCRIPTION}

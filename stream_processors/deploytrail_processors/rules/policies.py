@@ -6,6 +6,7 @@ is invalid is kept as such: the rule that needs it fails closed.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,7 @@ class Document:
     spec: Spec | None
     problems: tuple[Problem, ...] = ()
     scope: Scope = field(default_factory=Scope)
+    text: str = ""  # the spec as canonical JSON, by which versions compare
 
     @property
     def key(self) -> str:
@@ -149,7 +151,8 @@ def read_document(value: object) -> Document:
         spec = _SPECS[kind](reader)
         problems.extend(reader.finish())
         scope = spec.scope if isinstance(spec, ChangeWindow) else _scope_or_all(raw)
-    return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope)
+    text = json.dumps(raw, sort_keys=True, ensure_ascii=False, default=str)
+    return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope, text)
 
 
 def _scope_or_all(raw: dict[str, Any]) -> Scope:

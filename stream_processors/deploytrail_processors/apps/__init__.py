@@ -1,0 +1,1 @@
+"""Thin Faust apps: load state, call a rule, write the result."""

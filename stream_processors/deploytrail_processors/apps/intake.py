@@ -1,0 +1,249 @@
+"""The intake app: from what was reported to the trail.
+
+Decodes, drops repeats, gives names their canonical form, corrects clocks, ticks. What cannot be
+decoded goes to the dead letters with its raw bytes; nothing is dropped unseen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import faust
+from deploytrail_schemas import headers
+from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.instants import check_range
+from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+from faust.exceptions import FaustError
+
+from deploytrail_processors import metrics
+from deploytrail_processors.apps.base import (
+    Agenda,
+    Context,
+    follow_policies,
+    make_app,
+    raw_topic,
+    row_key,
+    set_aside,
+    tables_are_ready,
+)
+from deploytrail_processors.forwarder import DeliveryFailed
+from deploytrail_processors.rules import aliases, clock
+from deploytrail_processors.safe_app import SafeApp
+
+NAME = "intake"
+# A repeat is known as such for so long after its first sight, by received time.
+REMEMBER_IDS = 48 * 3_600_000_000
+REMEMBER_CLOCKS = 14 * 86_400_000_000
+
+
+class InvalidRecord(Exception):
+    """A record that decodes and still cannot be one."""
+
+
+class Intake:
+    """State: `seen` id → [offset, corrected, uncertainty, received]; `clocks` producer → state and last seen."""
+
+    def __init__(self, context: Context, wall_clock: Callable[[], int]) -> None:
+        self._context = context
+        self._wall_clock = wall_clock
+        self._regions = RegionMap.from_settings(context.settings)
+        self._seen = context.table("seen")
+        self._clocks = context.table("clocks")
+        self._old_ids = Agenda(self._seen, lambda row: int(row[3]) + REMEMBER_IDS)
+        self._old_clocks = Agenda(self._clocks, lambda row: int(row["at"]) + REMEMBER_CLOCKS)
+        self._interval = int(context.settings.tick_seconds * 1_000_000)
+        # Ticks are written from a timer too, where no table can be; readers skip a tick that is not newer.
+        self._ticked: dict[int, int] = {}
+        # Offset and received time of the last record of each partition, for ticks that do not run ahead.
+        self._last: dict[int, tuple[int, int]] = {}
+
+    def on_recovered(self) -> None:
+        """The tables were read anew."""
+        self._old_ids.forget()
+        self._old_clocks.forget()
+
+    def on_message(self, message: Any) -> str:
+        """Handle one intake message; the word for its outcome."""
+        kind, value = decode(message.value)
+        if kind is RecordType.TICK and message.partition == self._regions.backfill_partition:
+            self._tick(message.partition, value["at"])
+            return "tick"
+        if not kind.is_reported:
+            raise DecodeError(DeadLetterReason.UNEXPECTED_KIND, f"a {kind.value} cannot be reported")
+        said = dict(_text_headers(message.headers))
+        received_at = _received_at(message, said)
+        _check(kind, value)
+        partition: int = message.partition
+        backfill = partition == self._regions.backfill_partition
+        if backfill:
+            self._tick(partition, received_at - received_at % self._interval)
+        self._last[partition] = (message.offset, received_at)
+        outcome, at, uncertainty = self._correct(kind, value, message, said, received_at)
+        if outcome == "repeated":
+            return outcome
+        names = aliases.Names(value["region"], value["environment"], value["service"])
+        known = aliases.canonical(names, self._context.policies_at(at))
+        if not self._regions.knows(known.region):
+            metrics.UNKNOWN_REGIONS.inc()
+        record = value | {
+            "region": known.region,
+            "environment": known.environment,
+            "service": known.service,
+            "reported_region": names.region if names.region != known.region else "",
+            "reported_environment": names.environment if names.environment != known.environment else "",
+            "reported_service": names.service if names.service != known.service else "",
+            "sent_at": _sent_at(said),
+            "received_at": received_at,
+            "corrected_at": at,
+            "uncertainty_ms": uncertainty,
+            "reporter": said.get(headers.REPORTER, ""),
+        }
+        # An alias may name a region whose reporter did not know its partition.
+        target = partition if backfill else self._regions.partition_of(known.region)
+        origin = [(headers.INTAKE, f"{partition}:{message.offset}".encode())]
+        self._context.forwarder.forward(Topic.EVENTS, target, known.service, kind, record, list(origin))
+        self._forget(partition, received_at)
+        return outcome
+
+    def tick_live(self, partitions: set[int], is_behind: Callable[[int, int], bool]) -> None:
+        """Write the time into each live partition: now, or while behind, when its last record was received."""
+        now = self._wall_clock()
+        for partition in partitions - {self._regions.backfill_partition}:
+            offset, received_at = self._last.get(partition, (-1, 0))
+            self._tick(partition, received_at if is_behind(partition, offset) else now)
+
+    def _tick(self, partition: int, at: int) -> None:
+        if at > self._ticked.get(partition, 0):
+            self._ticked[partition] = at
+            value = {"at": at, "region": ""}
+            self._context.forwarder.forward(Topic.EVENTS, partition, "", RecordType.TICK, value)
+
+    def _correct(
+        self, kind: RecordType, value: dict[str, Any], message: Any, said: dict[str, str], received_at: int
+    ) -> tuple[str, int, int]:
+        """Outcome, corrected time and its ± in ms. A redelivery gets what it was given at first."""
+        key = row_key(message.partition, value[kind.id_field])
+        row = self._seen.get(key)
+        if row is not None:
+            return ("redelivered" if row[0] == message.offset else "repeated"), row[1], row[2]
+        clock_key = row_key(message.partition, value["producer_id"])
+        stored = self._clocks.get(clock_key)
+        state = clock.ClockState.from_json(stored["clock"] if stored else None)
+        sent_at = _sent_at(said)
+        if sent_at is not None and value["producer_id"]:
+            state = clock.observe(state, sent_at=sent_at, received_at=received_at, echo=_echo(said))
+            self._clocks[clock_key] = {"clock": state.to_json(), "at": received_at}
+            self._old_clocks.put(message.partition, clock_key, self._clocks[clock_key])
+        fixed = clock.correct(state, occurred_at=value["occurred_at"], sent_at=sent_at, received_at=received_at)
+        self._seen[key] = [message.offset, fixed.at, fixed.uncertainty_ms, received_at]
+        self._old_ids.put(message.partition, key, self._seen[key])
+        return "forwarded", fixed.at, fixed.uncertainty_ms
+
+    def _forget(self, partition: int, now: int) -> None:
+        for key, _ in list(self._old_ids.pop(partition, now)):
+            self._seen.pop(key, None)
+        for key, _ in list(self._old_clocks.pop(partition, now)):
+            self._clocks.pop(key, None)
+
+
+def _text_headers(given: Any) -> list[tuple[str, str]]:
+    return [(key, value.decode("ascii", "replace")) for key, value in given or () if value is not None]
+
+
+def _received_at(message: Any, said: dict[str, str]) -> int:
+    """When it was received: the gateway's or backfill's word, else the broker's append time."""
+    if headers.REPORTER in said and headers.RECEIVED_AT in said:
+        return _instant(headers.RECEIVED_AT, said[headers.RECEIVED_AT])
+    return int(message.timestamp * 1000) * 1000
+
+
+def _sent_at(said: dict[str, str]) -> int | None:
+    return _instant(headers.SENT_AT, said[headers.SENT_AT]) if headers.SENT_AT in said else None
+
+
+def _echo(said: dict[str, str]) -> clock.Echo | None:
+    parts = said.get(headers.ECHO, "").split(",")
+    if len(parts) != 3:
+        return None
+    return clock.Echo(*(_instant(headers.ECHO, part) for part in parts))
+
+
+def _instant(name: str, text: str) -> int:
+    try:
+        return check_range(int(text))
+    except ValueError:
+        raise InvalidRecord(f"the header {name} is {text!r}; expected microseconds since the epoch") from None
+
+
+def _check(kind: RecordType, value: dict[str, Any]) -> None:
+    if not value[kind.id_field]:
+        raise InvalidRecord(f"{kind.id_field} is empty")
+    if kind is RecordType.DEPLOYMENT_EVENT and not value["deployment_id"]:
+        raise InvalidRecord("deployment_id is empty")
+    try:
+        check_range(value["occurred_at"])
+    except ValueError as error:
+        raise InvalidRecord(f"occurred_at: {error}") from None
+
+
+def make(settings: Settings) -> SafeApp:
+    """The intake app."""
+    app, forwarder = make_app(NAME, settings)
+    context = Context(NAME, settings, app, forwarder)
+    intake = Intake(context, lambda: time.time_ns() // 1000)
+    follow_policies(app, context)
+    reported = raw_topic(app, Topic.INTAKE)
+
+    async def recovered() -> None:
+        intake.on_recovered()
+
+    for table in list(app.tables.values()):
+        table.on_recover(recovered)
+
+    @app.agent(reported, name=NAME)
+    async def over(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
+        async for event in stream.events():
+            try:
+                _handle(context, intake, event.message)
+            except (DeliveryFailed, FaustError) as error:
+                await app.crash(error)
+                raise
+        yield
+
+    @app.timer(settings.tick_seconds)  # type: ignore[untyped-decorator]
+    async def tick() -> None:
+        if app.rebalancing or not tables_are_ready(app):
+            return
+        consumer = app.consumer
+        mine = {tp.partition: tp for tp in consumer.assignment() if tp.topic == Topic.INTAKE.value}
+
+        def is_behind(partition: int, offset: int) -> bool:
+            highwater = consumer.highwater(mine[partition])
+            return offset >= 0 and highwater is not None and offset + 1 < highwater
+
+        intake.tick_live(set(mine), is_behind)
+
+    return app
+
+
+def _handle(context: Context, intake: Intake, message: Any) -> None:
+    try:
+        outcome = intake.on_message(message)
+    except DecodeError as error:
+        outcome = "dead_letter"
+        set_aside(NAME, context.forwarder, message, error.reason, error.detail)
+    except InvalidRecord as error:
+        outcome = "dead_letter"
+        set_aside(NAME, context.forwarder, message, DeadLetterReason.INVALID_VALUE, str(error))
+    except (DeliveryFailed, FaustError):
+        raise  # no fault of this record: stop, commit nothing, start again
+    except Exception as error:  # a defect here must not skip the record unseen, nor stop the stream
+        outcome = "dead_letter"
+        set_aside(NAME, context.forwarder, message, DeadLetterReason.RULE_FAILED, f"{NAME}: {error!r}")
+    metrics.INTAKE_RECORDS.labels(outcome).inc()

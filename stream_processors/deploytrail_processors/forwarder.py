@@ -1,0 +1,97 @@
+"""Outputs of a worker: produced in order, counted, and delivered before any offset is committed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.headers import DETAIL, ORIGIN, REASON
+from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+Headers = list[tuple[str, str | bytes | None]]
+_DETAIL_BYTES = 1024
+
+
+class DeliveryFailed(DeploytrailError):
+    """An output was refused for good: stop with nothing committed."""
+
+
+class Forwarder:
+    """One producer of a worker. Every message names its partition."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Outputs wait for each other at the barrier: lingering would only add to it.
+        self._producer = Producer(producer_config(settings) | {"linger.ms": 2})
+        self._outstanding = 0
+        self._failed: KafkaError | None = None
+
+    def forward(
+        self,
+        topic: Topic,
+        partition: int,
+        key: str,
+        kind: RecordType,
+        value: dict[str, Any],
+        headers: Headers | None = None,
+    ) -> None:
+        """Send a record to a topic's partition."""
+        self._produce(topic, encode(kind, value), key.encode(), partition, headers or [])
+
+    def dead_letter(
+        self,
+        origin: tuple[str, int, int],
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        reason: DeadLetterReason,
+        detail: str,
+    ) -> None:
+        """Set a message aside as it came, with where from (topic, partition, offset) and why."""
+        topic, partition, offset = origin
+        why = [
+            (REASON, reason.value.encode()),
+            (DETAIL, detail.encode("utf-8", "replace")[:_DETAIL_BYTES]),
+            (ORIGIN, f"{topic}:{partition}:{offset}".encode()),
+        ]
+        self._produce(Topic.DEAD_LETTERS, value, key, partition % 4, [*headers, *why])
+
+    async def barrier(self) -> None:
+        """Return once everything sent so far is delivered; DeliveryFailed where something never will be."""
+        while self._outstanding and self._failed is None:
+            self._producer.poll(0)
+            if self._outstanding:
+                await asyncio.sleep(0.001)
+        self._raise_failure()
+
+    def poll(self) -> None:
+        """Serve delivery reports; called now and then when nothing is sent."""
+        self._producer.poll(0)
+
+    def _produce(self, topic: Topic, value: bytes | None, key: bytes | None, partition: int, headers: Headers) -> None:
+        self._raise_failure()
+        while True:
+            try:
+                self._producer.produce(
+                    topic.value, value, key, partition=partition, headers=headers, on_delivery=self._delivered
+                )
+                break
+            except BufferError:  # the queue is full: wait here, which holds the stream back
+                self._producer.poll(0.1)
+        self._outstanding += 1
+        self._producer.poll(0)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        self._outstanding -= 1
+        if error is not None and self._failed is None:
+            self._failed = error
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            raise DeliveryFailed(f"an output was not delivered: {self._failed.str()}; nothing behind it is committed")

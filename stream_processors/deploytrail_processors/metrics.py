@@ -1,0 +1,20 @@
+"""The metrics of the processors, in one list."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+INTAKE_RECORDS = Counter(
+    "deploytrail_intake_records_total",
+    "Records read from the intake topic, by what became of them: forwarded, repeated, dead_letter, redelivered.",
+    ["outcome"],
+)
+UNKNOWN_REGIONS = Counter(
+    "deploytrail_unknown_region_records_total", "Records of regions that have no partition of their own."
+)
+PROCESSED = Counter("deploytrail_processed_records_total", "Records of the trail that an app has judged.", ["app"])
+DEAD_LETTERS = Counter("deploytrail_dead_letters_total", "Messages set aside, by app and reason.", ["app", "reason"])
+PARTITION_TIME = Gauge(
+    "deploytrail_partition_time_seconds", "Newest tick of a partition, seconds since the epoch.", ["app", "partition"]
+)
+STATE_ROWS = Gauge("deploytrail_state_rows", "Rows of an app's tables.", ["app"])

@@ -1,0 +1,258 @@
+"""The processors on a real Kafka: from what was reported to records and findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploytrail_schemas.codec import decode, encode
+from deploytrail_schemas.ids import uuid7
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.topics import Topic
+from support.commands import run, running
+from support.kafka import make_topics, read_topic, wait_for, write
+
+APPS = ("intake", "lifecycle", "change_window", "overdue", "correlation")
+EU, OTHER = 1, 0
+SECOND, MINUTE = 1_000_000, 60_000_000
+
+POLICIES = """\
+kind: change_window
+name: weekdays
+effective_from: 2020-01-01T00:00:00Z
+spec:
+  effect: allow
+  zone: Europe/Berlin
+  start: 2020-01-06T09:00
+  duration_minutes: 480
+  rrule: FREQ=WEEKLY;BYDAY=MO,TU,WE,TH
+  scope: {environments: [production], services: [windowed]}
+---
+kind: service
+name: checkout
+effective_from: 2020-01-01T00:00:00Z
+spec: {team: payments, aliases: [checkout-svc], depends_on: [cart], expected_duration_minutes: 0.02}
+"""
+
+
+@pytest.fixture(scope="module")
+def worker(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """All apps in one process on a Kafka of their own, with policies applied."""
+    folder = tmp_path_factory.mktemp("processors")
+    (folder / "policies.yaml").write_text(POLICIES)
+    env = {
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_TICK_SECONDS": "0.5",
+        "DEPLOYTRAIL_STATE": str(folder / "state"),
+    }
+    make_topics(own_kafka)
+    applied = run("policy", "apply", "policies.yaml", env=env, cwd=folder)
+    assert applied.returncode == 0, applied.stderr
+    with running("processor", *APPS, env=env, cwd=folder) as command:
+        yield own_kafka
+        assert command.stop() == 0
+
+
+def now() -> int:
+    return time.time_ns() // 1000
+
+
+def event(event_type: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "event_id": uuid7(),
+        "event_type": event_type,
+        "deployment_id": "d",
+        "occurred_at": now(),
+        "region": "eu-west-1",
+        "environment": "production",
+        "service": "checkout",
+        "producer_id": "test",
+    } | fields
+
+
+def report(kafka: str, *records: dict[str, Any], partition: int = EU, kind: RecordType = RecordType.DEPLOYMENT_EVENT,
+           **headers: str) -> None:  # fmt: skip
+    given = [(f"dt-{name.replace('_', '-')}", text.encode()) for name, text in headers.items()]
+    write(kafka, Topic.INTAKE, [(partition, b"test", encode(kind, r)) for r in records], given)
+
+
+def values(kafka: str, topic: Topic, kind: RecordType) -> list[dict[str, Any]]:
+    decoded = (decode(m.value()) for m in read_topic(kafka, topic))
+    return [value for found, value in decoded if found is kind]
+
+
+def of(kafka: str, topic: Topic, kind: RecordType, deployment_id: str) -> list[dict[str, Any]]:
+    return [value for value in values(kafka, topic, kind) if value.get("deployment_id") == deployment_id]
+
+
+def states(kafka: str, deployment_id: str) -> list[str]:
+    return [record["state"] for record in of(kafka, Topic.RECORDS, RecordType.RECORD, deployment_id)]
+
+
+@pytest.mark.requirement("M2.4", "M3.2")
+def test_reported_events_reach_the_trail_with_canonical_names(worker: str) -> None:
+    report(worker, event("started", deployment_id="named", service="Checkout-SVC", environment="PROD"))
+    wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "named")), what="the event")
+    [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "named")
+
+    assert (found["service"], found["reported_service"]) == ("checkout", "Checkout-SVC")
+    assert (found["environment"], found["reported_environment"]) == ("production", "PROD")
+    assert found["reported_region"] == ""
+    assert found["received_at"] is not None
+    assert found["corrected_at"] == found["occurred_at"]
+
+
+def test_repeats_are_dropped(worker: str) -> None:
+    started = event("started", deployment_id="repeated")
+    report(worker, started, started, started, event("succeeded", deployment_id="repeated"))
+    wait_for(lambda: "succeeded" in states(worker, "repeated"), what="the end")
+    found = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "repeated")
+
+    assert [e["event_type"] for e in found] == ["started", "succeeded"]
+
+
+@pytest.mark.requirement("M8.3")
+def test_a_slow_clock_is_corrected_by_its_echo(worker: str) -> None:
+    slow, at = -7 * MINUTE, now()
+    echo = f"{at + slow - 50_000},{at - 45_000},{at + slow - 40_000}"
+    report(
+        worker, event("started", deployment_id="slow", occurred_at=at + slow, producer_id="slow"),
+        sent_at=str(at + slow), echo=echo,
+    )  # fmt: skip
+    wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "slow")), what="the event")
+    [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "slow")
+
+    assert abs(found["corrected_at"] - at) <= 100_000
+    assert found["uncertainty_ms"] <= 100
+    assert found["occurred_at"] == at + slow
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"\xc3\x01" + b"12345678" + b"body", b"unknown_schema"),
+        (encode(RecordType.DEPLOYMENT_EVENT, event("started"))[:-3], b"malformed"),
+        (b"{}", b"unknown_wire_format"),
+        (encode(RecordType.TICK, {"at": 1_793_620_800_000_000}), b"unexpected_kind"),
+        (encode(RecordType.DEPLOYMENT_EVENT, event("started", occurred_at=5)), b"invalid_value"),
+    ],
+)
+def test_what_cannot_be_read_is_set_aside_with_its_bytes(worker: str, value: bytes, reason: bytes) -> None:
+    write(worker, Topic.INTAKE, [(OTHER, b"key", value)], [("mine", b"kept")])
+
+    def found() -> list[dict[str, Any]]:
+        letters = [m for m in read_topic(worker, Topic.DEAD_LETTERS) if m.value() == value]
+        return [dict(m.headers() or []) for m in letters]
+
+    wait_for(lambda: bool(found()), what="the dead letter")
+    [headers] = found()
+
+    assert headers["dt-reason"] == reason
+    assert headers["mine"] == b"kept"
+    assert headers["dt-origin"].startswith(b"deploytrail.intake:0:")
+
+
+def test_ticks_are_written_into_live_partitions(worker: str) -> None:
+    wait_for(lambda: len({m.partition() for m in read_topic(worker, Topic.EVENTS)}) >= 15, what="ticks everywhere")
+    ticks = values(worker, Topic.EVENTS, RecordType.TICK)
+
+    assert max(t["at"] for t in ticks) > now() - 5 * SECOND
+
+
+@pytest.mark.requirement("M2.2")
+def test_a_deployment_gets_one_record_whose_revisions_grow(worker: str) -> None:
+    report(worker, event("started", deployment_id="lived"), event("succeeded", deployment_id="lived"))
+    wait_for(lambda: "succeeded" in states(worker, "lived"), what="the record")
+    found = of(worker, Topic.RECORDS, RecordType.RECORD, "lived")
+
+    assert [(r["revision"], r["state"]) for r in found] == [(1, "running"), (2, "succeeded")]
+
+
+def test_a_rollback_closes_what_it_undoes(worker: str) -> None:
+    report(
+        worker,
+        event("started", deployment_id="bad"),
+        event("failed", deployment_id="bad"),
+        event("started", deployment_id="undo", kind="rollback", rollback_of="bad"),
+        event("succeeded", deployment_id="undo"),
+    )
+    wait_for(lambda: "rolled_back" in states(worker, "bad"), what="the rollback")
+
+    assert of(worker, Topic.RECORDS, RecordType.RECORD, "bad")[-1]["rolled_back_by"] == "undo"
+
+
+@pytest.mark.requirement("M4.2")
+def test_a_start_outside_its_window_is_found(worker: str) -> None:
+    sunday = 1_793_534_400_000_000  # 2026-11-01T12:00:00Z, a Sunday
+    report(worker, event("started", deployment_id="sunday", service="windowed", occurred_at=sunday))
+    wait_for(lambda: bool(of(worker, Topic.FINDINGS, RecordType.FINDING, "sunday")), what="the finding")
+    [found] = [f for f in of(worker, Topic.FINDINGS, RecordType.FINDING, "sunday") if f["rule"] == "change_window"]
+
+    assert (found["verdict"], found["reason"]) == ("violation", "outside_allowed_windows")
+    assert found["policy_version"] == "change_window/weekdays/1"
+    assert found["evidence"]["next_open"] == "2026-11-02T08:00:00+00:00"
+
+
+@pytest.mark.requirement("M4.2")
+def test_what_runs_too_long_is_found_by_a_tick(worker: str) -> None:
+    report(worker, event("started", deployment_id="endless"))
+
+    def overdue() -> list[dict[str, Any]]:
+        return [f for f in of(worker, Topic.FINDINGS, RecordType.FINDING, "endless") if f["rule"] == "overdue"]
+
+    wait_for(lambda: bool(overdue()), what="the finding")
+
+    assert overdue()[0]["reason"] == "running_longer_than_expected"
+
+
+@pytest.mark.requirement("M4.3", "M6.2")
+def test_an_alert_gets_candidates_whose_probabilities_sum_to_one(worker: str) -> None:
+    at = now()
+    report(
+        worker,
+        event("started", deployment_id="guilty", occurred_at=at - 2 * MINUTE, service="guilt"),
+        event("succeeded", deployment_id="guilty", occurred_at=at - MINUTE, service="guilt"),
+    )
+    signal_id = uuid7()
+    signal = {
+        "signal_id": signal_id, "signal_type": "alert_firing", "occurred_at": at, "region": "eu-west-1",
+        "environment": "production", "service": "guilt", "severity": "critical", "title": "HighErrorRate",
+    }  # fmt: skip
+    report(worker, signal, kind=RecordType.SIGNAL)
+
+    def standing() -> dict[str, dict[str, Any]]:
+        mine = [f for f in values(worker, Topic.FINDINGS, RecordType.FINDING) if f["signal_id"] == signal_id]
+        replaced = {f["supersedes"] for f in mine}
+        return {f["deployment_id"]: f for f in mine if f["finding_id"] not in replaced}
+
+    wait_for(lambda: set(standing()) == {"guilty", ""}, what="the answer")
+
+    assert standing()["guilty"]["rank"] == 1
+    assert standing()["guilty"]["probability"] > 0.8
+    assert sum(f["probability"] for f in standing().values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_policy_check_names_file_line_and_every_problem(own_kafka: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "kind: change_window\nname: w\nspec:\n  effect: perhaps\n  zone: Europe/Berlim\n  start: monday\n"
+        "  duration_minutes: 60\n  rrule: FREQ=SOMETIMES\n"
+    )
+    done = run("policy", "check", "bad.yaml", env={}, cwd=tmp_path)
+
+    assert done.returncode == 65
+    assert "bad.yaml:4: spec.effect: is 'perhaps'; expected allow or deny" in done.stderr
+    assert "bad.yaml:5: spec.zone: is 'Europe/Berlim'; expected an IANA time zone" in done.stderr
+    assert "bad.yaml:6: spec.start: is 'monday'" in done.stderr
+    assert "bad.yaml:8: spec.rrule: is 'FREQ=SOMETIMES'" in done.stderr
+    assert "4 problems; nothing was applied" in done.stderr
+
+
+def test_applying_the_same_policies_again_changes_nothing(worker: str, tmp_path: Path) -> None:
+    (tmp_path / "policies.yaml").write_text(POLICIES)
+    env = {"DEPLOYTRAIL_KAFKA": worker}
+    done = run("policy", "apply", "policies.yaml", env=env, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (0, "0 of 2 documents changed\n")
