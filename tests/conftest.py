@@ -59,6 +59,15 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the real ClickHouse engine behind HTTP."""
+    from support.clickhouse import ClickHouseProcess
+
+    with ClickHouseProcess(tmp_path_factory.mktemp("clickhouse")) as server:
+        yield server.url
+
+
 def _container(why: str) -> Iterator[str]:
     if shutil.which("docker") is None:
         pytest.skip(f"no Kafka for the tests: {why}")

@@ -212,6 +212,10 @@ def _outcome(facts: Facts) -> tuple[str, Outcome, list[Any] | None]:
     cohorts = {c: _fold(marks) for c, marks in facts["marks"].items() if c}
     if state in TERMINAL or not cohorts:
         return state, Outcome.REPORTED, end
+    if len(cohorts) == 1 and _best(facts, "parent_deployment_id"):
+        # A deployment of its own for one cohort: there is no whole here but that cohort.
+        [(state, end)] = cohorts.values()
+        return state, Outcome.REPORTED, end
     states = {s for s, _ in cohorts.values()}
     latest = max((m for _, m in cohorts.values() if m), key=_rank, default=None)
     if states & {"running", "queued"}:

@@ -137,10 +137,17 @@ def test_cohorts_give_one_outcome() -> None:
     canary = [event(k, NOON + i, cohort="canary", cohort_weight=0.1) for i, k in enumerate(("started", "succeeded"))]
     rest = [event(k, NOON + 5 + i, cohort="rest", cohort_weight=0.9) for i, k in enumerate(("started", "succeeded"))]
 
-    assert record_of(*canary)["state"] == "running" or record_of(*canary)["state"] == "succeeded"
+    assert record_of(*canary)["state"] == "running"
+    assert record_of(*canary, rest[0])["state"] == "running"
     assert record_of(*canary, *rest)["state"] == "succeeded"
     assert record_of(*canary, *rest)["outcome_reason"] == "every_cohort_succeeded"
     assert record_of(*canary, *rest)["cohorts"] == {"canary": "succeeded", "rest": "succeeded"}
+
+
+def test_a_cohort_that_is_a_deployment_of_its_own_ends_by_itself() -> None:
+    canary = {"cohort": "canary", "cohort_weight": 0.1, "parent_deployment_id": "shop-0"}
+
+    assert record_of(event("started", **canary), event("succeeded", NOON + 1, **canary))["state"] == "succeeded"
 
 
 def test_a_failed_cohort_degrades_and_then_fails_the_whole() -> None:
