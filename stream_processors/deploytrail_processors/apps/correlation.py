@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
@@ -59,7 +60,8 @@ class Correlation:
         row["facts"] = lifecycle.add(row["facts"], event)
         self._deployments.put(partition, row)
         for key, answered in rows_of(self._signals, partition):
-            if abs(answered["signal"]["corrected_at"] - event["corrected_at"]) < REOPEN:
+            signal = answered["signal"]
+            if abs(signal["corrected_at"] - event["corrected_at"]) < REOPEN and self._related(signal, event):
                 self._answer(partition, key, answered)
 
     def _answer(self, partition: int, key: str, row: Row) -> None:
@@ -69,6 +71,7 @@ class Correlation:
             self._deployments.derive(partition, deployment["facts"])
             for deployment in self._deployments.rows(partition)
             if abs(deployment["facts"]["last"] - signal["corrected_at"]) < REOPEN
+            and self._related(signal, lifecycle.place(deployment["facts"]))
         ]
         changed = correlation.supersede(row["findings"], correlation.correlate(signal, near, policies))
         if not changed:
@@ -77,6 +80,10 @@ class Correlation:
         self._signals[key] = row
         self._expiry.put(partition, key, row)
         self._forward(partition, changed)
+
+    def _related(self, signal: dict[str, Any], place: Mapping[str, Any]) -> bool:
+        policies = self._context.policies_at(signal["corrected_at"])
+        return correlation.is_related(signal, place, policies)
 
     def _forward(self, partition: int, findings: list[dict[str, Any]]) -> None:
         for found in findings:

@@ -51,16 +51,21 @@ def concerns(signal: Mapping[str, Any]) -> bool:
     return signal["signal_type"] in STARTS_AN_INCIDENT and signal["source"] != "deploytrail"
 
 
+def is_related(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies) -> bool:
+    """Whether a change at a place can reach a signal: its service, or one that it depends on, beside it."""
+    if any(place[name] != signal[name] for name in ("region", "environment")):
+        return False
+    return place["service"] in (signal["service"], *policies.service(signal["service"]).depends_on)
+
+
 def find_candidates(
     signal: Mapping[str, Any], deployments: Iterable[Mapping[str, Any]], policies: Policies
 ) -> list[Candidate]:
     """Candidates in order of their odds, ties by deployment id."""
-    related = {signal["service"], *policies.service(signal["service"]).depends_on}
     window = policies.thresholds.correlation_window_minutes * MINUTE
     found = []
     for content in deployments:
-        same_place = all(content[name] == signal[name] for name in ("region", "environment"))
-        if not same_place or content["service"] not in related or content["state"] in CHANGED_NOTHING:
+        if content["state"] in CHANGED_NOTHING or not is_related(signal, content, policies):
             continue
         candidate = _judge(signal, content, window)
         if candidate is not None:

@@ -191,6 +191,11 @@ def due(facts: Facts, lost_after_minutes: float) -> int:
     return int(facts["last"] + lost_after_minutes * MINUTE)
 
 
+def place(facts: Facts) -> dict[str, str]:
+    """Region, environment and service as they are claimed so far."""
+    return {name: _best(facts, name) for name in PLACE}
+
+
 def is_open(facts: Facts) -> bool:
     """Whether an end is still awaited."""
     return _outcome(facts)[0] in OPEN

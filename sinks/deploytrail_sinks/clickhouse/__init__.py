@@ -1,0 +1,1 @@
+"""The ClickHouse sink: Avro passed through, exactly once by topic, partition and offset."""

@@ -1,0 +1,112 @@
+"""What a batch of Kafka messages becomes: inserts by table and writer schema, and what cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploytrail_schemas.codec import DecodeError, Writer, decode, writer_of
+from deploytrail_schemas.headers import DETAIL, ORIGIN, REASON
+from deploytrail_schemas.records import RecordType
+
+from deploytrail_sinks.clickhouse.tables import BY_KIND
+
+DEAD_LETTER_COLUMNS = (
+    *("kafka_partition", "kafka_offset", "kafka_timestamp", "reason", "detail"),
+    *("origin_topic", "origin_partition", "origin_offset", "key", "value", "headers"),
+)
+_OURS = frozenset({REASON, DETAIL, ORIGIN})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One Kafka message, as far as a sink needs it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # ms
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Consecutive messages of one partition, as they are re-sent after a crash."""
+
+    topic: str
+    partition: int
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> int:
+        """Offset of the first message."""
+        return self.rows[0].offset
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last message."""
+        return self.rows[-1].offset + 1
+
+    def token(self, table: str, version: int = 0) -> str:
+        """The name by which ClickHouse knows this insert when it comes again."""
+        return f"{table}/{version}/{self.topic}/{self.partition}/{self.first}-{self.end}"
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A range by destination."""
+
+    inserts: dict[tuple[RecordType, int], list[Row]] = field(default_factory=dict)
+    unreadable: list[tuple[Row, DecodeError]] = field(default_factory=list)
+
+
+def sort(rows: Iterable[Row]) -> Sorted:
+    """Rows by kind and writer version; ticks have no table. Bodies are not decoded."""
+    found = Sorted()
+    for row in rows:
+        try:
+            writer: Writer = writer_of(row.value)
+        except DecodeError as error:
+            found.unreadable.append((row, error))
+            continue
+        if writer.kind in BY_KIND:
+            found.inserts.setdefault((writer.kind, writer.version), []).append(row)
+    return found
+
+
+def offenders(rows: Iterable[Row]) -> list[tuple[Row, DecodeError]]:
+    """Rows that cannot be decoded, found by decoding each one whole."""
+    found = []
+    for row in rows:
+        try:
+            decode(row.value)
+        except DecodeError as error:
+            found.append((row, error))
+    return found
+
+
+def dead_letter_row(row: Row) -> list[Any]:
+    """The row of a dead letter, columns as in DEAD_LETTER_COLUMNS."""
+    given = {name: _text(value) for name, value in row.headers}
+    topic, _, place = given.get(ORIGIN, "").partition(":")
+    partition, _, offset = place.partition(":")
+    return [
+        row.partition,
+        row.offset,
+        row.timestamp,
+        given.get(REASON, ""),
+        given.get(DETAIL, ""),
+        topic,
+        int(partition) if partition.isdecimal() else -1,
+        int(offset) if offset.isdecimal() else -1,
+        row.key or b"",
+        row.value or b"",
+        {name: text for name, text in given.items() if name not in _OURS},
+    ]
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "backslashreplace")

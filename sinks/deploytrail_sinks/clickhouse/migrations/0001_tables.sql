@@ -1,0 +1,318 @@
+CREATE TABLE IF NOT EXISTS {database}.deployment_events
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `event_id` String COMMENT 'UUID of this event: version 7 from the library, name-based from adapters.',
+    `event_type` LowCardinality(String) COMMENT 'What happened.',
+    `deployment_id` String COMMENT 'Names the deployment; every event of one deployment carries the same.',
+    `occurred_at` DateTime64(6, 'UTC') COMMENT 'When it happened by the reporter\'s wall clock.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `producer_id` String COMMENT 'Names the reporting process\'s clock: a host, a runner or an adapter.',
+    `producer_seq` Int64 COMMENT 'Gapless count of the producer\'s events, from 1; 0 where the source cannot count.',
+    `tier` LowCardinality(String) COMMENT 'Tier of the service, e.g. 1.',
+    `team` LowCardinality(String) COMMENT 'Team that owns the service.',
+    `kind` LowCardinality(String) COMMENT 'What kind of change was deployed.',
+    `strategy` LowCardinality(String) COMMENT 'How the change reaches its instances.',
+    `cohort` LowCardinality(String) COMMENT 'Name of the cohort of a canary or blue-green rollout, e.g. canary.',
+    `cohort_weight` Nullable(Float64) COMMENT 'Share of traffic or instances that the cohort receives, 0 to 1.',
+    `parent_deployment_id` String COMMENT 'Deployment that this one is a part of (a cohort, a child pipeline).',
+    `rollback_of` String COMMENT 'Deployment that this one undoes.',
+    `instance` String COMMENT 'Instance, host or pod, where the grain is that fine.',
+    `version` String COMMENT 'Version that is deployed.',
+    `previous_version` String COMMENT 'Version that it replaces.',
+    `artifact_digest` String COMMENT 'Digest of the artifact, e.g. sha256:…',
+    `artifact_uri` String COMMENT 'Where the artifact lies.',
+    `commit_sha` String COMMENT 'Commit that was built, full length.',
+    `repository` LowCardinality(String) COMMENT 'Repository, without credentials.',
+    `ref` String COMMENT 'Branch or tag.',
+    `build_system` LowCardinality(String) COMMENT 'CI system, e.g. github_actions.',
+    `build_id` String COMMENT 'Id of the build in its CI system.',
+    `build_number` String COMMENT 'Number of the build that people use.',
+    `build_url` String COMMENT 'URL of the build, without credentials.',
+    `pipeline` LowCardinality(String) COMMENT 'Name of the pipeline or workflow.',
+    `job` LowCardinality(String) COMMENT 'Name of the job.',
+    `stage` LowCardinality(String) COMMENT 'Name of the stage.',
+    `deployer` LowCardinality(String) COMMENT 'Who initiated the deployment.',
+    `deployer_type` LowCardinality(String) COMMENT 'Whether a person or automation initiated it.',
+    `change_ticket` String COMMENT 'Change ticket, e.g. CHG0031337.',
+    `feature_ticket` String COMMENT 'Feature ticket, e.g. SHOP-42.',
+    `sprint` LowCardinality(String) COMMENT 'Sprint that the change belongs to.',
+    `justification` String COMMENT 'Why, in the deployer\'s words.',
+    `permit_id` String COMMENT 'Permit that allowed it.',
+    `emergency` Bool COMMENT 'Whether it was declared an emergency change.',
+    `reversible` Nullable(Bool) COMMENT 'Whether a database migration can be undone; null where nobody said.',
+    `source` LowCardinality(String) COMMENT 'Adapter that read it: library, github, cdevents, …',
+    `provenance` LowCardinality(String) COMMENT 'Whether somebody reported this, or it was inferred from what is seen.',
+    `confidence` Float64 COMMENT 'How sure an inferred event is, 0 to 1; 1 for a reported one.',
+    `monotonic_ns` Nullable(Int64) COMMENT 'Reporter\'s monotonic clock at occurred_at, in nanoseconds since an arbitrary start.',
+    `boot_id` String COMMENT 'Boot that monotonic_ns belongs to; only values of one boot compare.',
+    `clock_state` LowCardinality(String) COMMENT 'What the reporter knows of its own clock.',
+    `hybrid_logical_clock` Nullable(Int64) COMMENT 'Hybrid logical clock: milliseconds since the epoch shifted left by 16 bits, plus a counter.',
+    `exit_code` Nullable(Int64) COMMENT 'Exit code of the deploy script, where one ended; negative for a signal.',
+    `error` String COMMENT 'What went wrong, redacted, at most 4096 characters.',
+    `raw_status` String COMMENT 'The source\'s own word for the status, where it has one.',
+    `config_changes` Map(String, String) COMMENT 'Configuration keys that this deployment sets, with their values or digests of them.',
+    `tags` Map(String, String) COMMENT 'Business tags and what else the source said.',
+    `sent_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'Reporter\'s wall clock when it handed the record over; set at intake from the sender\'s header.',
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway, the backfill file or else the intake broker received it; set at intake.',
+    `corrected_at` DateTime64(6, 'UTC') COMMENT 'Occurred_at on the common time scale, after the reporter\'s clock was corrected; set at intake.',
+    `uncertainty_ms` Int64 COMMENT 'Half width of the interval around corrected_at in which the true time lies, in milliseconds, rounded up; set at intake.',
+    `reporter` LowCardinality(String) COMMENT 'Who was authenticated as the sender; set at intake, empty where nobody was.',
+    `reported_region` LowCardinality(String) COMMENT 'Region as reported, where an alias or an unknown name changed it; set at intake.',
+    `reported_environment` LowCardinality(String) COMMENT 'Environment as reported, where an alias changed it; set at intake.',
+    `reported_service` LowCardinality(String) COMMENT 'Service as reported, where an alias changed it; set at intake.'
+)
+ENGINE = MergeTree
+ORDER BY (region, environment, service, corrected_at, kafka_partition, kafka_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Every event of every deployment as it stands on the trail';
+
+CREATE TABLE IF NOT EXISTS {database}.signals
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `signal_id` String COMMENT 'UUID of this report.',
+    `signal_type` LowCardinality(String) COMMENT 'What was reported.',
+    `occurred_at` DateTime64(6, 'UTC') COMMENT 'When it happened by the reporter\'s clock.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `producer_id` String COMMENT 'Names the reporting clock.',
+    `source` LowCardinality(String) COMMENT 'Adapter or system that reported, e.g. alertmanager.',
+    `fingerprint` String COMMENT 'Stable name of the alert; firing and resolved share it.',
+    `severity` LowCardinality(String) COMMENT 'How bad it is.',
+    `title` String COMMENT 'One line for people.',
+    `started_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When the alert or incident began.',
+    `ended_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it ended; null while it lasts.',
+    `healthy` Nullable(Bool) COMMENT 'Result of a health check; null for others.',
+    `value` Nullable(Float64) COMMENT 'Measured value, where there is one.',
+    `incident_id` String COMMENT 'Incident that it belongs to.',
+    `ticket_id` String COMMENT 'Ticket that tracks it.',
+    `labels` Map(String, String) COMMENT 'Labels of the alert.',
+    `sent_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'Reporter\'s wall clock when it handed the record over; set at intake from the sender\'s header.',
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway, the backfill file or else the intake broker received it; set at intake.',
+    `corrected_at` DateTime64(6, 'UTC') COMMENT 'Occurred_at on the common time scale, after the reporter\'s clock was corrected; set at intake.',
+    `uncertainty_ms` Int64 COMMENT 'Half width of the interval around corrected_at in which the true time lies, in milliseconds, rounded up; set at intake.',
+    `reporter` LowCardinality(String) COMMENT 'Who was authenticated as the sender; set at intake, empty where nobody was.',
+    `reported_region` LowCardinality(String) COMMENT 'Region as reported, where an alias or an unknown name changed it; set at intake.',
+    `reported_environment` LowCardinality(String) COMMENT 'Environment as reported, where an alias changed it; set at intake.',
+    `reported_service` LowCardinality(String) COMMENT 'Service as reported, where an alias changed it; set at intake.'
+)
+ENGINE = MergeTree
+ORDER BY (region, environment, service, corrected_at, kafka_partition, kafka_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Alerts, incidents and health checks as they stand on the trail';
+
+CREATE TABLE IF NOT EXISTS {database}.approvals
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `approval_id` String COMMENT 'UUID of this step.',
+    `approval_type` LowCardinality(String) COMMENT 'Which step.',
+    `occurred_at` DateTime64(6, 'UTC') COMMENT 'When it happened by the reporter\'s clock.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `producer_id` String COMMENT 'Names the reporting clock.',
+    `deployment_id` String COMMENT 'Deployment that it is about.',
+    `artifact_digest` String COMMENT 'Digest that it is bound to.',
+    `change_ticket` String COMMENT 'Change ticket.',
+    `ticket_state` LowCardinality(String) COMMENT 'State of the ticket at that time, in its system\'s words.',
+    `approver` LowCardinality(String) COMMENT 'Who approved or rejected.',
+    `approver_role` LowCardinality(String) COMMENT 'Role in which they did.',
+    `justification` String COMMENT 'Why.',
+    `valid_from` Nullable(DateTime64(6, 'UTC')) COMMENT 'From when it holds.',
+    `valid_until` Nullable(DateTime64(6, 'UTC')) COMMENT 'Until when it holds.',
+    `emergency` Bool COMMENT 'Whether it is an emergency approval.',
+    `source` LowCardinality(String) COMMENT 'Adapter or system that reported.',
+    `tags` Map(String, String) COMMENT 'What else the source said.',
+    `sent_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'Reporter\'s wall clock when it handed the record over; set at intake from the sender\'s header.',
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway, the backfill file or else the intake broker received it; set at intake.',
+    `corrected_at` DateTime64(6, 'UTC') COMMENT 'Occurred_at on the common time scale, after the reporter\'s clock was corrected; set at intake.',
+    `uncertainty_ms` Int64 COMMENT 'Half width of the interval around corrected_at in which the true time lies, in milliseconds, rounded up; set at intake.',
+    `reporter` LowCardinality(String) COMMENT 'Who was authenticated as the sender; set at intake, empty where nobody was.',
+    `reported_region` LowCardinality(String) COMMENT 'Region as reported, where an alias or an unknown name changed it; set at intake.',
+    `reported_environment` LowCardinality(String) COMMENT 'Environment as reported, where an alias changed it; set at intake.',
+    `reported_service` LowCardinality(String) COMMENT 'Service as reported, where an alias changed it; set at intake.'
+)
+ENGINE = MergeTree
+ORDER BY (region, environment, service, corrected_at, kafka_partition, kafka_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Approvals, registrations and permits as they stand on the trail';
+
+CREATE TABLE IF NOT EXISTS {database}.observations
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `observation_id` String COMMENT 'UUID of this observation.',
+    `observation_type` LowCardinality(String) COMMENT 'Seen, declared or gone.',
+    `occurred_at` DateTime64(6, 'UTC') COMMENT 'When it was seen by the observer\'s clock.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `producer_id` String COMMENT 'Names the observing clock.',
+    `cluster` LowCardinality(String) COMMENT 'Cluster.',
+    `instance` String COMMENT 'Instance, host or pod.',
+    `version` String COMMENT 'Version seen or declared.',
+    `artifact_digest` String COMMENT 'Digest seen or declared.',
+    `commit_sha` String COMMENT 'Commit seen or declared.',
+    `source` LowCardinality(String) COMMENT 'Adapter or system that reported.',
+    `tags` Map(String, String) COMMENT 'What else the source said.',
+    `sent_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'Reporter\'s wall clock when it handed the record over; set at intake from the sender\'s header.',
+    `received_at` DateTime64(6, 'UTC') COMMENT 'When the gateway, the backfill file or else the intake broker received it; set at intake.',
+    `corrected_at` DateTime64(6, 'UTC') COMMENT 'Occurred_at on the common time scale, after the reporter\'s clock was corrected; set at intake.',
+    `uncertainty_ms` Int64 COMMENT 'Half width of the interval around corrected_at in which the true time lies, in milliseconds, rounded up; set at intake.',
+    `reporter` LowCardinality(String) COMMENT 'Who was authenticated as the sender; set at intake, empty where nobody was.',
+    `reported_region` LowCardinality(String) COMMENT 'Region as reported, where an alias or an unknown name changed it; set at intake.',
+    `reported_environment` LowCardinality(String) COMMENT 'Environment as reported, where an alias changed it; set at intake.',
+    `reported_service` LowCardinality(String) COMMENT 'Service as reported, where an alias changed it; set at intake.'
+)
+ENGINE = MergeTree
+ORDER BY (region, environment, service, corrected_at, kafka_partition, kafka_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'What was seen or declared to run, as it stands on the trail';
+
+CREATE TABLE IF NOT EXISTS {database}.deployment_revisions
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `deployment_id` String COMMENT 'Names the deployment.',
+    `revision` Int64 COMMENT 'Count of this deployment\'s different contents, from 1; the highest is current.',
+    `state` LowCardinality(String) COMMENT 'State of the deployment.',
+    `recorded_at` DateTime64(6, 'UTC') COMMENT 'Partition time when this revision was derived.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `tier` LowCardinality(String) COMMENT 'Tier of the service.',
+    `team` LowCardinality(String) COMMENT 'Team that owns the service.',
+    `kind` LowCardinality(String) COMMENT 'What kind of change was deployed.',
+    `strategy` LowCardinality(String) COMMENT 'How the change reaches its instances.',
+    `parent_deployment_id` String COMMENT 'Deployment that this one is a part of.',
+    `rollback_of` String COMMENT 'Deployment that this one undoes.',
+    `rolled_back_by` String COMMENT 'Deployment that undid this one.',
+    `version` String COMMENT 'Version deployed.',
+    `previous_version` String COMMENT 'Version replaced.',
+    `artifact_digest` String COMMENT 'Digest of the artifact.',
+    `commit_sha` String COMMENT 'Commit.',
+    `repository` LowCardinality(String) COMMENT 'Repository.',
+    `build_system` LowCardinality(String) COMMENT 'CI system.',
+    `build_id` String COMMENT 'Id of the build.',
+    `build_url` String COMMENT 'URL of the build.',
+    `deployer` LowCardinality(String) COMMENT 'Who initiated it.',
+    `change_ticket` String COMMENT 'Change ticket.',
+    `feature_ticket` String COMMENT 'Feature ticket.',
+    `emergency` Bool COMMENT 'Whether it was declared an emergency.',
+    `registered_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was registered.',
+    `queued_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was queued.',
+    `started_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it started, corrected.',
+    `started_at_uncertainty_ms` Nullable(Int64) COMMENT 'Half width around started_at, milliseconds.',
+    `finished_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it reached its terminal state, corrected.',
+    `finished_at_uncertainty_ms` Nullable(Int64) COMMENT 'Half width around finished_at, milliseconds.',
+    `duration_ms` Nullable(Int64) COMMENT 'From start to end, milliseconds; null while either is unknown.',
+    `duration_uncertainty_ms` Nullable(Int64) COMMENT 'Half width around duration_ms, milliseconds.',
+    `last_event_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'Corrected time of the latest event.',
+    `outcome_reason` LowCardinality(String) COMMENT 'Why it is in this state, a word of a closed list.',
+    `error` String COMMENT 'What went wrong, as reported.',
+    `exit_code` Nullable(Int64) COMMENT 'Exit code of the deploy script.',
+    `event_count` Int64 COMMENT 'Number of different events that this content derives from, progress reports left out.',
+    `cohorts` Map(String, String) COMMENT 'State of each cohort by its name.',
+    `sources` Array(String) COMMENT 'Adapters that reported on it, sorted.',
+    `provenance` LowCardinality(String) COMMENT 'Whether somebody reported this, or it was inferred from what is seen.',
+    `confidence` Float64 COMMENT 'Lowest confidence of the events that it derives from, 0 to 1.',
+    `conflicts` Map(String, String) COMMENT 'Fields on which sources disagree, with the values that lost.'
+)
+ENGINE = MergeTree
+ORDER BY (deployment_id, revision, kafka_partition, kafka_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Every revision of every deployment\'s record';
+
+CREATE TABLE IF NOT EXISTS {database}.findings
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `finding_id` String COMMENT 'UUID derived from rule, subject and evidence.',
+    `rule` LowCardinality(String) COMMENT 'Rule that spoke, e.g. change_window.',
+    `rule_version` Int64 COMMENT 'Version of the rule.',
+    `verdict` LowCardinality(String) COMMENT 'What the rule says.',
+    `reason` LowCardinality(String) COMMENT 'Why, a word of a closed list.',
+    `severity` LowCardinality(String) COMMENT 'How bad it is.',
+    `occurred_at` DateTime64(6, 'UTC') COMMENT 'Time that the verdict is about, corrected.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `deployment_id` String COMMENT 'Deployment that it is about; empty for none.',
+    `signal_id` String COMMENT 'Signal that it is about.',
+    `rank` Int64 COMMENT 'Place among the candidates, from 1; 0 where nothing is ranked.',
+    `probability` Nullable(Float64) COMMENT 'Probability of this candidate; the candidates of one signal sum to one.',
+    `explanation` String COMMENT 'The verdict in words.',
+    `evidence` Map(String, String) COMMENT 'What the verdict rests on.',
+    `policy_version` LowCardinality(String) COMMENT 'Policy documents used, kind/name/version.',
+    `supersedes` String COMMENT 'Finding that this one replaces.'
+)
+ENGINE = MergeTree
+ORDER BY (rule, verdict, occurred_at, kafka_partition, kafka_offset)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Every verdict of every rule, also those superseded since';
+
+CREATE TABLE IF NOT EXISTS {database}.current_deployments
+(
+    `kafka_partition` Int32 COMMENT 'Partition of the record.',
+    `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.',
+    `kafka_timestamp` DateTime64(3, 'UTC') COMMENT 'Kafka\'s timestamp of the record.',
+    `deployment_id` String COMMENT 'Names the deployment.',
+    `revision` Int64 COMMENT 'Count of this deployment\'s different contents, from 1; the highest is current.',
+    `state` LowCardinality(String) COMMENT 'State of the deployment.',
+    `recorded_at` DateTime64(6, 'UTC') COMMENT 'Partition time when this revision was derived.',
+    `region` LowCardinality(String) COMMENT 'Region name, e.g. eu-west-1; decides the partition.',
+    `environment` LowCardinality(String) COMMENT 'Environment name, e.g. production.',
+    `service` LowCardinality(String) COMMENT 'Service name, the unit that is deployed.',
+    `tier` LowCardinality(String) COMMENT 'Tier of the service.',
+    `team` LowCardinality(String) COMMENT 'Team that owns the service.',
+    `kind` LowCardinality(String) COMMENT 'What kind of change was deployed.',
+    `strategy` LowCardinality(String) COMMENT 'How the change reaches its instances.',
+    `parent_deployment_id` String COMMENT 'Deployment that this one is a part of.',
+    `rollback_of` String COMMENT 'Deployment that this one undoes.',
+    `rolled_back_by` String COMMENT 'Deployment that undid this one.',
+    `version` String COMMENT 'Version deployed.',
+    `previous_version` String COMMENT 'Version replaced.',
+    `artifact_digest` String COMMENT 'Digest of the artifact.',
+    `commit_sha` String COMMENT 'Commit.',
+    `repository` LowCardinality(String) COMMENT 'Repository.',
+    `build_system` LowCardinality(String) COMMENT 'CI system.',
+    `build_id` String COMMENT 'Id of the build.',
+    `build_url` String COMMENT 'URL of the build.',
+    `deployer` LowCardinality(String) COMMENT 'Who initiated it.',
+    `change_ticket` String COMMENT 'Change ticket.',
+    `feature_ticket` String COMMENT 'Feature ticket.',
+    `emergency` Bool COMMENT 'Whether it was declared an emergency.',
+    `registered_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was registered.',
+    `queued_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it was queued.',
+    `started_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it started, corrected.',
+    `started_at_uncertainty_ms` Nullable(Int64) COMMENT 'Half width around started_at, milliseconds.',
+    `finished_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'When it reached its terminal state, corrected.',
+    `finished_at_uncertainty_ms` Nullable(Int64) COMMENT 'Half width around finished_at, milliseconds.',
+    `duration_ms` Nullable(Int64) COMMENT 'From start to end, milliseconds; null while either is unknown.',
+    `duration_uncertainty_ms` Nullable(Int64) COMMENT 'Half width around duration_ms, milliseconds.',
+    `last_event_at` Nullable(DateTime64(6, 'UTC')) COMMENT 'Corrected time of the latest event.',
+    `outcome_reason` LowCardinality(String) COMMENT 'Why it is in this state, a word of a closed list.',
+    `error` String COMMENT 'What went wrong, as reported.',
+    `exit_code` Nullable(Int64) COMMENT 'Exit code of the deploy script.',
+    `event_count` Int64 COMMENT 'Number of different events that this content derives from, progress reports left out.',
+    `cohorts` Map(String, String) COMMENT 'State of each cohort by its name.',
+    `sources` Array(String) COMMENT 'Adapters that reported on it, sorted.',
+    `provenance` LowCardinality(String) COMMENT 'Whether somebody reported this, or it was inferred from what is seen.',
+    `confidence` Float64 COMMENT 'Lowest confidence of the events that it derives from, 0 to 1.',
+    `conflicts` Map(String, String) COMMENT 'Fields on which sources disagree, with the values that lost.'
+)
+ENGINE = ReplacingMergeTree(revision)
+ORDER BY deployment_id
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'Storage of the view `deployments`: the newest revision of each record, once merged';

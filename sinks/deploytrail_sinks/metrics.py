@@ -1,0 +1,41 @@
+"""The metrics of the sinks, in one list, and the small server that shows them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+
+CLICKHOUSE_ROWS = Counter("deploytrail_clickhouse_rows_total", "Messages whose rows are in ClickHouse.", ["topic"])
+CLICKHOUSE_RETRIES = Counter("deploytrail_clickhouse_retries_total", "Inserts that were tried again.")
+CLICKHOUSE_BATCH = Histogram("deploytrail_clickhouse_batch_seconds", "From a batch's first message to its commit.")
+DEAD_LETTERS = Counter("deploytrail_sink_dead_letters_total", "Messages that a sink set aside.", ["reason"])
+
+
+def serve(port: int, ready: Callable[[], bool]) -> None:
+    """Serve /healthz, /readyz and /metrics on a port of loopback, in a thread; 0: do not."""
+    if not port:
+        return
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            return None
+
+        def do_GET(self) -> None:
+            status, kind, body = 404, "text/plain; charset=utf-8", b"not found\n"
+            if self.path == "/healthz":
+                status, body = 200, b"ok\n"
+            elif self.path == "/readyz":
+                status, body = (200, b"ready\n") if ready() else (503, b"not ready\n")
+            elif self.path == "/metrics":
+                status, kind, body = 200, CONTENT_TYPE_LATEST, generate_latest()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

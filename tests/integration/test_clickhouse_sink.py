@@ -1,0 +1,152 @@
+"""The ClickHouse sink on a real Kafka and the real engine: every value, each message once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.schema import fields, is_instant
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.tables import BY_KIND
+from deploytrail_sinks.clickhouse.writer import connect
+from support.commands import Command, running
+from support.kafka import make_topics, wait_for, write
+from support.values import NOON, signal
+
+TOPIC_OF = {RecordType.RECORD: Topic.RECORDS, RecordType.FINDING: Topic.FINDINGS}
+
+
+@pytest.fixture(scope="module")
+def env(own_kafka: str, clickhouse: str) -> dict[str, str]:
+    make_topics(own_kafka)
+    return {
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
+        "DEPLOYTRAIL_CLICKHOUSE_DATABASE": f"sink_{uuid.uuid4().hex[:8]}",
+    }
+
+
+@pytest.fixture(scope="module")
+def sink(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    with running("sink", "clickhouse", env=env, cwd=tmp_path_factory.mktemp("sink")) as command:
+        yield command
+        assert command.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def client(env: dict[str, str]) -> Client:
+    return connect(Settings.load({**env, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": ""}))
+
+
+def rows(client: Client, env: dict[str, str], question: str) -> list[dict[str, Any]]:
+    question = question.replace("{db}", env["DEPLOYTRAIL_CLICKHOUSE_DATABASE"])
+    return list(client.query(question).named_results())
+
+
+def extremes(field: dict[str, Any]) -> list[Any]:
+    """The values at the edges of what an Avro field can hold and its column can show."""
+    declared = field["type"]
+    branches = declared if isinstance(declared, list) else [declared]
+    plain = next(b for b in branches if b != "null")
+    name = plain if isinstance(plain, str) else plain["type"]
+    if is_instant(field):
+        # DateTime64(6) holds 1900 to 2299.
+        found: list[Any] = [0, 1, -1, NOON + 123_456, -2_208_988_800_000_000, 10_413_791_999_000_000]
+    elif name == "enum":
+        found = list(plain["symbols"])
+    else:
+        found = {
+            "string": ["", "plain", "ünïcode ☃ 𝄞", 'it\'s \\ "quoted"\n\t', "x" * 70_000],
+            "long": [0, -(1 << 63), (1 << 63) - 1],
+            "double": [0.0, -1.5, 1e-300, 1.7e308],
+            "boolean": [False, True],
+            "map": [{}, {"": ""}, {"k": "v", "ü": "☃'"}],
+            "array": [[], [""], ["a", "ü"]],
+        }[name]
+    return (
+        [None, *found]
+        if "null" in branches and field["name"] not in ("received_at", "corrected_at", "uncertainty_ms")
+        else found
+    )
+
+
+def shown(field: dict[str, Any], value: Any) -> Any:
+    """A value as the client shows it."""
+    if value is None or not is_instant(field):
+        return value
+    return datetime.fromtimestamp(value // 1_000_000, UTC).replace(tzinfo=None, microsecond=value % 1_000_000)
+
+
+@pytest.mark.requirement("M3.4")
+@pytest.mark.parametrize("kind", sorted(BY_KIND, key=lambda kind: kind.value))
+def test_every_extreme_of_every_column_comes_back(
+    kind: RecordType, env: dict[str, str], sink: Command, client: Client
+) -> None:
+    topic = TOPIC_OF.get(kind, Topic.EVENTS)
+    base = {
+        f["name"]: extremes(f)[-1] if f["name"] in ("received_at", "corrected_at", "uncertainty_ms") else extremes(f)[0]
+        for f in fields(kind)
+    }
+    mark = f"extremes-{kind.value}"
+    marker = "source" if kind not in TOPIC_OF else {"Record": "build_id", "Finding": "rule"}[kind.value]
+    written = [
+        base | {f["name"]: value} | {marker: mark} for f in fields(kind) if f["name"] != marker for value in extremes(f)
+    ]
+    write(env["DEPLOYTRAIL_KAFKA"], topic, [(11, b"k", encode(kind, value)) for value in written])
+    table = BY_KIND[kind].name
+    question = f"SELECT * FROM {{db}}.{table} WHERE {marker} = '{mark}' ORDER BY kafka_offset"
+    wait_for(lambda: len(rows(client, env, question)) >= len(written), what="the rows")
+    found = rows(client, env, question)
+
+    assert len(found) == len(written)
+    for value, back in zip(written, found, strict=True):
+        for field in fields(kind):
+            assert back[field["name"]] == shown(field, value[field["name"]]), field["name"]
+
+
+def test_a_deployment_is_one_row_of_its_newest_revision(env: dict[str, str], sink: Command, client: Client) -> None:
+    record = {"deployment_id": "one", "recorded_at": NOON, "region": "r", "environment": "e", "service": "s"}
+    states = ["running", "succeeded", "rolled_back"]
+    values = [record | {"revision": i, "state": state} for i, state in enumerate(states, 1)]
+    write(
+        env["DEPLOYTRAIL_KAFKA"],
+        Topic.RECORDS,
+        [(1, b"one", encode(RecordType.RECORD, v)) for v in [*values, values[0]]],
+    )
+    revisions = "SELECT * FROM {db}.deployment_revisions WHERE deployment_id = 'one'"
+    wait_for(lambda: len(rows(client, env, revisions)) == 4, what="the revisions")
+
+    assert [
+        (r["revision"], r["state"])
+        for r in rows(client, env, "SELECT * FROM {db}.deployments WHERE deployment_id = 'one'")
+    ] == [(3, "rolled_back")]
+
+
+def test_poison_is_set_aside_and_the_rest_goes_in(env: dict[str, str], sink: Command, client: Client) -> None:
+    good = [encode(RecordType.SIGNAL, signal(at=NOON + i, title="beside poison")) for i in range(6)]
+    poison = [good[0][:-4], b"\xc3\x01" + b"nowriter" + b"x", b"plain"]
+    mixed = [good[0], poison[0], good[1], good[2], poison[1], good[3], poison[2], good[4], good[5]]
+    write(env["DEPLOYTRAIL_KAFKA"], Topic.EVENTS, [(12, b"k", value) for value in mixed])
+    question = "SELECT * FROM {db}.signals WHERE title = 'beside poison'"
+    letters = "SELECT reason, value, origin_topic, origin_partition FROM {db}.dead_letters WHERE origin_partition = 12"
+    wait_for(lambda: len(rows(client, env, question)) >= 6 and len(rows(client, env, letters)) >= 3, what="all nine")
+
+    assert len(rows(client, env, question)) == 6
+    assert sorted(r["reason"] for r in rows(client, env, letters)) == [
+        "malformed",
+        "unknown_schema",
+        "unknown_wire_format",
+    ]
+    assert {r["origin_topic"] for r in rows(client, env, letters)} == {"deploytrail.events"}
+
+
+def test_migrations_are_applied_once(env: dict[str, str], sink: Command, client: Client) -> None:
+    assert migrate(client, env["DEPLOYTRAIL_CLICKHOUSE_DATABASE"]) == []

@@ -1,0 +1,78 @@
+"""The ClickHouse sink across crashes of itself and of ClickHouse: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.kafka import consumer_config
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+from deploytrail_sinks.clickhouse.sink import GROUP
+from deploytrail_sinks.clickhouse.writer import connect
+from support.clickhouse import ClickHouseProcess
+from support.commands import running
+from support.kafka import make_topics, wait_for, write
+from support.values import NOON, event, signal
+
+
+def test_an_announced_range_is_sent_again_and_stored_once(own_kafka: str, clickhouse: str, tmp_path: Path) -> None:
+    """A sink dies between its insert and its commit; the next one finds the range announced."""
+    database = f"again_{uuid.uuid4().hex[:8]}"
+    env = {
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
+        "DEPLOYTRAIL_CLICKHOUSE_DATABASE": database,
+    }
+    make_topics(own_kafka)
+    values = [encode(RecordType.DEPLOYMENT_EVENT, event("started", NOON + i)) for i in range(40)]
+    client = connect(Settings.load({**env, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": ""}))
+    with running("sink", "clickhouse", env=env, cwd=tmp_path) as first:
+        write(own_kafka, Topic.EVENTS, [(13, b"k", value) for value in values])
+        count = f"SELECT count() AS n FROM {database}.deployment_events WHERE kafka_partition = 13"
+        wait_for(lambda: bool(client.query(f"EXISTS {database}.deployment_events").result_rows[0][0])
+                 and client.query(count).result_rows[0][0] == 40, what="the first time")  # fmt: skip
+        offsets = client.query(
+            f"SELECT min(kafka_offset), max(kafka_offset) FROM {database}.deployment_events WHERE kafka_partition = 13"
+        ).result_rows[0]
+        first.stop()
+    rewind(own_kafka, offsets[0], f"end={offsets[1] + 1}")
+    with running("sink", "clickhouse", env=env, cwd=tmp_path) as second:
+        write(own_kafka, Topic.EVENTS, [(13, b"k", values[0])])
+        wait_for(lambda: client.query(count).result_rows[0][0] == 41, what="what came later")
+        second.stop()
+
+    positions = f"SELECT uniqExact(kafka_offset) FROM {database}.deployment_events WHERE kafka_partition = 13"
+    assert client.query(positions).result_rows == [(41,)]
+
+
+def rewind(kafka: str, offset: int, metadata: str) -> None:
+    """Put the group's position back, as a crash before its commit would have left it."""
+    consumer = Consumer(consumer_config(Settings(kafka=kafka), GROUP))
+    try:
+        consumer.commit(offsets=[TopicPartition(Topic.EVENTS.value, 13, offset, metadata)], asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def test_rows_wait_for_a_clickhouse_that_is_away(own_kafka: str, tmp_path: Path) -> None:
+    make_topics(own_kafka)
+    with ClickHouseProcess(tmp_path) as server:
+        env = {
+            "DEPLOYTRAIL_KAFKA": own_kafka,
+            "DEPLOYTRAIL_CLICKHOUSE_URL": server.url,
+            "DEPLOYTRAIL_CLICKHOUSE_DATABASE": "away",
+        }
+        with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
+            server.kill()
+            values = [encode(RecordType.SIGNAL, signal(at=NOON + i, title="waited")) for i in range(20)]
+            write(own_kafka, Topic.EVENTS, [(14, b"k", value) for value in values])
+            wait_for(lambda: any("trying again" in line for line in sink.lines), what="the warning")
+            server.start()
+            client = connect(Settings.load(env))
+            count = "SELECT count() FROM away.signals WHERE title = 'waited'"
+            wait_for(lambda: client.query(count).result_rows == [(20,)], what="the rows")
+            assert sink.stop() == 0

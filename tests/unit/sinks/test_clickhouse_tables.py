@@ -1,0 +1,101 @@
+"""Tables and containers follow the schemas."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import fastavro
+import pytest
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.schema import fields
+from deploytrail_sinks.clickhouse.batches import Range, Row, dead_letter_row, offenders, sort
+from deploytrail_sinks.clickhouse.container import container, layout, varint
+from deploytrail_sinks.clickhouse.migrate import migrations
+from deploytrail_sinks.clickhouse.tables import TABLES, ddl
+from hypothesis import given
+from hypothesis import strategies as st
+from support.values import NOON, event
+
+
+def row(offset: int, value: bytes | None, **more: Any) -> Row:
+    return Row("deploytrail.events", 1, offset, 1_793_620_800_000, b"key", value, more.get("headers", ()))
+
+
+def test_the_first_migration_is_what_the_schemas_say() -> None:
+    assert migrations()[0].text == ";\n\n".join(ddl("{database}")) + ";\n"
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [m.number for m in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_every_column_has_a_comment() -> None:
+    for statement in ddl("d"):
+        columns = [line for line in statement.splitlines() if line.startswith("    `")]
+
+        assert len(columns) > 10
+        assert all(" COMMENT '" in line for line in columns)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_columns_are_the_position_and_every_field(table: Any) -> None:
+    expected = ["kafka_partition", "kafka_offset", "kafka_timestamp"] + [f["name"] for f in fields(table.kind)]
+
+    assert list(layout(table.kind, 1).columns) == expected
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_varint_is_avros_long(number: int) -> None:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, "long", number)
+
+    assert varint(number) == out.getvalue()
+
+
+def test_a_container_holds_each_message_behind_its_position() -> None:
+    values = [event("started", NOON + i, tags={"a": "ü"}) for i in range(3)]
+    messages = [(100 + i, 1_793_620_800_000 + i, encode(RecordType.DEPLOYMENT_EVENT, v)) for i, v in enumerate(values)]
+    found = list(fastavro.reader(io.BytesIO(container(layout(RecordType.DEPLOYMENT_EVENT, 1), 7, messages))))
+
+    assert [(r["kafka_partition"], r["kafka_offset"]) for r in found] == [(7, 100), (7, 101), (7, 102)]
+    assert [r["event_id"] for r in found] == [v["event_id"] for v in values]
+    assert [r["tags"] for r in found] == [{"a": "ü"}] * 3
+
+
+def test_rows_are_sorted_by_kind_and_ticks_have_no_table() -> None:
+    started = encode(RecordType.DEPLOYMENT_EVENT, event("started"))
+    tick = encode(RecordType.TICK, {"at": NOON})
+    found = sort([row(1, started), row(2, tick), row(3, b"{}"), row(4, started)])
+
+    assert {key: [r.offset for r in rows] for key, rows in found.inserts.items()} == {
+        (RecordType.DEPLOYMENT_EVENT, 1): [1, 4]
+    }
+    assert [(r.offset, e.reason) for r, e in found.unreadable] == [(3, "unknown_wire_format")]
+
+
+def test_offenders_are_found_by_decoding() -> None:
+    sound = encode(RecordType.DEPLOYMENT_EVENT, event("started"))
+
+    assert [r.offset for r, _ in offenders([row(1, sound), row(2, sound[:-1]), row(3, sound)])] == [2]
+
+
+def test_a_token_names_the_exact_range() -> None:
+    part = Range("deploytrail.events", 3, (row(10, b""), row(11, b"")))
+
+    assert part.token("signals", 1) == "signals/1/deploytrail.events/3/10-12"
+
+
+def test_a_dead_letter_says_where_from_and_why() -> None:
+    headers = (
+        ("mine", b"\xff"),
+        ("dt-reason", b"malformed"),
+        ("dt-detail", b"cut off"),
+        ("dt-origin", b"deploytrail.intake:4:77"),
+    )
+
+    assert dead_letter_row(row(5, b"\xc3", headers=headers)) == [
+        *(1, 5, 1_793_620_800_000, "malformed", "cut off", "deploytrail.intake", 4, 77, b"key", b"\xc3"),
+        {"mine": "\\xff"},
+    ]
