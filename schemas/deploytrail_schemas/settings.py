@@ -44,7 +44,7 @@ class Settings:
     archive: str = _setting("file:.deploytrail/archive", "object storage of the archive, file:FOLDER")
     archive_segment_records: int = _setting(50_000, "records after which an archive segment is closed")
     archive_segment_bytes: int = _setting(16 << 20, "bytes after which an archive segment is closed")
-    archive_segment_seconds: float = _setting(60.0, "age in seconds at which an archive segment is closed")
+    archive_segment_seconds: float = _setting(300.0, "age in seconds at which an archive segment is closed")
     oncall_url: str = _setting(
         "", "where pages go: alertmanager+http://host:port (Alertmanager v2 API) or http(s)://… (webhook)"
     )

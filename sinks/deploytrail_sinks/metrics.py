@@ -11,6 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 CLICKHOUSE_ROWS = Counter("deploytrail_clickhouse_rows_total", "Messages whose rows are in ClickHouse.", ["topic"])
 CLICKHOUSE_RETRIES = Counter("deploytrail_clickhouse_retries_total", "Inserts that were tried again.")
 CLICKHOUSE_BATCH = Histogram("deploytrail_clickhouse_batch_seconds", "From a batch's first message to its commit.")
+ARCHIVE_SEGMENTS = Counter("deploytrail_archive_segments_total", "Segments that were stored.")
+ARCHIVE_GAPS = Counter(
+    "deploytrail_archive_lost_offsets_total", "Offsets that Kafka dropped before they were archived."
+)
 DEAD_LETTERS = Counter("deploytrail_sink_dead_letters_total", "Messages that a sink set aside.", ["reason"])
 
 

@@ -22,6 +22,8 @@ DRIFT_PPM = 200
 USUAL_DELAY = 5 * SECOND
 # ... and how long a way still explains a late arrival by itself, so that the clock is not blamed.
 PLAUSIBLE_DELAY = 60 * SECOND
+# Kafka's append times are cut to the millisecond: a record came up to that much later.
+CUT = SECOND // 1000
 # What the lower bound usually lacks: the way of an undisturbed record.
 USUAL_SHORTFALL = SECOND // 20
 # Sources that do not say when they sent are taken at their word, to their usual resolution.
@@ -111,12 +113,12 @@ def _bounds(sent_at: int, received_at: int, echo: Echo | None) -> tuple[Bound, B
     """The bounds that one record gives by itself."""
     late = received_at - sent_at
     usual = USUAL_DELAY - late
-    low = Bound(-late, received_at, hard=True)
+    low = Bound(-late - CUT, received_at, hard=True)
     high = Bound(max(usual, 0) if late <= PLAUSIBLE_DELAY else usual, received_at, hard=False)
     if echo is None or echo.sent > echo.acknowledged:
         return low, high
     drift = low.widened(echo.received)
-    heard_low = Bound(echo.sent - echo.received - drift, received_at, hard=True)
+    heard_low = Bound(echo.sent - echo.received - CUT - drift, received_at, hard=True)
     heard_high = Bound(echo.acknowledged - echo.received + drift, received_at, hard=True)
     if heard_high.offset < low.offset or heard_low.offset > high.offset:
         return low, high  # the clock was set since: what is heard now counts

@@ -1,0 +1,145 @@
+"""The table of what runs in the embedded stack: every program, its environment, when it is ready.
+
+The same commands run in production; here only their addresses differ.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import urllib.request
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+from deploytrail_schemas.settings import PREFIX, Settings, variable
+
+from deploytrail_local import ports
+from deploytrail_local.kafka_broker import KafkaBroker, Progress
+from deploytrail_local.supervisor import Child, Stage
+
+PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation")
+STORES = ("kafka", "clickhouse")
+APPS = ("gateway", "processors", "sink-clickhouse", "sink-archive", "sink-on-call")
+_DEFAULTS = Settings()
+
+
+def pinned_names(environ: Mapping[str, str]) -> frozenset[str]:
+    """Names of the settings that an environment sets."""
+    return frozenset(f.name for f in fields(Settings) if environ.get(variable(f.name)))
+
+
+def environment_of(settings: Settings, names: Collection[str] = ()) -> dict[str, str]:
+    """The variables that give these settings: those that differ from the defaults, and `names`."""
+    values = {f.name: getattr(settings, f.name) for f in fields(Settings)}
+    return {
+        variable(name): str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+        if name in names or value != getattr(_DEFAULTS, name)
+    }
+
+
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without any DEPLOYTRAIL_* variable."""
+    return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
+
+
+def effective_settings(home: Path, settings: Settings, numbers: Mapping[str, int]) -> Settings:
+    """The settings of clients and children: real ports, and folders below `home` where none were set."""
+    host = ports.LOOPBACK if settings.gateway_host in ("", "0.0.0.0", "::") else settings.gateway_host
+    return replace(
+        settings,
+        home=home,
+        kafka=f"{ports.LOOPBACK}:{numbers['kafka']}",
+        clickhouse_url=f"http://{ports.LOOPBACK}:{numbers['clickhouse']}",
+        gateway_port=numbers["gateway"],
+        url=f"http://{host}:{numbers['gateway']}",
+        state=home / "state" if settings.state == _DEFAULTS.state else settings.state,
+        archive=f"file:{home / 'archive'}" if settings.archive == _DEFAULTS.archive else settings.archive,
+        metrics_port=0,
+    )
+
+
+def stages_of(
+    settings: Settings, numbers: Mapping[str, int], progress: Progress, only: Collection[str] = APPS
+) -> list[Stage]:
+    """What to start, in order, for effective settings. Kafka's jars are fetched and its storage formatted here.
+
+    MissingDependencyError without Java or jars.
+    """
+    home = settings.home
+    broker = KafkaBroker(
+        home / "kafka", port=numbers["kafka"], controller_port=numbers["kafka-controller"], progress=progress
+    )
+    environ = without_settings(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    logs = home / "logs"
+    engine = [sys.executable, "-m", "deploytrail_local.clickhouse_server", str(home / "clickhouse")]
+    stores = (
+        Child("kafka", broker.command(), environ, logs / "kafka.log", _kafka_answers(settings)),
+        Child(
+            "clickhouse",
+            [*engine, str(numbers["clickhouse"])],
+            environ,
+            logs / "clickhouse.log",
+            _http_answers(f"{settings.clickhouse_url}/ping"),
+        ),
+    )
+
+    def app(name: str, *words: str) -> Child:
+        # The gateway tells about itself on its own port, the others on a port of their own.
+        number = numbers.get(f"{name}-metrics", 0)
+        own = environment_of(replace(settings, metrics_port=number))
+        host = f"http://{ports.LOOPBACK}:{number}" if number else settings.url
+        argv = [sys.executable, "-m", "deploytrail.command", *words]
+        return Child(name, argv, environ | own, logs / f"{name}.log", _http_answers(f"{host}/readyz"))
+
+    apps = [
+        app("gateway", "gateway"),
+        app("processors", "processor", *PROCESSORS),
+        app("sink-clickhouse", "sink", "clickhouse"),
+        app("sink-archive", "sink", "archive"),
+    ]
+    if settings.oncall_url:
+        apps.append(app("sink-on-call", "sink", "on-call"))
+    return [
+        Stage(stores, then=lambda: _make_topics(settings)),
+        Stage([child for child in apps if child.name in only]),
+    ]
+
+
+def _make_topics(settings: Settings) -> None:
+    from confluent_kafka.admin import AdminClient
+    from deploytrail_schemas.kafka import client_config
+    from deploytrail_schemas.topics import ensure_topics
+
+    ensure_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings)
+
+
+def _kafka_answers(settings: Settings) -> Callable[[], bool]:
+    def answers() -> bool:
+        if not ports.answers(int(settings.kafka.rpartition(":")[2])):
+            return False
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        try:
+            admin = AdminClient({"bootstrap.servers": settings.kafka, "log_level": 0})
+            return len(admin.list_topics(timeout=2).brokers) == 1
+        except KafkaException:
+            return False
+
+    return answers
+
+
+def _http_answers(url: str) -> Callable[[], bool]:
+    # Never by a proxy of the environment: these are addresses of this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def answers() -> bool:
+        try:
+            with opener.open(url, timeout=1.0) as response:
+                return bool(response.status == 200)
+        except OSError:  # urllib's errors are OSErrors, refused connections too
+            return False
+
+    return answers

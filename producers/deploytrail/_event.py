@@ -1,0 +1,141 @@
+"""From what a caller says to a DeploymentEvent that fits its schema, whatever the caller said.
+
+Pure but for what it says once on stderr: an argument of the wrong type is a warning, never an
+exception in a deploy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from deploytrail_schemas.instants import check_range, parse_instant, to_micros
+from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
+from deploytrail_schemas.schema import fields, is_instant
+
+from deploytrail._build_identity import without_credentials
+from deploytrail._report import say_once
+
+TEXT_LIMIT = 4096
+MAP_LIMIT = 256  # entries of tags and config_changes
+# What must not be empty, and what stands there when nobody says.
+REQUIRED = {"service": "unknown", "environment": "unknown", "region": "other"}
+# Set here, never by a caller.
+OURS = frozenset({"event_id", "event_type", "producer_id", "producer_seq", "monotonic_ns", "boot_id", "clock_state"})
+
+
+@cache
+def _specs() -> dict[str, tuple[str, Any]]:
+    """Name → (type, symbols of an enum) of every field that a caller may give."""
+    specs: dict[str, tuple[str, Any]] = {}
+    for field in fields(RecordType.DEPLOYMENT_EVENT):
+        declared = field["type"]
+        if isinstance(declared, list):
+            declared = next(t for t in declared if t != "null")
+        name = declared if isinstance(declared, str) else declared["type"]
+        if field["name"] not in CANONICAL_FIELDS and field["name"] not in OURS:
+            specs[field["name"]] = ("instant" if is_instant(field) else name, isinstance(declared, dict) and declared)
+    return specs
+
+
+def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of an event: what the caller says, and for the rest what the environment tells.
+
+    Text that is too long is cut; what no field holds goes into `tags`; what cannot be read is
+    left out. Each of these is said once.
+    """
+    value: dict[str, Any] = {name: _text(text) for name, text in known.items()}
+    extra: dict[str, str] = {}
+    for name, given in facts.items():
+        if given is None or (isinstance(given, str) and not given):
+            continue
+        spec = _specs().get(name)
+        if spec is None and (name in OURS or name in CANONICAL_FIELDS):
+            say_once(f"argument {name}", f"{name} cannot be given: deploytrail sets it itself")
+            continue
+        try:
+            if spec is None:
+                extra[_text(name)] = _text(given)
+                say_once(f"argument {name}", f"an event has no field {name!r}; it is kept in tags")
+            else:
+                value[name] = _converted(name, spec, given, extra)
+        except Exception as error:  # a caller's object may do anything when it is read
+            say_once(f"argument {name}", f"{name} is left out: {_safe_repr(given)} ({_safe_repr(error)})")
+    if extra:
+        value["tags"] = extra | value.get("tags", {})
+    for name, instead in REQUIRED.items():
+        if not value.get(name):
+            say_once(f"missing {name}", f"no {name} is given, by argument or DEPLOYTRAIL_{name.upper()}: {instead!r}")
+            value[name] = instead
+    if value.get("rollback_of") and "kind" not in value:
+        value["kind"] = "rollback"
+    return value
+
+
+def _converted(name: str, spec: tuple[str, Any], given: Any, extra: dict[str, str]) -> Any:
+    kind, declared = spec
+    if kind == "string":
+        return _text(given)
+    if kind == "enum":
+        symbol = str(getattr(given, "value", given))
+        if symbol in declared["symbols"]:
+            return symbol
+        say_once(f"argument {name}", f"{name} is {symbol!r}; expected one of {', '.join(declared['symbols'])}")
+        extra[name] = _text(symbol)
+        return "unknown"
+    if kind == "instant":
+        return _instant(given)
+    if kind == "boolean":
+        return bool(given)
+    if kind == "long":
+        number = int(given)
+        if not -(1 << 63) <= number < 1 << 63:
+            raise ValueError("does not fit 64 bits")
+        return number
+    if kind == "double":
+        share = float(given)
+        if not math.isfinite(share):
+            raise ValueError("is no finite number")
+        return share
+    items = list(dict(given).items())
+    if len(items) > MAP_LIMIT:
+        say_once(f"argument {name}", f"{name} has {len(items)} entries; the first {MAP_LIMIT} are kept")
+    return {_text(key): _text(item) for key, item in items[:MAP_LIMIT] if item is not None}
+
+
+def _text(given: object) -> str:
+    if isinstance(given, bytes):
+        text = given.decode("utf-8", "replace")
+    else:
+        text = str(getattr(given, "value", given)) if not isinstance(given, (str, BaseException)) else str(given)
+    # Environments and file names may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+    text = text[: TEXT_LIMIT + 1].encode("utf-8", "replace").decode()
+    text = without_credentials(text)
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+
+
+def _instant(given: Any) -> int:
+    if isinstance(given, datetime):
+        return check_range(to_micros(given if given.tzinfo else given.replace(tzinfo=UTC)))
+    return parse_instant(given) if isinstance(given, str) else check_range(int(given))
+
+
+def error_text(error: object) -> str:
+    """A few words of what went wrong: the type and message of an exception, or the text as given."""
+    if not isinstance(error, BaseException):
+        return "" if error is None else _text(error)
+    try:
+        message = str(error)
+    except Exception:  # an exception's own text may be broken
+        message = ""
+    return _text(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+
+
+def _safe_repr(given: object) -> str:
+    try:
+        return without_credentials(repr(given)[:100])
+    except Exception:
+        return f"a {type(given).__name__}"

@@ -1,0 +1,26 @@
+"""What reporting says to people: on stderr, each thing once a process, never an exception."""
+
+from __future__ import annotations
+
+import sys
+
+USAGE_ERROR = 64  # EX_USAGE of sysexits.h
+
+_said: set[str] = set()
+
+
+def say_once(topic: str, message: str) -> None:
+    """Write one line to stderr, unless this process spoke of the topic before."""
+    if topic in _said:
+        return
+    _said.add(topic)
+    try:
+        sys.stderr.write(f"deploytrail: {message}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # stderr is closed or full: the deploy matters more than what we have to say
+
+
+def forget() -> None:
+    """Speak again of everything: for tests, which share one process."""
+    _said.clear()

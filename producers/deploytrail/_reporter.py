@@ -1,0 +1,215 @@
+"""One process's reporter: builds an event, stores it, and has it sent. Never raises.
+
+After a fork the child makes a reporter of its own; the parent's files are closed in it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import json
+import os
+import threading
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploytrail import _build_identity, _clock, _settings
+from deploytrail._report import say_once
+from deploytrail._sender import Sender
+from deploytrail._spool import Spool, SpoolFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Stamp = tuple[int, int]  # wall clock in µs and monotonic clock in ns, of one moment
+# Events near the limit of a message lose their maps first: 1 MiB with room for key and headers.
+EVENT_BYTES = (1 << 20) - (64 << 10)
+# Facts of deployments whose end, or rollback, another process reports: of so many at most, the newest.
+REMEMBERED = 1000
+
+
+class Reporter:
+    """Stores events in the spool and sends them in the background."""
+
+    def __init__(self) -> None:
+        self.settings = _settings.load()
+        self.folder, self.spool = _open_spool(self.settings.spool, self.settings.spool_max_bytes)
+        self.sender = Sender(self.settings, self.folder)
+        self.last: tuple[str, int, int] | None = None
+        self._boot_id = _clock.boot_id()
+        self._known = self._defaults()
+
+    def emit(self, event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp) -> None:
+        """Store one event; returns once it is fsynced. OSError where it cannot be kept."""
+        from deploytrail_schemas.codec import encode
+        from deploytrail_schemas.ids import uuid7
+        from deploytrail_schemas.records import RecordType
+
+        from deploytrail._event import build
+
+        at, monotonic = stamp
+        value: dict[str, Any] = {"occurred_at": at, "monotonic_ns": monotonic}
+        value |= build({**facts, "deployment_id": deployment_id}, self._known)
+        if value["occurred_at"] != at:
+            value["monotonic_ns"] = None  # the caller speaks of another moment
+        value |= {
+            "event_id": uuid7(),
+            "event_type": event_type,
+            "boot_id": self._boot_id,
+            "clock_state": _clock.clock_state(),
+            "source": value.get("source") or "library",
+            "producer_id": "",
+        }
+        if len(encode(RecordType.DEPLOYMENT_EVENT, value)) > EVENT_BYTES:
+            say_once("size", "an event is larger than a message may be; it is sent without tags and config_changes")
+            value |= {"tags": {}, "config_changes": {}}
+
+        def numbered(producer_id: str, seq: int) -> bytes:
+            return encode(RecordType.DEPLOYMENT_EVENT, value | {"producer_id": producer_id, "producer_seq": seq})
+
+        try:
+            self.last = self.spool.append(numbered, droppable=event_type == "progressed")
+        except OSError:
+            self.last = self.spool.end  # no room: sending what is there makes some
+            raise
+        finally:
+            self.sender.wake()
+
+    def flush(self, seconds: float | None, *, hurry: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until what was emitted is delivered; None: as long as the settings say, unless the way is blocked."""
+        if self.last is None:
+            return True
+        if not self.settings.url:
+            return False
+        wait = self.settings.exit_wait_seconds if seconds is None else seconds
+        return self.sender.flush(self.last, wait, patient=seconds is not None, hurry=hurry)
+
+    def remember(self, deployment_id: str, facts: Mapping[str, Any]) -> None:
+        """Keep what is known of a deployment for the process that will report its end."""
+        folder = self.folder / "deployments"
+        with contextlib.suppress(OSError, TypeError, ValueError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            old = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+            for path in old[: max(len(old) - REMEMBERED + 1, 0)]:
+                path.unlink(missing_ok=True)
+            path = self._memory(deployment_id)
+            fresh = path.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps(dict(facts), default=str))
+            fresh.replace(path)
+
+    def recall(self, deployment_id: str) -> dict[str, Any]:
+        """What another process of this host knew of a deployment; empty where nothing is known."""
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads(self._memory(deployment_id).read_text())
+            if isinstance(facts, dict):
+                return facts
+        return {}
+
+    def _memory(self, deployment_id: str) -> Path:
+        name = sha256(deployment_id.encode("utf-8", "replace")).hexdigest()[:32]
+        return self.folder / "deployments" / f"{name}.json"
+
+    def _defaults(self) -> dict[str, str]:
+        known = _build_identity.read(os.environ)
+        user = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or os.environ.get("USER") or ""
+        if user and "build_system" not in known:
+            known["deployer"] = user
+        for name in ("service", "environment", "region"):
+            if text := getattr(self.settings, name):
+                known[name] = text
+        return known
+
+
+def _open_spool(folder: Path, max_bytes: int) -> tuple[Path, Spool]:
+    """The spool of the settings, or one beside the temporary files where that folder cannot be had."""
+    try:
+        folder = folder.expanduser()
+        return folder, Spool(str(folder), max_bytes)
+    except RuntimeError as error:  # a user without a home
+        why = str(error)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        why = error.strerror or str(error)
+    import tempfile
+
+    instead = Path(tempfile.gettempdir()) / f"deploytrail-{os.getuid()}"
+    instead.mkdir(mode=0o700, exist_ok=True)
+    if instead.is_symlink() or instead.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, f"{folder} cannot be used ({why}), and {instead} is not ours")
+    say_once("spool folder", f"the spool {folder} cannot be used ({why}); {instead} is")
+    return instead, Spool(str(instead), max_bytes)
+
+
+_making = threading.RLock()
+_current: Reporter | None = None
+
+
+def reporter() -> Reporter:
+    """This process's reporter. OSError where no spool can be had."""
+    global _current
+    if _current is None:
+        with _making:
+            if _current is None:
+                _current = Reporter()
+    return _current
+
+
+def emit(event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp) -> bool:
+    """Store an event and have it sent; whether it was stored. Never raises an Exception."""
+    try:
+        reporter().emit(event_type, deployment_id, facts, stamp)
+        return True
+    except SpoolFullError as error:
+        say_once("spool full", f"{error}; events are not kept until some are delivered. The deploy is not affected")
+    except OSError as error:
+        why = error.strerror or str(error)
+        say_once("spool", f"an event cannot be kept in the spool: {why}. The deploy is not affected")
+    except Exception as error:
+        say_once("emit", f"an event cannot be reported: {type(error).__name__}: {error}. The deploy is not affected")
+    return False
+
+
+def flush(seconds: float | None = None, *, hurry: Callable[[], bool] = lambda: False) -> bool:
+    """Wait until this process's events are delivered, for `seconds` or as the settings say; whether they are."""
+    if _current is None:
+        return True
+    try:
+        return _current.flush(seconds, hurry=hurry)
+    except Exception:
+        return False
+
+
+def close() -> None:
+    """End this process's reporter; the next event makes a new one."""
+    global _current
+    with _making:
+        ended, _current = _current, None
+        if ended is not None:
+            with contextlib.suppress(Exception):
+                ended.sender.stop()
+                ended.spool.close()
+
+
+def finish(seconds: float | None = None, *, hurry: Callable[[], bool] = lambda: False) -> None:
+    """The process ends: wait for delivery as `flush` does, and say where undelivered events are."""
+    if _current is not None and not flush(seconds, hurry=hurry) and _current.settings.url:
+        say_once("sending", f"events are not delivered yet; they wait in {_current.folder} for the next sender")
+    close()
+
+
+atexit.register(finish)
+
+
+def _after_fork() -> None:
+    """In a child: another thread may have held a lock when it was made, and an open file shares its flock."""
+    global _making, _current
+    _making = threading.RLock()
+    inherited, _current = _current, None
+    if inherited is not None:
+        inherited.spool.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

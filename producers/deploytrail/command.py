@@ -1,0 +1,89 @@
+"""The `deploytrail` command: finds the module of its first word and hands over.
+
+Nothing is imported but what that word needs, so that `deploytrail start` stays quick. Words of
+other rooms come from the entry-point group `deploytrail.commands` (name: the word; value:
+`module:main` with `main(argv) -> int`), looked up only for words that are not our own.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from deploytrail._report import USAGE_ERROR
+
+GROUP = "deploytrail.commands"
+OWN = {
+    "run": ("deploytrail._run", "main", "run a command as a deployment: run [options] -- CMD"),
+    "start": ("deploytrail._words", "start", "report that a deployment began; prints its id"),
+    "progress": ("deploytrail._words", "progress", "report that a deployment goes on"),
+    "succeed": ("deploytrail._words", "succeed", "report that a deployment succeeded"),
+    "fail": ("deploytrail._words", "fail", "report that a deployment failed"),
+    "rollback": ("deploytrail._words", "rollback", "report that a deployment was rolled back, or run what does it"),
+    "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
+    "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status of one command; 64 where there is no such word (EX_USAGE of sysexits.h)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in {"-h", "--help", "help"}:
+        (sys.stdout if argv else sys.stderr).write(_help())
+        return 0 if argv else USAGE_ERROR
+    word, rest = argv[0], argv[1:]
+    if word in {"-V", "--version"}:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"deploytrail {version('deploytrail')}\n")
+        return 0
+    try:
+        if word in OWN:
+            module, function, _ = OWN[word]
+            return _call(word, module, function, rest)
+        return _foreign(word, rest)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def _call(word: str, module: str, function: str, argv: list[str]) -> int:
+    from importlib import import_module
+
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.partition(".")[0] == "deploytrail":
+            sys.stderr.write(f"deploytrail {word}: this installation lacks {missing}\n")
+            return USAGE_ERROR
+        hint = "pip install 'deploytrail[gateway]'" if word == "gateway" else f"pip install {missing}"
+        sys.stderr.write(f"deploytrail {word}: needs {missing}, which is not installed: {hint}\n")
+        return USAGE_ERROR
+    return int(getattr(found, function)(argv) or 0)
+
+
+def _foreign(word: str, argv: list[str]) -> int:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=GROUP, name=word):
+        return int(entry.load()(argv) or 0)
+    words = sorted({*OWN, *(entry.name for entry in entry_points(group=GROUP))})
+    sys.stderr.write(f"deploytrail: there is no command {word!r}; there are {', '.join(words)}\n")
+    return USAGE_ERROR
+
+
+def _help() -> str:
+    from importlib.metadata import entry_points
+
+    lines = ["usage: deploytrail WORD [options]", ""]
+    lines += [f"  {word:<10} {meaning}" for word, (_, _, meaning) in OWN.items()]
+    others = sorted({entry.name for entry in entry_points(group=GROUP)})
+    if others:
+        lines += ["", f"installed beside it: {', '.join(others)}"]
+    lines += ["", "deploytrail WORD --help says more. Settings are environment variables DEPLOYTRAIL_*.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""`deploytrail archive verify|cat`: look into the archive, offline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from base64 import b64encode
+from dataclasses import asdict
+from typing import Any
+
+from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.settings import Settings
+
+from deploytrail_sinks.archive.segment import Record, Segment, SegmentError, read_segment
+from deploytrail_sinks.archive.store import ObjectStore, open_store
+from deploytrail_sinks.archive.verify import verify
+
+EXIT_FLAWED = 1
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0 where all is well, 1 where the archive has a flaw."""
+    parser = argparse.ArgumentParser(prog="deploytrail archive", description="Look into the archive, offline.")
+    words = parser.add_subparsers(dest="word", required=True)
+    check = words.add_parser("verify", help="is every object what it should be, and no offset missing?")
+    check.add_argument("--json", action="store_true", help="the report as JSON")
+    cat = words.add_parser("cat", help="the records of objects as JSON lines")
+    cat.add_argument("names", nargs="*", metavar="NAME", help="objects or folders; all where none is named")
+    cat.add_argument("--decode", action="store_true", help="records' fields beside the raw bytes")
+    options = parser.parse_args(argv)
+    try:
+        store = open_store(Settings.load().archive)
+        return _verify(store, options.json) if options.word == "verify" else _cat(store, options.names, options.decode)
+    except DeploytrailError as error:
+        print(f"deploytrail archive: {error}", file=sys.stderr)
+        return EXIT_UNAVAILABLE
+
+
+def _verify(store: ObjectStore, as_json: bool) -> int:
+    report = verify(store)
+    if as_json:
+        print(json.dumps({"whole": report.is_whole, **asdict(report)}, indent=2))
+        return 0 if report.is_whole else EXIT_FLAWED
+    for gap in report.gaps:
+        print(f"gap: {gap.name}: {gap.detail}")
+    for flaw in report.flaws:
+        print(f"FLAW: {flaw.name}: {flaw.detail}")
+    verdict = "whole" if report.is_whole else f"{len(report.flaws)} flaws"
+    print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
+    return 0 if report.is_whole else EXIT_FLAWED
+
+
+def _cat(store: ObjectStore, names: list[str], decoded: bool) -> int:
+    flawed = 0
+    for wanted in names or [""]:
+        for name in [wanted] if wanted.endswith(".avro") else store.list(wanted):
+            try:
+                segment = read_segment(store.read(name))
+            except KeyError:
+                print(f"deploytrail archive: there is no object {name}", file=sys.stderr)
+                flawed = EXIT_FLAWED
+                continue
+            except SegmentError as error:
+                print(f"deploytrail archive: {name} {error}", file=sys.stderr)
+                flawed = EXIT_FLAWED
+                continue
+            for record in segment.records:
+                print(json.dumps(_shown(segment, record, decoded), ensure_ascii=False))
+    return flawed
+
+
+def _shown(segment: Segment, record: Record, decoded: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "topic": segment.topic,
+        "partition": segment.partition,
+        "class": segment.retention_class,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "timestamp_type": record.timestamp_type,
+        "key": _text(record.key),
+        "value": _text(record.value),
+        "headers": [[name, _text(value)] for name, value in record.headers],
+    }
+    if decoded:
+        try:
+            kind, value = decode(record.value)
+            shown["kind"], shown["decoded"] = kind.value, value
+        except DecodeError as error:
+            shown["unreadable"] = str(error)
+    return shown
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else b64encode(data).decode()

@@ -1,0 +1,73 @@
+"""One partition's sequences: every record goes to its class, and tells what may be committed."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from deploytrail_sinks.archive.retention import RetentionClass, classify
+from deploytrail_sinks.archive.segment import Record
+from deploytrail_sinks.archive.sequence import Sequence
+from deploytrail_sinks.archive.store import ObjectStore
+
+
+class PartitionArchive:
+    """Takes the records of a partition in order of offset."""
+
+    def __init__(self, store: ObjectStore, topic: str, partition: int, regulated: Set[str]) -> None:
+        self.topic, self.partition = topic, partition
+        self._regulated = regulated
+        self._sequences = {c: Sequence(store, topic, partition, c) for c in RetentionClass}
+        self._first_seen: int | None = None
+        self.position: int | None = None  # the offset behind the last record that was taken
+
+    def resume(self) -> None:
+        """Find where each class ends in the store."""
+        self.position = self._first_seen = None
+        for sequence in self._sequences.values():
+            sequence.resume()
+
+    def add(self, record: Record) -> list[tuple[int, int]]:
+        """Take the next record; the gap before it, if Kafka skipped offsets."""
+        gaps = []
+        if self._first_seen is None:
+            self._first_seen = record.offset
+        expected = self.position if self.position is not None else self._expected()
+        for sequence in self._sequences.values():
+            sequence.begin(self._begin(record.offset))
+        if expected is not None and record.offset > expected:
+            gaps.append((expected, record.offset - 1))
+            for sequence in self._sequences.values():
+                sequence.note_gap(expected, record.offset - 1)
+        self._sequences[classify(record.value, self._regulated)].add(record)
+        self.position = record.offset + 1
+        return gaps
+
+    def safe_offset(self) -> int | None:
+        """The offset that may be committed; None before the first record."""
+        if self.position is None:
+            return None
+        return min(sequence.safe_offset(self.position) for sequence in self._sequences.values())
+
+    def pending(self) -> tuple[int, int]:
+        """Records and bytes that are not durable yet."""
+        sequences = self._sequences.values()
+        return sum(len(s.pending) for s in sequences), sum(s.pending_bytes for s in sequences)
+
+    def close_segments(self) -> list[str]:
+        """Make everything taken so far durable; the names of the objects."""
+        if self.position is None:
+            return []
+        names = (sequence.close_segment(self.position) for sequence in self._sequences.values())
+        return [name for name in names if name]
+
+    def _begin(self, offset: int) -> int:
+        """Where every class of the partition begins, also one whose first record comes much later: two
+        writers must give its first segment the same name."""
+        firsts = [s.first_offset for s in self._sequences.values() if s.first_offset is not None]
+        return min([*firsts, self._first_seen if self._first_seen is not None else offset])
+
+    def _expected(self) -> int | None:
+        """The offset that must come first after a restart: what was committed, which is where the
+        farthest class ends, since every record belongs to some class."""
+        ends = [s.next_offset for s in self._sequences.values() if s.next_offset is not None]
+        return max(ends) if ends else None

@@ -1,0 +1,148 @@
+"""From Kafka into the archive: offsets are committed once their records are durable."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from deploytrail_schemas.errors import RetryLater
+from deploytrail_schemas.kafka import consumer_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+from deploytrail_sinks import metrics
+from deploytrail_sinks.archive.partition import PartitionArchive
+from deploytrail_sinks.archive.segment import Record
+from deploytrail_sinks.archive.store import open_store
+
+log = logging.getLogger(__name__)
+GROUP = "deploytrail-sink-archive"
+# Delete-policy topics: their offsets have no holes.
+TOPICS = (Topic.INTAKE, Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS)
+_RETRY_SECONDS = 5.0
+
+
+class ArchiveSink:
+    """One consumer: `run` until `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = open_store(settings.archive)
+        self._regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
+        self._consumer = Consumer(
+            consumer_config(settings, GROUP)
+            | {"partition.assignment.strategy": "range", "max.poll.interval.ms": 300_000}
+        )
+        self._partitions: dict[tuple[str, int], PartitionArchive] = {}
+        self._since: dict[tuple[str, int], float] = {}
+        self._stop = threading.Event()
+        self.ready = False
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Consume until `stop`, then close what is pending."""
+        self._consumer.subscribe([t.value for t in TOPICS], on_assign=self._assigned, on_revoke=self._revoked)
+        said = False
+        try:
+            while not self._stop.is_set():
+                if self.ready and not said:
+                    on_ready()
+                    said = True
+                first = self._consumer.poll(0.2)
+                if first is not None:
+                    for message in (first, *self._consumer.consume(5000, 0.0)):
+                        self._add(message)
+                self._close_due()
+            self._close(list(self._partitions))
+        finally:
+            self._consumer.close()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stop.set()
+
+    def _add(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.fatal():
+                raise KafkaException(error)
+            return
+        place = (message.topic() or "", message.partition() or 0)
+        kind, timestamp = message.timestamp()
+        given: Any = message.headers() or ()
+        record = Record(
+            message.offset() or 0,
+            timestamp,
+            kind,
+            _bytes(message.key()),
+            _bytes(message.value()),
+            tuple((name, _bytes(value)) for name, value in given),
+        )
+        for gap in self._partitions[place].add(record):
+            metrics.ARCHIVE_GAPS.inc(gap[1] - gap[0] + 1)
+            log.error("%s/%s: offsets %s to %s were gone from Kafka before they were archived", *place, *gap)
+        self._since.setdefault(place, time.monotonic())
+
+    def _close_due(self) -> None:
+        now = time.monotonic()
+        due = []
+        for place, since in self._since.items():
+            records, size = self._partitions[place].pending()
+            if (
+                records >= self._settings.archive_segment_records
+                or size >= self._settings.archive_segment_bytes
+                or now - since >= self._settings.archive_segment_seconds
+            ):
+                due.append(place)
+        self._close(due)
+
+    def _close(self, places: list[tuple[str, int]]) -> None:
+        """Make partitions durable, then commit them."""
+        offsets = []
+        for place in places:
+            archive = self._partitions[place]
+            self._patiently(archive)
+            self._since.pop(place, None)
+            safe = archive.safe_offset()
+            if safe is not None:
+                offsets.append(TopicPartition(*place, safe))
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # Whoever has the partitions now reads the same again, and finds the objects there.
+            log.warning("archived, not committed: %s", error)
+
+    def _patiently(self, archive: PartitionArchive) -> None:
+        said = False
+        while True:
+            try:
+                for _ in archive.close_segments():
+                    metrics.ARCHIVE_SEGMENTS.inc()
+                return
+            except RetryLater as error:
+                if not said:
+                    log.error("%s; nothing is committed, trying again every %s s", error, _RETRY_SECONDS)
+                said = True
+                self.ready = False
+                if self._stop.wait(_RETRY_SECONDS):
+                    raise
+
+    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._partitions, self._since = {}, {}
+        for p in partitions:
+            archive = PartitionArchive(self._store, p.topic, p.partition, self._regulated)
+            archive.resume()
+            self._partitions[p.topic, p.partition] = archive
+        self.ready = True
+
+    def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self._partitions, self._since = {}, {}
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

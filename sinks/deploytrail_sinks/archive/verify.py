@@ -1,0 +1,117 @@
+"""Is the archive whole? Offline, from the objects alone: every flaw with the object that has it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
+from deploytrail_sinks.archive.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with an object."""
+
+    name: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at, and what is wrong."""
+
+    segments: int = 0
+    records: int = 0
+    partitions: int = 0
+    flaws: list[Flaw] = field(default_factory=list)
+    gaps: list[Flaw] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is wrong. Recorded gaps are losses that were said, not flaws of the archive."""
+        return not self.flaws
+
+
+def verify(store: ObjectStore) -> Report:
+    """Names, contents, chains and offsets of every segment."""
+    report = Report()
+    for _, names in itertools.groupby(store.list(""), key=lambda name: tuple(name.split("/")[:2])):
+        report.partitions += 1
+        _verify_partition(store, list(names), report)
+    return report
+
+
+def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> None:
+    covered: dict[str, tuple[int, int]] = {}
+    seen: dict[int, str] = {}
+    gone: list[tuple[int, int]] = []
+    for retention_class, group in itertools.groupby(names, key=lambda name: name.rpartition("/")[0]):
+        first, last = -1, -1
+        previous_sha256, expected = "", None
+        for name in group:
+            data = store.read(name)
+            report.segments += 1
+            try:
+                segment = read_segment(data)
+            except SegmentError as error:
+                report.flaws.append(Flaw(name, str(error)))
+                previous_sha256, expected = "?", None
+                continue
+            report.flaws.extend(Flaw(name, text) for text in _place(segment, name, previous_sha256, expected))
+            if store.retain_until(name) is None:
+                report.flaws.append(Flaw(name, "has no retention date"))
+            report.gaps.extend(Flaw(name, f"offsets {a} to {b} were lost before archiving") for a, b in segment.gaps)
+            gone.extend(segment.gaps)
+            for record in segment.records:
+                if record.offset in seen:
+                    report.flaws.append(Flaw(name, f"offset {record.offset} is also in {seen[record.offset]}"))
+                seen[record.offset] = name
+            report.records += len(segment.records)
+            first = segment.first_offset if first < 0 else first
+            last = segment.last_offset
+            previous_sha256, expected = digest(data), segment.last_offset + 1
+        if last >= 0:
+            covered[retention_class] = (first, last)
+    _verify_offsets(names, covered, seen, gone, report)
+
+
+def _place(segment: Segment, name: str, previous_sha256: str, expected: int | None) -> Iterator[str]:
+    if segment.name != name:
+        yield f"is the segment {segment.name} under another name"
+    if expected is not None and segment.first_offset > expected:
+        yield f"begins at offset {segment.first_offset}, the one before it ends at {expected - 1}: a segment is missing"
+    elif expected is not None and segment.first_offset < expected:
+        yield f"begins at offset {segment.first_offset}, which the one before it covers"
+    if previous_sha256 != "?" and segment.previous_sha256 != previous_sha256:
+        yield (
+            "follows a segment that is not there: the first of its sequence is missing"
+            if not previous_sha256
+            else "names another digest than the segment before it has"
+        )
+
+
+def _verify_offsets(
+    names: list[str],
+    covered: dict[str, tuple[int, int]],
+    seen: dict[int, str],
+    gone: list[tuple[int, int]],
+    report: Report,
+) -> None:
+    """Every offset that all classes speak of must be in one of them, or be a recorded gap."""
+    if not covered or not seen:
+        return
+    begin = min(first for first, _ in covered.values())
+    end = max(last for _, last in covered.values())
+    lost = {offset for first, last in gone for offset in range(first, last + 1)}
+    missing = sorted(set(range(begin, end + 1)) - seen.keys() - lost)
+    for run in _runs(missing):
+        folder = "/".join(names[0].split("/")[:2])
+        report.flaws.append(Flaw(folder, f"offsets {run[0]} to {run[1]} are in no segment"))
+
+
+def _runs(offsets: list[int]) -> Iterator[tuple[int, int]]:
+    for _, group in itertools.groupby(enumerate(offsets), key=lambda pair: pair[1] - pair[0]):
+        run = [offset for _, offset in group]
+        yield run[0], run[-1]

@@ -1,0 +1,103 @@
+"""`deploytrail demo` as a person starts it: it answers with its exit code and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deploytrail_local.java import find_java
+from deploytrail_schemas.errors import MissingDependencyError
+
+DEMO = (sys.executable, "-m", "deploytrail.command", "demo")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose path appears in the command line or environment of all that the demo starts."""
+    try:
+        find_java()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    yield tmp_path / "demo"
+    assert _users_of(tmp_path / "demo") == []
+
+
+def _users_of(folder: Path) -> list[str]:
+    """Command lines of the processes that were started for a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
+
+
+def _environ(home: Path) -> dict[str, str]:
+    return {**os.environ, "DEPLOYTRAIL_HOME": str(home.parent / "unused")}
+
+
+@pytest.mark.timeout(300)
+def test_demo_without_a_terminal_ends_with_zero_and_leaves_nothing_running(home: Path) -> None:
+    done = subprocess.run(
+        [*DEMO, "--home", str(home), "--seed", "4"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=_environ(home),
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert "PLANTED AGAINST FOUND" in done.stdout
+    assert "Everything planted was found" in done.stdout
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_that_is_interrupted_leaves_nothing_running(home: Path, number: signal.Signals) -> None:
+    demo = subprocess.Popen(
+        [*DEMO, "--home", str(home)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=_environ(home)
+    )
+    try:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "the stack is ready" in line:
+                break
+        demo.send_signal(number)
+        code = demo.wait(60)
+    finally:
+        if demo.poll() is None:
+            demo.kill()
+            demo.wait()
+        assert demo.stdout is not None
+        demo.stdout.close()
+
+    assert code == 130
+
+
+@pytest.mark.timeout(30)
+def test_demo_does_not_empty_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    began = time.monotonic()
+    done = subprocess.run(
+        [*DEMO, "--home", str(precious)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 69
+    assert "not the demo's" in done.stderr
+    assert (precious / "thesis.txt").read_text() == "years of work"
+    assert time.monotonic() - began < 20

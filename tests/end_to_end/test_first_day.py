@@ -1,0 +1,236 @@
+"""A company's first day on the whole real stack: what was planted is found, and no hop loses a record.
+
+The day is played once by the same code as `deploytrail demo`; each test looks at one promise.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from deploytrail_local import demo_kafka, demo_payloads
+from deploytrail_local.demo_day import FirstDay, demo_settings
+from deploytrail_local.demo_payloads import Answer, Posting
+from deploytrail_local.demo_receiver import PageReceiver
+from deploytrail_local.demo_summary import Row
+from deploytrail_local.java import find_java
+from deploytrail_local.stack import Stack
+from deploytrail_schemas.errors import MissingDependencyError
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+pytestmark = pytest.mark.timeout(300)
+
+SEED = 11
+
+
+@dataclass(frozen=True)
+class Played:
+    """The day after it was played."""
+
+    day: FirstDay
+    real: list[Posting]
+    again: Posting | None
+    receiver: PageReceiver
+
+    def row(self, what: str) -> Row:
+        """The summary's row of that name."""
+        (found,) = (row for row in self.day.summary.rows if row.what.strip() == what)
+        return found
+
+    def answers(self, posting: Posting) -> list[Answer]:
+        """What the gateway answered to a posting, each time."""
+        return [answer for answer in self.day.answers if answer.posting is posting]
+
+
+@pytest.fixture(scope="module")
+def played(request: pytest.FixtureRequest) -> Iterator[Played]:
+    """The whole stack, and the day played on it."""
+    try:
+        find_java()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    with (
+        tempfile.TemporaryDirectory(prefix="deploytrail-first-day-", ignore_cleanup_errors=True) as home,
+        PageReceiver() as receiver,
+        Stack(Path(home), demo_settings(Settings(), receiver)) as stack,
+    ):
+        # Shown by pytest where a test fails.
+        day = FirstDay(stack.settings, Path(home) / "day", receiver, seed=SEED, progress=print)
+        real = _real_payloads(request, stack.settings)
+        again = next((p for p in real if p.name == "github/deployment/payload.json"), None)
+        day.play([*real, *filter(None, [again])])
+        yield Played(day, real, again, receiver)
+
+
+def _real_payloads(request: pytest.FixtureRequest, settings: Settings) -> list[Posting]:
+    """Every real payload, as its sender would post it; none where the folder is missing."""
+    try:
+        fixtures: Path = request.getfixturevalue("shared") / "fixtures"
+    except pytest.skip.Exception:
+        return []
+    github = [p for p in sorted(fixtures.glob("github/*/*.json")) if p.parent.name != "schemas"]
+    return [
+        *(demo_payloads.github(p.parent.name, p.read_bytes(), settings, _name(fixtures, p)) for p in github),
+        *(
+            demo_payloads.cdevents(p.read_bytes(), settings, _name(fixtures, p))
+            for p in sorted(fixtures.glob("cdevents/v0.5.1/conformance/*.json"))
+        ),
+        *(
+            demo_payloads.alertmanager(p.read_bytes(), settings, _name(fixtures, p))
+            for p in sorted(fixtures.glob("alertmanager/*.json"))
+        ),
+    ]
+
+
+def _name(fixtures: Path, path: Path) -> str:
+    return str(path.relative_to(fixtures))
+
+
+def check(row: Row) -> None:
+    """A row whose planted things were all found, and nothing else."""
+    assert (row.missed, row.invented) == ((), ())
+    assert row.found == row.planted
+    assert row.holds
+
+
+@pytest.mark.requirement("M2.2")
+def test_script_keeps_its_exit_code_and_its_end_is_reported(played: Played) -> None:
+    check(played.row("exit codes of the script, passed on"))
+    check(played.row("events of the three scripts"))
+    for outcome in ("succeeds", "fails", "hangs"):
+        check(played.row(f"script that {outcome}: its record"))
+
+
+@pytest.mark.requirement("M2.3", "M7.5", "M8.5")
+def test_webhooks_are_accepted_as_their_senders_send_them(played: Played) -> None:
+    check(played.row("webhooks accepted"))
+
+
+@pytest.mark.requirement("M7.5")
+def test_real_payloads_of_deployments_and_alerts_become_records(played: Played, shared: Path) -> None:
+    wanted = {
+        "github/deployment/payload.json",
+        "github/deployment_status/payload.json",
+        "cdevents/v0.5.1/conformance/service_deployed.json",
+        "cdevents/v0.5.1/conformance/service_rolledback.json",
+        "cdevents/v0.5.1/conformance/incident_detected.json",
+        "alertmanager/prom_post_request.json",
+    }
+    trail = {i for ids in demo_kafka.ids_in(played.day.settings, Topic.EVENTS).values() for i in ids}
+    made = {a.posting.name: set(a.ids) for a in played.day.answers if a.posting.name in wanted}
+
+    assert set(made) == wanted
+    for name, ids in made.items():
+        assert ids, name
+        assert ids <= trail, name
+
+
+@pytest.mark.requirement("M2.3")
+def test_delivery_that_is_sent_again_is_one_record(played: Played, shared: Path) -> None:
+    assert played.again is not None
+    first, second = played.answers(played.again)
+
+    assert first.ids == second.ids
+    assert len(first.ids) >= 1
+
+
+@pytest.mark.requirement("M4.2")
+def test_deployments_outside_their_windows_are_found_and_no_others(played: Played) -> None:
+    check(played.row("outside a change window"))
+    check(played.row("too close to its boundary to tell"))
+    check(played.row("and who it was"))
+
+
+@pytest.mark.requirement("M4.2", "M8.3")
+def test_slow_clock_does_not_mislead_about_windows(played: Played) -> None:
+    check(played.row("7 min slow: only looks outside"))
+    check(played.row("7 min slow: only looks inside"))
+
+
+@pytest.mark.requirement("M4.2")
+def test_overdue_deployments_are_found_and_no_others(played: Played) -> None:
+    check(played.row("overdue"))
+    check(played.row("taken back when a late end came"))
+
+
+@pytest.mark.requirement("M2.2", "M3.2")
+def test_every_deployment_has_its_outcome(played: Played) -> None:
+    check(played.row("deployments of the day"))
+    for state in ("succeeded", "failed", "rolled_back", "cancelled", "lost", "running"):
+        check(played.row(state))
+
+
+@pytest.mark.requirement("M2.5")
+def test_canaries_have_the_outcome_of_their_cohorts(played: Played) -> None:
+    check(played.row("canaries and their cohorts, outcome"))
+
+
+@pytest.mark.requirement("M8.3")
+def test_true_times_lie_within_the_stated_uncertainty(played: Played) -> None:
+    check(played.row("true start within the stated ±"))
+    check(played.row("of the producer 7 min slow"))
+
+
+@pytest.mark.requirement("M4.3", "M6.2")
+def test_clear_causes_are_named_and_none_is_invented(played: Played) -> None:
+    check(played.row("alerts with a guilty deployment, clear"))
+    check(played.row("alerts with none, clear"))
+
+
+@pytest.mark.requirement("M6.2")
+def test_what_changed_before_an_alert_is_answered(played: Played) -> None:
+    check(played.row("what changed in the 15 min before an alert"))
+
+
+@pytest.mark.requirement("M4.1")
+def test_what_runs_now_and_then_is_answered(played: Played) -> None:
+    check(played.row("running when the day closed"))
+    check(played.row("what ran at 8 hours of the day"))
+
+
+@pytest.mark.requirement("M4.5")
+def test_failed_deployment_pages_once(played: Played) -> None:
+    check(played.row("page about the failed deployment"))
+    check(played.row("pages received more than once"))
+
+
+@pytest.mark.requirement("M3.4", "M8.4")
+def test_no_hop_loses_or_adds_an_id(played: Played) -> None:
+    accepted, *hops = played.day.summary.hops
+
+    assert [hop.name for hop in hops] == ["intake", "trail", "ClickHouse", "archive (intake)", "archive (trail)"]
+    for hop in hops:
+        for kind, ids in hop.ids.items():
+            assert ids in (accepted.ids[kind], None), (hop.name, kind)
+    assert hops[2].ids["deployment"] is not None
+    assert hops[2].ids["signal"] is not None
+    check(played.row("dead letters"))
+
+
+@pytest.mark.requirement("M5.1")
+def test_archived_bytes_are_those_of_kafka(played: Played) -> None:
+    rows = [row for row in played.day.summary.rows if row.what.startswith("archived bytes")]
+
+    assert len(rows) >= 4
+    for row in rows:
+        check(row)
+        assert row.planted > 0
+    check(played.row("archive verified"))
+
+
+def test_summary_holds_and_can_be_printed(played: Played) -> None:
+    text = played.day.summary.text()
+
+    assert played.day.summary.failures == []
+    assert "Everything planted was found" in text
+
+
+def test_history_was_loaded_whole(played: Played) -> None:
+    lines = [json.loads(line) for line in (played.day.folder / "day.jsonl").read_text().splitlines()]
+
+    assert lines == played.day.lines

@@ -1,0 +1,284 @@
+"""Sending to a gateway: a real HTTP server that answers as the gateway does, and ways in which it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploytrail_schemas.json_values import validate
+from deploytrail_schemas.records import RecordType
+from support.spool import command, environment, python, stored
+
+Answer = Callable[[list[dict[str, Any]], int], tuple[int, dict[str, Any]]]
+
+
+class Received:
+    """What a server was sent: (headers, events) of each request, and how many connections were made."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], list[dict[str, Any]]]] = []
+        self.connections = 0
+        self.url = ""
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [event for _, events in self.requests for event in events]
+
+
+def accept(events: list[dict[str, Any]], _request: int) -> tuple[int, dict[str, Any]]:
+    now = time.time_ns() // 1000
+    return 202, {"accepted": len(events), "received_at": now, "ids": [event["event_id"] for event in events]}
+
+
+@contextmanager
+def gateway(answer: Answer = accept) -> Iterator[Received]:
+    received = Received()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            received.connections += 1
+            super().setup()
+
+        def do_POST(self) -> None:
+            events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, body = answer(events, len(received.requests))
+            received.requests.append(({**dict(self.headers), "path": self.path, "status": str(status)}, events))
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    received.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield received
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.requirement("M2.2", "M8.3")
+def test_run_is_delivered_with_times_and_token(tmp_path: Path) -> None:
+    began = time.time_ns() // 1000
+    with gateway() as there:
+        env = environment(tmp_path, DEPLOYTRAIL_URL=there.url + "/", DEPLOYTRAIL_TOKEN="dtk_secret")
+        done = command("run", "--version", "4.2.0", "--", "sleep", "0.5", env=env)
+    first, second = there.requests
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [e["event_type"] for e in there.events] == ["started", "succeeded"]
+    assert first[0]["path"] == "/v1/events"
+    assert first[0]["Authorization"] == "Bearer dtk_secret"
+    assert began <= first[1][0]["occurred_at"] <= int(first[0]["Deploytrail-Sent-At"]) <= time.time_ns() // 1000
+    assert "Deploytrail-Echo" not in first[0]
+    sent, received, acknowledged = map(int, second[0]["Deploytrail-Echo"].split(","))
+    assert int(first[0]["Deploytrail-Sent-At"]) == sent <= received <= acknowledged
+    assert all(validate(RecordType.DEPLOYMENT_EVENT, event)[1] == [] for event in there.events)
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.requirement("M8.3")
+def test_echo_passes_from_one_short_lived_command_to_the_next(tmp_path: Path) -> None:
+    with gateway() as there:
+        env = environment(tmp_path, DEPLOYTRAIL_URL=there.url)
+        deployment = command("start", env=env).stdout.strip()
+        command("succeed", deployment, env=env)
+    (first, _), (second, _) = there.requests
+
+    assert second["Deploytrail-Echo"].startswith(first["Deploytrail-Sent-At"] + ",")
+    assert [e["producer_seq"] for e in there.events] == [1, 2]
+
+
+@pytest.mark.requirement("M3.1", "M8.4")
+def test_what_waited_is_sent_in_order_over_one_connection(tmp_path: Path) -> None:
+    python(
+        "import deploytrail\nfor n in range(250): deploytrail.track().progress(version=str(n))", environment(tmp_path)
+    )
+    with gateway() as there:
+        command("start", "--wait", "20", env=environment(tmp_path, DEPLOYTRAIL_URL=there.url))
+
+    assert [e["producer_seq"] for e in there.events] == list(range(1, 252))
+    assert len(there.requests) == 3
+    assert there.connections == 1
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.requirement("M3.1", "M8.4")
+def test_trouble_over_there_is_retried(tmp_path: Path) -> None:
+    answers = iter([500, 503, 429, 408])
+
+    def trouble(events: list[dict[str, Any]], request: int) -> tuple[int, dict[str, Any]]:
+        status = next(answers, 0)
+        return (status, {"title": "busy"}) if status else accept(events, request)
+
+    with gateway(trouble) as there:
+        done = command("start", "--wait", "20", env=environment(tmp_path, DEPLOYTRAIL_URL=there.url))
+
+    assert [headers["status"] for headers, _ in there.requests] == ["500", "503", "429", "408", "202"]
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "the gateway answers 500: busy; events wait in" in done.stderr
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.requirement("M3.1")
+def test_refused_event_is_set_aside_and_the_others_go_on(tmp_path: Path) -> None:
+    def picky(events: list[dict[str, Any]], request: int) -> tuple[int, dict[str, Any]]:
+        if any(event["version"] == "bad" for event in events):
+            return 422, {"title": "Unprocessable", "detail": "/0/version is bad"}
+        return accept(events, request)
+
+    script = "import deploytrail\nfor v in ('1', 'bad', '3'): deploytrail.track().progress(version=v)"
+    python(script, environment(tmp_path))
+    with gateway(picky) as there:
+        done = command("start", "--version", "4", "--wait", "20", env=environment(tmp_path, DEPLOYTRAIL_URL=there.url))
+    kept = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    accepted = [e["version"] for headers, events in there.requests if headers["status"] == "202" for e in events]
+
+    assert accepted == ["1", "3", "4"]
+    assert [(line["value"]["version"], line["why"]) for line in kept] == [
+        ("bad", "the gateway answers 422: /0/version is bad")
+    ]
+    assert done.stderr.count("\n") == 1
+    assert f"it is kept in {tmp_path}/rejected.jsonl" in done.stderr
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.requirement("M2.6", "M3.1")
+@pytest.mark.parametrize("status", [401, 404, 301])
+def test_wrong_token_or_address_costs_no_event(tmp_path: Path, status: int) -> None:
+    with gateway(lambda _events, _request: (status, {"title": "no"})) as there:
+        done = command("start", env=environment(tmp_path, DEPLOYTRAIL_URL=there.url, DEPLOYTRAIL_TOKEN="dtk_secret"))
+
+    assert done.returncode == 0
+    assert f"the gateway answers {status}: no; events wait in {tmp_path}" in done.stderr
+    assert "dtk_secret" not in done.stderr
+    assert len(stored(tmp_path)) == 1
+
+
+@pytest.mark.requirement("M2.2", "M3.1")
+@pytest.mark.parametrize("scheme", ["http", "kafka"])
+def test_black_hole_costs_at_most_a_second_at_exit(tmp_path: Path, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as hole:
+        url = f"{scheme}://127.0.0.1:{hole.getsockname()[1]}"
+        script = "import deploytrail, sys, time\nwith deploytrail.track(): pass\nprint(time.time())\nsys.exit(7)"
+        done = python(script, environment(tmp_path, DEPLOYTRAIL_URL=url))
+        more = time.time() - float(done.stdout)
+        began = time.monotonic()
+        ran = command("run", "--", "sh", "-c", "exit 3", env=environment(tmp_path, DEPLOYTRAIL_URL=url))
+        took = time.monotonic() - began
+        quick = time.monotonic()
+        command("start", "--wait", "0", env=environment(tmp_path, DEPLOYTRAIL_URL=url))
+        unwaited = time.monotonic() - quick
+    print(f"{scheme} black hole: exit took {more:.2f} s, run {took:.2f} s, start --wait 0 {unwaited:.2f} s")  # noqa: T201  # shown by pytest -rP
+
+    assert (done.returncode, ran.returncode) == (7, 3)
+    assert more <= 1.5  # a second of waiting, and the end of the interpreter on a busy machine
+    assert took <= 2.5
+    assert unwaited <= 1.2
+    assert len(stored(tmp_path)) == 5
+    with gateway() as there:
+        command("start", "--wait", "20", env=environment(tmp_path, DEPLOYTRAIL_URL=there.url))
+    assert [e["producer_seq"] for e in there.events] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.requirement("M2.2")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "kafka://127.0.0.1:1", "ftp://host", "nonsense", "https://[bad"])
+def test_url_that_leads_nowhere_is_said_once_and_costs_nothing(tmp_path: Path, url: str) -> None:
+    began = time.monotonic()
+    done = command("run", "--", "sh", "-c", "echo out; exit 3", env=environment(tmp_path, DEPLOYTRAIL_URL=url))
+
+    assert (done.returncode, done.stdout) == (3, "out\n")
+    assert done.stderr.count("\n") <= 2
+    assert "wait in" in done.stderr
+    assert time.monotonic() - began < 3
+    assert [e["event_type"] for e in stored(tmp_path)] == ["started", "failed"]
+
+
+@pytest.mark.requirement("M2.2", "M8.4")
+def test_many_commands_at_once_deliver_each_event_once(tmp_path: Path) -> None:
+    with gateway() as there:
+        env = environment(tmp_path, DEPLOYTRAIL_URL=there.url)
+        threads = [
+            threading.Thread(target=command, args=("start", "--wait", "20"), kwargs={"env": env}) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert sorted(e["producer_seq"] for e in there.events) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.requirement("M2.2")
+def test_child_of_a_fork_sends_by_itself(tmp_path: Path) -> None:
+    script = """
+import os, deploytrail
+deploytrail.start(deployment_id="parent")
+assert deploytrail.flush(20)
+pid = os.fork()
+if pid == 0:
+    deploytrail.start(deployment_id="child")
+    os._exit(0 if deploytrail.flush(20) else 1)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    with gateway() as there:
+        done = python(script, environment(tmp_path, DEPLOYTRAIL_URL=there.url))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [e["deployment_id"] for e in there.events] == ["parent", "child"]
+
+
+@pytest.mark.requirement("M3.1", "M8.4")
+def test_full_disk_is_drained_although_the_place_cannot_be_written(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"a small disk needs root: {mount.stderr.strip()}")
+    try:
+        spool = disk / "spool"
+        python("import deploytrail\nd = deploytrail.track()\nfor n in range(3000): d.progress()", environment(spool))
+        kept = len(stored(spool))
+        (disk / "filler").write_bytes(b"x" * os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize)
+        with gateway() as there:
+            script = "import deploytrail\nfor _ in range(50): deploytrail.track().progress()\ndeploytrail.flush(20)"
+            done = python(script, environment(spool, DEPLOYTRAIL_URL=there.url))
+        numbers = [e["producer_seq"] for e in there.events]
+        after = command("start", env=environment(spool))
+        left = stored(spool)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+    assert done.returncode == 0
+    assert "No space left on device. The deploy is not affected" in done.stderr
+    assert kept > 1000
+    assert len(numbers) >= kept
+    assert sorted(numbers) == numbers
+    assert after.stderr == ""
+    # All numbers were given, also those of events that found no room: the gaps tell how many.
+    assert left[-1]["producer_seq"] == 3051

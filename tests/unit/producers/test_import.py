@@ -1,0 +1,74 @@
+"""`import deploytrail` costs next to nothing: deploy scripts do it at their start."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = (
+    "confluent_kafka",
+    "fastavro",
+    "dataclasses",
+    "typing",
+    "asyncio",
+    "argparse",
+    "json",
+    "ssl",
+    "deploytrail_schemas",
+)
+
+
+def _run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *flags, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+
+
+def _modules(script: str) -> set[str]:
+    return set(
+        _run(f"import sys; before = set(sys.modules)\n{script}\nprint(*(set(sys.modules) - before))").stdout.split()
+    )
+
+
+@pytest.mark.requirement("M3.1")
+def test_import_loads_only_itself() -> None:
+    assert _modules("import deploytrail") == {"deploytrail", "__future__"}
+
+
+@pytest.mark.requirement("M3.1")
+def test_public_names_load_nothing_heavy() -> None:
+    loaded = _modules("import deploytrail; deploytrail.track('checkout', 'production', deployment_id='d')")
+
+    assert not loaded & set(HEAVY)
+    assert len(loaded) <= 8, loaded
+
+
+@pytest.mark.requirement("M3.1")
+def test_public_names_are_listed_and_there() -> None:
+    import deploytrail
+
+    assert deploytrail.__all__ == ["Tracker", "fail", "flush", "roll_back", "start", "succeed", "track"]
+    assert all(callable(getattr(deploytrail, name)) for name in deploytrail.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'trakc'"):
+        deploytrail.trakc  # noqa: B018  # reading it is the test
+
+
+@pytest.mark.requirement("M3.1")
+def test_import_takes_at_most_thirty_milliseconds_more_than_python() -> None:
+    def seconds(script: str) -> float:
+        began = time.perf_counter()
+        _run(script)
+        return time.perf_counter() - began
+
+    pairs = [(seconds("pass"), seconds("import deploytrail; deploytrail.track")) for _ in range(7)]
+    more = statistics.median(loaded - bare for bare, loaded in pairs)
+    told = _run("import deploytrail; deploytrail.track", "-X", "importtime").stderr
+    own = sum(int(line.split("|")[0].split()[-1]) for line in told.splitlines() if "deploytrail" in line)
+    print(f"import deploytrail: {more * 1000:.1f} ms more than bare Python, {own / 1000:.1f} ms by -X importtime")  # noqa: T201  # shown by pytest -rP
+
+    assert more <= 0.030
+    assert own <= 15_000

@@ -1,0 +1,269 @@
+"""The archive's segments: nothing lost and nothing twice over crashes, restarts and zombies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.records import RecordType
+from deploytrail_sinks.archive.partition import PartitionArchive
+from deploytrail_sinks.archive.retention import RetentionClass, classify, retain_until
+from deploytrail_sinks.archive.segment import Record, SegmentError, read_segment, salted, segment_name, write_segment
+from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
+from deploytrail_sinks.archive.store import LocalFolder, ObjectExists, ObjectStore
+from deploytrail_sinks.archive.verify import verify
+from support.values import NOON, event
+
+TOPIC = "deploytrail.events"
+ENVIRONMENTS = ("production", "staging", "production")
+VALUES = [
+    encode(RecordType.DEPLOYMENT_EVENT, event("started", NOON, environment=e, service="ledger" if i == 2 else "shop"))
+    for i, e in enumerate(ENVIRONMENTS)
+]
+
+
+class MemoryStore:
+    """A store that forgets with the process; the contract is the folder's."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def create(self, name: str, data: bytes, retain_until: str) -> None:
+        if name in self.objects:
+            raise ObjectExists(name)
+        self.objects[name] = data
+
+    def read(self, name: str) -> bytes:
+        return self.objects[name]
+
+    def list(self, prefix: str) -> Iterator[str]:
+        return iter(sorted(name for name in self.objects if name.startswith(f"{prefix}/" if prefix else "")))
+
+    def retain_until(self, name: str) -> str | None:
+        return "2033-01-01T00:00:00Z" if name in self.objects else None
+
+
+def record(offset: int, value: bytes | None = None) -> Record:
+    headers = (("h", b"1"), ("h", None))
+    return Record(offset, NOON // 1000 + offset, 1, b"k", VALUES[offset % 3] if value is None else value, headers)
+
+
+def archive_of(store: ObjectStore, offsets: range, every: int = 10) -> None:
+    archive = PartitionArchive(store, TOPIC, 1, {"ledger"})
+    archive.resume()
+    for offset in offsets:
+        archive.add(record(offset))
+        if offset % every == every - 1:
+            archive.close_segments()
+    archive.close_segments()
+
+
+def offsets_in(store: ObjectStore) -> list[int]:
+    return sorted(r.offset for name in store.list("") for r in read_segment(store.read(name)).records)
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return LocalFolder(tmp_path / "archive") if request.param == "folder" else MemoryStore()
+
+
+def test_a_store_creates_once_and_gives_back_what_it_took(store: ObjectStore) -> None:
+    store.create("a/b.avro", b"one", "2033-01-01T00:00:00Z")
+    with pytest.raises(ObjectExists):
+        store.create("a/b.avro", b"two", "2033-01-01T00:00:00Z")
+    with pytest.raises(KeyError):
+        store.read("a/c.avro")
+
+    assert store.read("a/b.avro") == b"one"
+    assert list(store.list("a")) == ["a/b.avro"]
+    assert store.retain_until("a/b.avro") == "2033-01-01T00:00:00Z"
+
+
+def test_a_stored_file_is_read_only_and_alone(tmp_path: Path) -> None:
+    LocalFolder(tmp_path).create("a/b.avro", b"one", "2033-01-01T00:00:00Z")
+
+    assert (tmp_path / "a/b.avro").stat().st_mode & 0o777 == 0o444
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["b.avro", "b.avro.retain"]
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_segment_gives_back_raw_records(store: ObjectStore) -> None:
+    archive_of(store, range(30))
+    [name, *_] = store.list(f"{TOPIC}/001/production")
+    segment = read_segment(store.read(name))
+
+    assert name == "deploytrail.events/001/production/00000000000000000000.avro"
+    assert [r.content() for r in segment.records] == [record(o).content() for o in range(10) if o % 3 == 0]
+    assert all(len(r.salt) == 16 for r in segment.records)
+
+
+def test_equal_records_and_salts_give_equal_bytes() -> None:
+    store = MemoryStore()
+    archive_of(store, range(5))
+    for name in store.list(""):
+        assert write_segment(read_segment(store.read(name))) == store.read(name)
+
+
+@pytest.mark.requirement("M5.5")
+def test_records_have_the_class_of_their_environment() -> None:
+    assert classify(VALUES[0], frozenset()) is RetentionClass.PRODUCTION
+    assert classify(VALUES[1], frozenset()) is RetentionClass.NON_PRODUCTION
+    assert classify(VALUES[2], {"ledger"}) is RetentionClass.REGULATED
+    assert classify(b"unreadable", frozenset()) is RetentionClass.PRODUCTION
+    assert classify(encode(RecordType.TICK, {"at": NOON}), frozenset()) is RetentionClass.PRODUCTION
+
+
+def test_regulated_records_are_kept_for_more_than_seven_years() -> None:
+    assert retain_until(RetentionClass.REGULATED, NOON // 1000) == "2033-12-08T00:00:00Z"
+
+
+def test_every_offset_is_in_one_class(store: ObjectStore) -> None:
+    archive_of(store, range(35))
+    report = verify(store)
+
+    assert report.flaws == []
+    assert (report.records, report.segments) == (35, 12)
+    assert offsets_in(store) == list(range(35))
+
+
+def test_an_idle_class_holds_no_commit_back() -> None:
+    archive = PartitionArchive(MemoryStore(), TOPIC, 1, frozenset())
+    archive.resume()
+    for offset in range(5):
+        archive.add(record(offset, VALUES[1]))
+
+    assert archive.safe_offset() == 0
+    archive.close_segments()
+    assert archive.safe_offset() == 5
+
+
+def test_what_kafka_lost_is_a_recorded_gap() -> None:
+    store = MemoryStore()
+    archive_of(store, range(10))
+    archive = PartitionArchive(store, TOPIC, 1, {"ledger"})
+    archive.resume()
+
+    assert archive.add(record(15)) == [(10, 14)]
+    archive.close_segments()
+    report = verify(store)
+    assert report.flaws == []
+    assert {gap.detail for gap in report.gaps} == {"offsets 10 to 14 were lost before archiving"}
+
+
+def test_an_object_that_holds_something_else_stops_the_sequence() -> None:
+    store = MemoryStore()
+    other = Sequence(store, TOPIC, 1, RetentionClass.PRODUCTION)
+    other.begin(0)
+    other.add(Record(0, 1, 1, b"k", b"another value", ()))
+    other.close_segment(1)
+    mine = Sequence(store, TOPIC, 1, RetentionClass.PRODUCTION)
+    mine.begin(0)
+    mine.add(record(0))
+
+    with pytest.raises(ArchiveConflict, match="holds other records"):
+        mine.close_segment(1)
+
+
+@pytest.mark.requirement("M5.1")
+@pytest.mark.parametrize("seed", range(1000))
+def test_crashes_restarts_and_zombies_lose_and_double_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    store, end = MemoryStore(), 60
+    committed = 0
+    writers: list[tuple[PartitionArchive, int]] = []
+    for _ in range(rng.randint(10, 60)):
+        if not writers or rng.random() < 0.2:
+            fresh = PartitionArchive(store, TOPIC, 1, {"ledger"})
+            fresh.resume()
+            writers.append((fresh, committed))
+        index = rng.randrange(len(writers))
+        archive, position = writers[index]
+        for _ in range(rng.randint(0, 12)):
+            if position < end:
+                archive.add(record(position))
+                position += 1
+        writers[index] = (archive, position)
+        if rng.random() < 0.6:
+            if rng.random() < 0.3:  # a crash after some of the classes were stored
+                some = list(archive._sequences.values())[: rng.randint(1, 2)]
+                for sequence in some:
+                    sequence.close_segment(archive.position or 0)
+                writers.pop(index)
+                continue
+            archive.close_segments()
+            if index == len(writers) - 1:  # a zombie's commit is refused
+                committed = max(committed, archive.safe_offset() or 0)
+        if rng.random() < 0.2:
+            writers.pop(index)
+    last = PartitionArchive(store, TOPIC, 1, {"ledger"})
+    last.resume()
+    for offset in range(committed, end):
+        last.add(record(offset))
+    last.close_segments()
+
+    assert offsets_in(store) == list(range(end))
+    assert verify(store).flaws == []
+
+
+class TestAttacks:
+    """Whatever is done to an object is found, and the object named."""
+
+    @pytest.fixture
+    def whole(self) -> MemoryStore:
+        store = MemoryStore()
+        archive_of(store, range(60))
+        assert verify(store).is_whole
+        return store
+
+    def named(self, store: MemoryStore) -> set[str]:
+        return {flaw.name for flaw in verify(store).flaws}
+
+    def test_a_flipped_byte(self, whole: MemoryStore) -> None:
+        rng = random.Random(1)
+        for name, data in list(whole.objects.items()):
+            behind = sorted(n for n in whole.objects if n.rpartition("/")[0] == name.rpartition("/")[0] and n > name)
+            if not behind:
+                continue  # the newest of a sequence is covered by the checkpoint of a log, not by this chain
+            at = rng.randrange(len(data))
+            whole.objects[name] = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+            assert self.named(whole) & {name, behind[0]}, (name, at)
+            whole.objects[name] = data
+
+    def test_a_deleted_segment(self, whole: MemoryStore) -> None:
+        for name in list(whole.objects):
+            data = whole.objects.pop(name)
+
+            assert self.named(whole), name
+            whole.objects[name] = data
+
+    def test_a_truncated_segment(self, whole: MemoryStore) -> None:
+        name = next(whole.list(""))
+        whole.objects[name] = whole.objects[name][:-20]
+
+        assert name in self.named(whole)
+
+    def test_two_swapped_segments(self, whole: MemoryStore) -> None:
+        first, second, *_ = whole.list(f"{TOPIC}/001/production")
+        whole.objects[first], whole.objects[second] = whole.objects[second], whole.objects[first]
+
+        assert {first, second} <= self.named(whole)
+
+    def test_a_renamed_segment(self, whole: MemoryStore) -> None:
+        first = next(whole.list(f"{TOPIC}/001/production"))
+        other = segment_name(TOPIC, 2, "production", 0)
+        whole.objects[other] = whole.objects.pop(first)
+
+        assert other in self.named(whole)
+
+
+def test_damaged_bytes_are_no_segment() -> None:
+    with pytest.raises(SegmentError, match="cannot be read"):
+        read_segment(b"Obj\x01nothing")
+
+
+def test_a_salt_is_new_each_time() -> None:
+    assert salted(record(1)).salt != salted(record(1)).salt
