@@ -1,0 +1,9 @@
+"""The metrics of the gateway, in one list."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+REQUESTS = Counter("deploytrail_gateway_requests_total", "Requests by route and status.", ["route", "status"])
+RECORDS = Counter("deploytrail_gateway_records_total", "Records accepted, by kind.", ["kind"])
+SECONDS = Histogram("deploytrail_gateway_request_seconds", "Time to answer, by route.", ["route"])

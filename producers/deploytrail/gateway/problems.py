@@ -1,0 +1,37 @@
+"""What the gateway answers when it cannot accept: problem details (RFC 9457), every violation named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.json_values import Violation
+from starlette.responses import JSONResponse
+
+
+class Problem(DeploytrailError):
+    """A request that is not accepted."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        violations: Sequence[Violation] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.violations, self.headers = status, detail, violations, headers or {}
+
+
+def answer(problem: Problem) -> JSONResponse:
+    """The response of a problem."""
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    if problem.violations:
+        body["violations"] = [{"pointer": v.pointer, "detail": v.detail} for v in problem.violations]
+    return JSONResponse(body, problem.status, problem.headers, media_type="application/problem+json")

@@ -1,0 +1,76 @@
+"""`deploytrail gateway`: serve until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.settings import Settings
+
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0 after a clean stop; 69 where a setting or the port is wrong."""
+    argparse.ArgumentParser(prog="deploytrail gateway", description="Serve the HTTP gateway.").parse_args(argv)
+    try:
+        settings = Settings.load()
+        listener = _listen(settings)
+        return asyncio.run(_serve(settings, listener))
+    except DeploytrailError as error:
+        print(f"deploytrail gateway: {error}", file=sys.stderr)
+        return EXIT_UNAVAILABLE
+    except KeyboardInterrupt:
+        return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.gateway_host, settings.gateway_port
+    try:
+        return socket.create_server((host, port), backlog=512, family=_family(host))
+    except OSError as error:
+        raise DeploytrailError(
+            f"port {port} of {host} cannot be had ({error.strerror}); free it or set DEPLOYTRAIL_GATEWAY_PORT"
+        ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    import uvicorn
+
+    from deploytrail.gateway.app import create_app
+    from deploytrail.gateway.publisher import KafkaPublisher
+
+    publisher = KafkaPublisher(settings)
+    app = create_app(settings, publisher)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10)
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own raises the signal again behind itself, which would end us before the flush.
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.handle_exit, number, None)
+            yield
+
+    server = Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    print(f"deploytrail gateway: ready on {settings.gateway_host}:{settings.gateway_port}", file=sys.stderr, flush=True)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+    finally:
+        publisher.close()
+    return 0

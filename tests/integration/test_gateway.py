@@ -1,0 +1,86 @@
+"""The gateway as a process, on a real Kafka: what it acknowledges is there."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from deploytrail_local import ports
+from deploytrail_local.kafka_broker import KafkaBroker
+from deploytrail_schemas.codec import decode
+from deploytrail_schemas.topics import Topic
+from support.commands import run, running
+from support.kafka import make_topics, read_topic
+
+EVENT = {"event_type": "started", "region": "eu-west-1", "environment": "production", "service": "shop"}
+
+
+@pytest.fixture(scope="module")
+def url(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    make_topics(own_kafka)
+    port = ports.free_port()
+    env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_GATEWAY_PORT": str(port)}
+    with running("gateway", env=env, cwd=tmp_path_factory.mktemp("gateway")) as command:
+        yield f"http://127.0.0.1:{port}"
+        assert command.stop() == 0
+
+
+def test_what_is_acknowledged_is_in_kafka(url: str, own_kafka: str) -> None:
+    ids: list[str] = []
+
+    def post(number: int) -> None:
+        with httpx.Client() as client:
+            for batch in range(20):
+                events = [EVENT | {"deployment_id": f"{number}-{batch}-{i}"} for i in range(5)]
+                answer = client.post(f"{url}/v1/events", json=events)
+                assert answer.status_code == 202, answer.text
+                ids.extend(answer.json()["ids"])
+
+    threads = [threading.Thread(target=post, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    stored = [decode(m.value())[1]["event_id"] for m in read_topic(own_kafka, Topic.INTAKE)]
+
+    assert len(ids) == 400
+    assert set(ids) <= set(stored)
+
+
+def test_health_is_served(url: str) -> None:
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert httpx.get(f"{url}/readyz").status_code == 200
+    assert "deploytrail_gateway_records_total" in httpx.get(f"{url}/metrics").text
+
+
+def test_a_port_in_use_is_named(own_kafka: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("gateway", env={"DEPLOYTRAIL_GATEWAY_PORT": port, "DEPLOYTRAIL_KAFKA": own_kafka}, cwd=tmp_path)
+
+    assert done.returncode == 69
+    assert f"port {port} of 127.0.0.1 cannot be had" in done.stderr
+    assert "DEPLOYTRAIL_GATEWAY_PORT" in done.stderr
+
+
+def test_without_kafka_nothing_is_acknowledged_and_later_all_is_well(tmp_path: Path) -> None:
+    port = ports.free_port()
+    with KafkaBroker(tmp_path / "kafka") as broker:
+        make_topics(broker.bootstrap)
+        env = {"DEPLOYTRAIL_KAFKA": broker.bootstrap, "DEPLOYTRAIL_GATEWAY_PORT": str(port)}
+        with running("gateway", env=env, cwd=tmp_path):
+            url = f"http://127.0.0.1:{port}/v1/events"
+            first = httpx.post(url, json=EVENT | {"deployment_id": "first"}, timeout=20)
+            broker.stop()
+            away = httpx.post(url, json=EVENT | {"deployment_id": "away"}, timeout=20)
+            broker.start()
+            back = httpx.post(url, json=EVENT | {"deployment_id": "back"}, timeout=20)
+            stored = {decode(m.value())[1]["deployment_id"] for m in read_topic(broker.bootstrap, Topic.INTAKE)}
+
+    assert (first.status_code, away.status_code, back.status_code) == (202, 503, 202)
+    assert away.headers["retry-after"] == "2"
+    assert stored >= {"first", "back"}

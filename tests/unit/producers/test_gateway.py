@@ -1,0 +1,194 @@
+"""The gateway's answers: what is accepted, and what is said of what is not."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploytrail.gateway import signatures
+from deploytrail.gateway.app import create_app
+from deploytrail.gateway.publisher import MemoryPublisher
+from deploytrail_schemas.codec import decode
+from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from starlette.testclient import TestClient
+
+EVENT: dict[str, Any] = {
+    "event_type": "started",
+    "deployment_id": "shop-1",
+    "region": "eu-west-1",
+    "environment": "production",
+    "service": "shop",
+}
+
+
+def gateway(**settings: str) -> tuple[TestClient, MemoryPublisher]:
+    publisher = MemoryPublisher()
+    return TestClient(create_app(Settings(**settings), publisher)), publisher
+
+
+@pytest.mark.requirement("M8.5")
+def test_one_object_is_accepted_and_completed() -> None:
+    client, publisher = gateway()
+    answer = client.post("/v1/events", json=EVENT, headers={"Deploytrail-Sent-At": "1793620800000000"})
+    [record] = publisher.records
+    kind, value = decode(record.value)
+
+    assert answer.status_code == 202
+    assert answer.json() == {"accepted": 1, "received_at": value["occurred_at"], "ids": [value["event_id"]]}
+    assert kind is RecordType.DEPLOYMENT_EVENT
+    assert value["service"] == "shop"
+    assert record.partition == 1
+    assert dict(record.headers) == {
+        "dt-received-at": str(value["occurred_at"]).encode(),
+        "dt-reporter": b"anonymous",
+        "dt-sent-at": b"1793620800000000",
+    }
+
+
+def test_a_list_is_accepted_whole_or_not_at_all() -> None:
+    client, publisher = gateway()
+    bad = EVENT | {"event_type": "exploded", "versoin": "1"}
+    answer = client.post("/v1/events", json=[EVENT, bad])
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [v["pointer"] for v in answer.json()["violations"]] == ["/1/event_type", "/1/versoin"]
+    assert publisher.records == []
+
+
+@pytest.mark.parametrize("path", ["signals", "approvals", "observations"])
+def test_every_kind_has_its_route(path: str) -> None:
+    client, publisher = gateway()
+    answer = client.post(f"/v1/{path}", json={"region": "r", "environment": "e", "service": "s"})
+
+    assert answer.status_code == 202, answer.text
+    assert decode(publisher.records[0].value)[0].value.lower() + "s" == path
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "part"),
+    [
+        (b'{"a": 1, "a": 2}', 400, "stands twice"),
+        (b'{"a": NaN}', 400, "NaN is not JSON"),
+        (b'{"a"', 400, "not JSON"),
+        (b"[" * 40, 400, "nested deeper"),
+        (b"3", 422, "1 violations"),
+        (json.dumps(EVENT | {"error": "x" * (1 << 20)}).encode(), 422, "cannot be stored"),
+        (b" " * ((16 << 20) + 1), 413, "more than 16777216 bytes"),
+        (json.dumps([EVENT] * 10_001).encode(), 413, "10001 records"),
+    ],
+)
+def test_bad_bodies_get_a_clear_answer(body: bytes, status: int, part: str) -> None:
+    client, publisher = gateway()
+    answer = client.post("/v1/events", content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == status
+    assert part in answer.json()["detail"]
+    assert publisher.records == []
+
+
+def test_a_body_may_be_gzip_and_a_bomb_is_refused() -> None:
+    client, publisher = gateway()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    good = client.post("/v1/events", content=gzip.compress(json.dumps(EVENT).encode()), headers=headers)
+    bomb = client.post("/v1/events", content=gzip.compress(b" " * (64 << 20)), headers=headers)
+    broken = client.post("/v1/events", content=b"no gzip", headers=headers)
+
+    assert (good.status_code, bomb.status_code, broken.status_code) == (202, 413, 400)
+    assert len(publisher.records) == 1
+
+
+def test_another_content_type_is_refused() -> None:
+    client, _ = gateway()
+
+    assert client.post("/v1/events", content=b"a,b", headers={"Content-Type": "text/csv"}).status_code == 415
+
+
+def test_wrong_time_headers_are_refused() -> None:
+    client, _ = gateway()
+    answer = client.post("/v1/events", json=EVENT, headers={"Deploytrail-Sent-At": "noon", "Deploytrail-Echo": "1,2"})
+
+    assert answer.status_code == 400
+    assert len(answer.json()["violations"]) == 2
+
+
+def test_what_kafka_does_not_take_is_not_acknowledged() -> None:
+    client, publisher = gateway()
+    publisher.away = True
+    answer = client.post("/v1/events", json=EVENT)
+
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_token_is_asked_for_where_one_is_set() -> None:
+    client, _ = gateway(token="old,new")
+
+    assert client.post("/v1/events", json=EVENT).status_code == 401
+    assert client.post("/v1/events", json=EVENT, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert client.post("/v1/events", json=EVENT, headers={"Authorization": "Bearer new"}).status_code == 202
+
+
+def test_requests_are_counted() -> None:
+    client, _ = gateway()
+    client.post("/v1/events", json=EVENT)
+
+    assert 'deploytrail_gateway_requests_total{route="/v1/events",status="202"}' in client.get("/metrics").text
+
+
+def test_a_github_delivery_must_be_signed_where_a_secret_is_set() -> None:
+    client, publisher = gateway(github_secret="old,s3cret")
+    body = json.dumps({"zen": "Design for failure."}).encode()
+    signature = "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/json", "X-GitHub-Event": "ping"}
+    unsigned = client.post("/webhooks/github", content=body, headers=headers)
+    signed = client.post("/webhooks/github", content=body, headers=headers | {"X-Hub-Signature-256": signature})
+
+    assert (unsigned.status_code, signed.status_code) == (401, 202)
+    assert signed.json()["accepted"] == 0
+    assert "says nothing of a deployment" in signed.json()["ignored"]
+    assert publisher.records == []
+
+
+def test_published_signatures_are_accepted(shared: Path) -> None:
+    vectors = json.loads((shared / "fixtures/security/webhook_signatures.json").read_text())
+    for case in vectors["github"]:
+        headers = {"x-hub-signature-256": case["X-Hub-Signature-256"]}
+
+        assert signatures.is_github(case["payload"].encode(), headers, ["other", case["secret"]])
+        assert not signatures.is_github(case["payload"].encode() + b" ", headers, [case["secret"]])
+    for case in vectors["standard_webhooks"]:
+        headers = {n: str(case[n]) for n in ("webhook-id", "webhook-timestamp", "webhook-signature")}
+        now = float(case["webhook-timestamp"])
+
+        def check(h: dict[str, str], at: float, case: dict[str, Any] = case) -> bool:
+            return signatures.is_standard_webhook(case["payload"].encode(), h, [case["secret"]], now=at)
+
+        assert check(headers, now)
+        assert check(headers | {"webhook-signature": f"v1,wrong {headers['webhook-signature']}"}, now)
+        assert not check(headers, now + 301)
+        assert not check(headers, now - 301)
+        assert not check(headers | {"webhook-signature": "v1,"}, now)
+        assert not any(check({k: v for k, v in headers.items() if k != gone}, now) for gone in headers)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "plain", "whsec_***"])
+def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> None:
+    with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_CDEVENTS_SECRET"):
+        gateway(cdevents_secret=secret)
+
+
+def test_what_is_not_served_is_a_problem_too() -> None:
+    client, _ = gateway()
+
+    assert client.get("/v1/events").status_code == 405
+    assert client.get("/nothing").headers["content-type"] == "application/problem+json"
