@@ -31,10 +31,13 @@ def producer_config(settings: Settings) -> ClientConfig:
 
 def consumer_config(settings: Settings, group: str) -> ClientConfig:
     """A consumer that commits by hand, from the earliest offset when it is new."""
-    return client_config(settings) | {
+    return {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "fetch.message.max.bytes": 5 << 20,
-    }
+        # A killed consumer's partitions wait for its session to end; the client's default is 45 s.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 3_000,
+    } | client_config(settings)

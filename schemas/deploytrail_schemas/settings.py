@@ -61,6 +61,7 @@ class Settings:
     regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")
     service: str = _setting("", "service that producers report when the call names none")
     exit_wait_seconds: float = _setting(1.0, "seconds that a producer waits at its end for the delivery of its events")
+    oncall_max_age_minutes: float = _setting(60.0, "age in minutes at which an incident no longer pages")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:

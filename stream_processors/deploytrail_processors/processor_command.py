@@ -52,9 +52,6 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
             await super().on_first_start()
             self.add_future(serve.run())
 
-        def _setup_spinner_handler(self, *_: Any) -> None:  # no spinner in a log
-            return None
-
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(
@@ -66,6 +63,7 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
         quiet=True,
         workdir=str(settings.state),
     )
+    worker.spinner = None  # it writes cursor codes into logs
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:

@@ -195,8 +195,9 @@ def test_what_runs_now_and_then_is_answered(played: Played) -> None:
 
 @pytest.mark.requirement("M4.5")
 def test_failed_deployment_pages_once(played: Played) -> None:
-    check(played.row("page about the failed deployment"))
+    check(played.row("failed deployments of now, paged"))
     check(played.row("pages received more than once"))
+    check(played.row("pages about history"))
 
 
 @pytest.mark.requirement("M3.4", "M8.4")

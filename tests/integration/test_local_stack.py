@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ from deploytrail_local.java import find_java
 from deploytrail_local.stack import Stack
 from deploytrail_local.stack_state import Phase, StackState, is_held, read_state
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, MissingDependencyError
-from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.settings import Settings, variable
 from deploytrail_schemas.topics import Topic
 from support.commands import run
-from support.kafka import read_topic, write
+from support.kafka import read_topic, wait_for, write
 
 NO_APPS = ("--apps", "")
 
@@ -48,8 +49,8 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
-    own = {f"DEPLOYTRAIL_{name}": "" for name in ("KAFKA", "CLICKHOUSE_URL", "URL", "GATEWAY_PORT")}
-    return own | {"DEPLOYTRAIL_HOME": str(home)} | settings
+    unset = {variable(field.name): "" for field in fields(Settings)}  # whatever this shell has set
+    return unset | {"DEPLOYTRAIL_HOME": str(home)} | settings
 
 
 def up(home: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -70,6 +71,14 @@ def nothing_runs(state: StackState) -> bool:
 def query(url: str, sql: str) -> str:
     with urllib.request.urlopen(url, data=sql.encode(), timeout=10) as response:
         return str(response.read().decode()).strip()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def children(state: StackState) -> dict[str, int]:
@@ -102,6 +111,48 @@ def test_stack_stays_until_it_is_stopped_and_keeps_its_data(home: Path) -> None:
 
     assert (kept, rows) == ([b"kept"], "7")
     assert ports_again == running.ports
+
+
+@pytest.mark.timeout(240)
+def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: Path) -> None:
+    with Stack(home, Settings(oncall_url="http://127.0.0.1:1/pages", tick_seconds=1.0)) as stack:
+
+        def deploy(service: str) -> None:
+            words = ("--service", service, "--environment", "production", "--region", "eu-west-1")
+            reach = {"DEPLOYTRAIL_URL": stack.urls.gateway, "DEPLOYTRAIL_SPOOL": str(tmp_path / "spool")}
+            env = environment(home) | reach
+            done = run("run", *words, "--", "true", env=env, cwd=tmp_path)
+
+            assert done.returncode == 0, done.stderr
+
+        def seen() -> str:
+            sql = "SELECT service, state FROM deploytrail.deployments ORDER BY service FORMAT TSV"
+            try:
+                return query(stack.urls.clickhouse, sql)
+            except OSError:
+                return ""
+
+        deploy("cart")
+        wait_for(lambda: seen() == "cart\tsucceeded", seconds=60, what="the first deployment in ClickHouse")
+        first = children(stack.state)
+        for pid in first.values():
+            os.kill(pid, signal.SIGKILL)
+
+        def all_came_back() -> bool:
+            now = children(stack.state)
+            return now.keys() == first.keys() and not set(now.values()) & set(first.values())
+
+        wait_for(all_came_back, seconds=30, what="a new process for each part")
+        # An event that a command could not deliver in its last second waits for the next command.
+        wait_for(lambda: answers(f"{stack.urls.gateway}/readyz"), seconds=60, what="the gateway")
+        deploy("shop")
+        wait_for(
+            lambda: seen() == "cart\tsucceeded\nshop\tsucceeded", seconds=90, what="the second deployment in ClickHouse"
+        )
+        last = stack.state
+
+    assert len(first) == 7
+    assert nothing_runs(last)
 
 
 def test_exports_point_a_shell_to_the_stack(home: Path) -> None:
@@ -260,7 +311,7 @@ def test_part_that_cannot_start_is_named_with_the_end_of_its_log(home: Path) -> 
     (home / "kafka" / "data").mkdir(parents=True)
     (home / "kafka" / "data" / "meta.properties").write_text("version=1\ncluster.id=x\nnode.id=99\n")
     begun = time.monotonic()
-    with pytest.raises(DeploytrailError, match=r"kafka ended 3 times(.|\n)*node\.id"):
+    with pytest.raises(DeploytrailError, match=r"kafka ended 3 times\. The end of .*kafka\.log(.|\n)*Stored node id 99"):
         Stack(home, apps=()).start()
 
     assert time.monotonic() - begun < 30

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deploytrail_schemas.kafka import client_config, consumer_config, producer_config
 from deploytrail_schemas.settings import Settings
@@ -66,7 +66,15 @@ def end_offsets(bootstrap: str, topic: Topic | str) -> dict[int, int]:
 
 def _watermarks(consumer: Consumer, name: str) -> dict[int, tuple[int, int]]:
     partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
-    return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=10) for p in sorted(partitions)}
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=10) for p in sorted(partitions)}
+        except KafkaException as error:
+            # A broker lists new partitions before it leads them.
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def write(

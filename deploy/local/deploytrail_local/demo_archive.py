@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.settings import Settings
@@ -16,13 +17,20 @@ from deploytrail_local import demo_kafka
 from deploytrail_local.demo_kafka import Stored
 from deploytrail_local.demo_summary import Row
 
-ARCHIVED = (Topic.INTAKE, Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.POLICIES)
+ARCHIVED = (Topic.INTAKE, Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS)
 _SECONDS = 60.0
 
 
-def read(settings: Settings, environ: Mapping[str, str]) -> dict[str, list[Stored]]:
+def read(environ: Mapping[str, str]) -> dict[str, list[Stored]]:
     """Every archived message by topic, as `deploytrail archive cat` gives it."""
-    return {topic.value: _cat(topic.value, environ) for topic in ARCHIVED}
+    done = _run(("cat",), environ)
+    if done.returncode != 0:
+        raise DeploytrailError(f"deploytrail archive cat ended with {done.returncode}: {done.stderr[-2000:]}")
+    found: dict[str, list[Stored]] = {topic.value: [] for topic in ARCHIVED}
+    for text in done.stdout.splitlines():
+        line = json.loads(text)
+        found.setdefault(line["topic"], []).append(_stored(line))
+    return found
 
 
 def compare(settings: Settings, archived: Mapping[str, list[Stored]], environ: Mapping[str, str]) -> list[Row]:
@@ -30,47 +38,33 @@ def compare(settings: Settings, archived: Mapping[str, list[Stored]], environ: M
 
     Ticks go on while this runs: Kafka may hold more than the archive, never less and never else.
     """
-    rows = []
-    for topic in ARCHIVED:
-        kept = {(s.partition, s.offset): s for s in archived[topic.value]}
-        ends: dict[int, int] = {}
-        for partition, offset in kept:
-            ends[partition] = max(ends.get(partition, 0), offset + 1)
-        lies = {
-            (s.partition, s.offset): s
-            for s in demo_kafka.read_all(settings, topic)
-            if s.offset < ends.get(s.partition, 0)
-        }
-        same = [at for at, stored in lies.items() if kept.get(at) == stored]
-        differing = tuple(
-            f"{partition}:{offset}"
-            for partition, offset in sorted(set(lies) | set(kept) - set(same))
-            if (partition, offset) not in set(same)
-        )
-        rows.append(Row(f"archived bytes of {topic.value}", len(lies), len(same), differing, (), not differing))
-    verified = _run(("verify",), environ)
-    rows.append(
-        Row(
-            "archive verified",
-            1,
-            int(verified.returncode == 0),
-            (verified.stderr[-300:],) if verified.returncode else (),
-            (),
-            verified.returncode == 0,
-        )
-    )
-    return rows
+    return [*(_compare_topic(settings, topic, archived[topic.value]) for topic in ARCHIVED), _verified(environ)]
 
 
-def _cat(topic: str, environ: Mapping[str, str]) -> list[Stored]:
-    done = _run(("cat", "--topic", topic), environ)
-    if done.returncode != 0:
-        raise DeploytrailError(f"deploytrail archive cat ended with {done.returncode}: {done.stderr[-2000:]}")
-    return [_stored(json.loads(line)) for line in done.stdout.splitlines()]
+def _compare_topic(settings: Settings, topic: Topic, archived: list[Stored]) -> Row:
+    kept = {(s.partition, s.offset): s for s in archived}
+    ends: dict[int, int] = {}
+    for partition, offset in kept:
+        ends[partition] = max(ends.get(partition, 0), offset + 1)
+    lies = {
+        (s.partition, s.offset): s for s in demo_kafka.read_all(settings, topic) if s.offset < ends.get(s.partition, 0)
+    }
+    same = {at for at, stored in lies.items() if kept.get(at) == stored}
+    missed = tuple(f"{partition}:{offset}" for partition, offset in sorted(lies.keys() - same))
+    invented = tuple(f"{partition}:{offset}" for partition, offset in sorted(kept.keys() - lies.keys()))
+    holds = not missed and not invented and len(archived) == len(kept)
+    return Row(f"archived bytes of {topic.value}", len(lies), len(same), missed, invented, holds)
 
 
-def _stored(line: dict[str, object]) -> Stored:
-    raise NotImplementedError(line)
+def _verified(environ: Mapping[str, str]) -> Row:
+    done = _run(("verify",), environ)
+    whole = done.returncode == 0
+    return Row("archive verified", 1, int(whole), () if whole else (done.stdout[-300:],), (), whole)
+
+
+def _stored(line: dict[str, Any]) -> Stored:
+    headers = [(name, _bytes(value)) for name, value in line["headers"]]
+    return Stored(line["partition"], line["offset"], _bytes(line["key"]), _bytes(line["value"]), headers)
 
 
 def _run(argv: tuple[str, ...], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

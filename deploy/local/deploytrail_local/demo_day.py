@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploytrail_schemas.codec import DecodeError, decode_routing
 from deploytrail_schemas.errors import DeploytrailError
@@ -199,7 +199,7 @@ class FirstDay:
         again = self.truth.duplicates
         self.summary.rows.append(Row("records sent again, dropped", again, told_apart, holds=told_apart == again))
         with self._step("archive read back"):
-            archived = demo_archive.read(self.settings, self._environ)
+            archived = demo_archive.read(self._environ)
             self.summary.rows += demo_archive.compare(self.settings, archived, self._environ)
         self.summary.hops += [
             Hop("accepted", dict(self._accepted(intake))),
@@ -211,16 +211,24 @@ class FirstDay:
         ]
 
     def check_pages(self) -> None:
-        """The failed deployment pages, each page exactly once."""
-        failed = next(s for s in self.scripts if s.outcome == "fails")
-        with self._step("the page arrived"):
-            arrived = wait_until(lambda: bool(self._pages_about(failed.deployment_id)), seconds=30)
+        """Each failed deployment of now pages, exactly once; history pages nobody."""
+        failed = {f"deployment_failed/{s.deployment_id}" for s in self.scripts if s.exit_code}
+        with self._step("pages received"):
+            wait_until(lambda: failed <= self._paged(), seconds=30)
         repeated = tuple(f"{key} × {n}" for key, n in self.receiver.times_by_key().items() if n != 1)
-        pages = self._pages_about(failed.deployment_id)
+        history = [page for page in self.receiver.pages if self._is_history(page)]
         self.summary.rows += [
-            Row("page about the failed deployment", 1, len(pages), holds=arrived and len(pages) == 1),
+            Row.compare("failed deployments of now, paged", failed, failed & self._paged()),
             Row("pages received more than once", 0, len(repeated), invented=repeated, holds=not repeated),
+            Row("pages about history", 0, len(history), holds=not history),
         ]
+
+    def _paged(self) -> set[str]:
+        return {key for key, action in self.receiver.times_by_key() if action == "trigger"}
+
+    def _is_history(self, page: dict[str, Any]) -> bool:
+        details = page.get("details", {})
+        return details.get("deployment_id") in self.truth.deployments or details.get("signal_id") in self.truth.alerts
 
     def client(self) -> Client:
         """A ClickHouse client; the caller closes it."""
@@ -409,9 +417,6 @@ class FirstDay:
         self.summary.rows.append(
             Row.compare("events of the three scripts", _pairs(wanted), _pairs((d, t) for d, t, _ in events))
         )
-
-    def _pages_about(self, deployment_id: str) -> list[dict[str, object]]:
-        return [page for page in self.receiver.pages if deployment_id in str(page)]
 
     def _run_script(self, outcome: str, service: str, url: str, ends: str) -> Script:
         deployment_id = f"demo-{outcome}-{os.getpid()}-{time.time_ns() // 1_000_000}"

@@ -20,6 +20,9 @@ from deploytrail_local import ports, processes
 from deploytrail_local.java import find_java
 
 KAFKA_VERSION = "4.4.0"
+# Kafka's pom names no logging backend: without one the broker is mute. A binding of log4j would let its
+# dependency management choose other versions of Kafka's own jars.
+_LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
 _READY_SECONDS = 60.0
@@ -38,7 +41,7 @@ def resolve_jars(progress: Progress = quiet) -> list[Path]:
     """
     import jgo
 
-    endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+    endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}"
     progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 130 MB)")
     try:
         jars = [Path(jar) for jar in jgo.build(endpoint).all_jars]
@@ -110,7 +113,7 @@ class KafkaBroker:
             java,
             *("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"),
             "-Djava.net.preferIPv4Stack=true",
-            f"-Dlog4j2.configurationFile={self.folder / 'log4j2.yaml'}",
+            *(f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in _LOG.items()),
             *("-cp", classpath),
         ]
         if not (self.folder / "data" / "meta.properties").exists():
@@ -162,6 +165,9 @@ class KafkaBroker:
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
+            # A killed broker is let in again only when the lease of its former life is over.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
             "message.max.bytes": 2 << 20,
             "log.segment.bytes": 64 << 20,
             "log.cleaner.dedupe.buffer.size": 16 << 20,
@@ -171,7 +177,6 @@ class KafkaBroker:
             "log.flush.interval.ms": 1000,
         }
         (self.folder / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
-        (self.folder / "log4j2.yaml").write_text(_LOG4J)
 
     def _answers_or_died(self) -> bool:
         assert self.process is not None
@@ -191,20 +196,9 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
-_LOG4J = """\
-Configuration:
-  status: warn
-  Appenders:
-    Console:
-      name: STDOUT
-      PatternLayout:
-        pattern: "%d %p %c: %m%n"
-  Loggers:
-    Root:
-      level: warn
-      AppenderRef:
-        - ref: STDOUT
-    Logger:
-      - name: kafka.server.KafkaRaftServer
-        level: info
-"""
+_LOG = {
+    "defaultLogLevel": "warn",
+    "showDateTime": "true",
+    "dateTimeFormat": "yyyy-MM-dd HH:mm:ss.SSS",
+    "log.kafka.server.KafkaRaftServer": "info",
+}

@@ -13,10 +13,13 @@ from deploytrail_sinks.archive.store import ObjectStore
 class PartitionArchive:
     """Takes the records of a partition in order of offset."""
 
-    def __init__(self, store: ObjectStore, topic: str, partition: int, regulated: Set[str]) -> None:
+    def __init__(
+        self, store: ObjectStore, topic: str, partition: int, regulated: Set[str], *, compacted: bool = False
+    ) -> None:
+        self._compacted = compacted
         self.topic, self.partition = topic, partition
         self._regulated = regulated
-        self._sequences = {c: Sequence(store, topic, partition, c) for c in RetentionClass}
+        self._sequences = {c: Sequence(store, topic, partition, c, compacted=compacted) for c in RetentionClass}
         self._first_seen: int | None = None
         self.position: int | None = None  # the offset behind the last record that was taken
 
@@ -34,7 +37,7 @@ class PartitionArchive:
         expected = self.position if self.position is not None else self._expected()
         for sequence in self._sequences.values():
             sequence.begin(self._begin(record.offset))
-        if expected is not None and record.offset > expected:
+        if expected is not None and record.offset > expected and not self._compacted:
             gaps.append((expected, record.offset - 1))
             for sequence in self._sequences.values():
                 sequence.note_gap(expected, record.offset - 1)

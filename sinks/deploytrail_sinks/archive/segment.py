@@ -93,6 +93,7 @@ class Segment:
     previous_sha256: str  # empty for the first
     records: tuple[Record, ...]
     gaps: tuple[tuple[int, int], ...] = ()  # offsets that Kafka no longer had, both ends included
+    compacted: bool = False  # of a topic whose offsets have holes by design
 
     @property
     def name(self) -> str:
@@ -131,6 +132,7 @@ def write_segment(segment: Segment) -> bytes:
         "last_offset": str(segment.last_offset),
         "prev_segment_sha256": segment.previous_sha256,
         "records": str(len(segment.records)),
+        "compacted": "true" if segment.compacted else "false",
         "gaps": ",".join(f"{first}-{last}" for first, last in segment.gaps),
     }
     out = io.BytesIO()
@@ -163,6 +165,7 @@ def read_segment(data: bytes) -> Segment:
             said["prev_segment_sha256"],
             records,
             tuple(_gap(text) for text in said["gaps"].split(",") if text),
+            said["compacted"] == "true",
         )
         count = int(said["records"])
     except SegmentError:

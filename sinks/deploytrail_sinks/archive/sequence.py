@@ -29,8 +29,17 @@ class ArchiveConflict(SegmentError):
 class Sequence:
     """A class of a partition. `next_offset` is the first that no segment covers yet; None before the first."""
 
-    def __init__(self, store: ObjectStore, topic: str, partition: int, retention_class: RetentionClass) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        topic: str,
+        partition: int,
+        retention_class: RetentionClass,
+        *,
+        compacted: bool = False,
+    ) -> None:
         self._store = store
+        self._compacted = compacted
         self._topic, self._partition, self._class = topic, partition, retention_class
         self.pending: list[Record] = []
         self.pending_bytes = 0
@@ -88,6 +97,7 @@ class Sequence:
                 self._last_sha256,
                 tuple(self.pending),
                 tuple(self._gaps),
+                self._compacted,
             )
             data = write_segment(segment)
             newest = max((record.timestamp for record in self.pending), default=0)

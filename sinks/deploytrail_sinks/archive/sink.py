@@ -21,8 +21,10 @@ from deploytrail_sinks.archive.store import open_store
 
 log = logging.getLogger(__name__)
 GROUP = "deploytrail-sink-archive"
-# Delete-policy topics: their offsets have no holes.
 TOPICS = (Topic.INTAKE, Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS)
+# What was replaced before it was read is gone from these by design: a hole is no loss.
+COMPACTED = (Topic.POLICIES, Topic.ONCALL_STATE)
+_COMPACTED_NAMES = frozenset(topic.value for topic in COMPACTED)
 _RETRY_SECONDS = 5.0
 
 
@@ -44,7 +46,9 @@ class ArchiveSink:
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consume until `stop`, then close what is pending."""
-        self._consumer.subscribe([t.value for t in TOPICS], on_assign=self._assigned, on_revoke=self._revoked)
+        self._consumer.subscribe(
+            [t.value for t in (*TOPICS, *COMPACTED)], on_assign=self._assigned, on_revoke=self._revoked
+        )
         said = False
         try:
             while not self._stop.is_set():
@@ -135,7 +139,9 @@ class ArchiveSink:
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._partitions, self._since = {}, {}
         for p in partitions:
-            archive = PartitionArchive(self._store, p.topic, p.partition, self._regulated)
+            archive = PartitionArchive(
+                self._store, p.topic, p.partition, self._regulated, compacted=p.topic in _COMPACTED_NAMES
+            )
             archive.resume()
             self._partitions[p.topic, p.partition] = archive
         self.ready = True

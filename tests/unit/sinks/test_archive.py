@@ -153,6 +153,18 @@ def test_what_kafka_lost_is_a_recorded_gap() -> None:
     assert {gap.detail for gap in report.gaps} == {"offsets 10 to 14 were lost before archiving"}
 
 
+def test_holes_of_a_compacted_topic_are_no_gaps() -> None:
+    store = MemoryStore()
+    archive = PartitionArchive(store, "deploytrail.policies", 0, frozenset(), compacted=True)
+    archive.resume()
+
+    assert archive.add(record(3, b"{}")) == []
+    assert archive.add(record(9, b"{}")) == []
+    archive.close_segments()
+    assert verify(store).is_whole
+    assert offsets_in(store) == [3, 9]
+
+
 def test_an_object_that_holds_something_else_stops_the_sequence() -> None:
     store = MemoryStore()
     other = Sequence(store, TOPIC, 1, RetentionClass.PRODUCTION)

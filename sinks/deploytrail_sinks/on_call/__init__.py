@@ -1,0 +1,1 @@
+"""Findings and failed deployments become pages, one incident per stable key."""

@@ -1,0 +1,89 @@
+"""Whom does a record or a finding page, and what does it clear?
+
+In: a decoded Record or Finding. Out: changes of incidents. Pages come from verdicts, never from
+raw signals, and only about production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from deploytrail_schemas.instants import format_instant
+from deploytrail_schemas.records import RecordType
+
+FAILED = "deployment_failed"
+_ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back", "voided"})
+_URGENT = frozenset({"critical", "error"})
+
+
+class Action(StrEnum):
+    """What happens to an incident."""
+
+    TRIGGER = "trigger"
+    RESOLVE = "resolve"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one incident. `at` is what it speaks of, microseconds; a resolve needs only its key."""
+
+    key: str
+    action: Action
+    at: int
+    severity: str = ""
+    title: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+
+def changes(kind: RecordType, value: Mapping[str, Any]) -> list[Change]:
+    """The changes that a Record or a Finding makes; none for other kinds and other environments."""
+    if value.get("environment") != "production":
+        return []
+    if kind is RecordType.RECORD:
+        return _of_record(value)
+    if kind is RecordType.FINDING:
+        return _of_finding(value)
+    return []
+
+
+def _of_record(record: Mapping[str, Any]) -> list[Change]:
+    deployment_id, at = record["deployment_id"], record["finished_at"] or record["recorded_at"]
+    if record["state"] == "failed":
+        title = f"Deployment of {_what(record)} to {record['region']} failed"
+        failed = Change(f"{FAILED}/{deployment_id}", Action.TRIGGER, at, "error", title, _details(record))
+    else:
+        failed = Change(f"{FAILED}/{deployment_id}", Action.RESOLVE, at)
+    if record["state"] in _ENDED:
+        return [failed, Change(f"overdue/{deployment_id}", Action.RESOLVE, at)]
+    return [failed]
+
+
+def _of_finding(finding: Mapping[str, Any]) -> list[Change]:
+    rule, at = finding["rule"], finding["occurred_at"]
+    if rule in ("change_window", "overdue"):
+        key = f"{rule}/{finding['deployment_id']}"
+        raised = finding["verdict"] == "violation"
+    elif rule == "incident_correlation" and finding["rank"] == 1:
+        # Whose cause is no known deployment, monitoring pages about by itself.
+        key = f"{rule}/{finding['signal_id']}"
+        raised = finding["verdict"] == "violation" and finding["severity"] in _URGENT
+    else:
+        return []
+    if not raised:
+        return [Change(key, Action.RESOLVE, at)]
+    details = _details(finding) | {"rule": rule, "reason": finding["reason"], "finding_id": finding["finding_id"]}
+    return [Change(key, Action.TRIGGER, at, finding["severity"], finding["explanation"], details)]
+
+
+def _what(record: Mapping[str, Any]) -> str:
+    return f"{record['service']} {record['version']}".strip()
+
+
+def _details(value: Mapping[str, Any]) -> dict[str, str]:
+    names = ("deployment_id", "signal_id", "service", "environment", "region", "version", "deployer", "team", "error")
+    found = {name: str(value[name]) for name in names if value.get(name)}
+    at = value.get("finished_at") or value.get("occurred_at")
+    return found | ({"at": format_instant(at)} if at else {})

@@ -1,0 +1,135 @@
+"""Pages over HTTP: to Alertmanager's v2 API, or to a plain webhook.
+
+A page that is sent twice carries the same key: Alertmanager merges equal labels, a webhook's
+receiver knows it by `dedup_key` (also the header Idempotency-Key).
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Protocol
+
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.instants import format_instant
+
+from deploytrail_sinks.on_call.incidents import Action
+from deploytrail_sinks.on_call.ledger import Incident
+
+_TIMEOUT = 10.0
+_DAY = 86_400_000_000
+# RFC 9110, 15.5.9 and RFC 6585, 4: asked to come again; everything of 5xx too.
+_AGAIN = frozenset({408, 425, 429})
+_ALERTMANAGER = "alertmanager+"
+
+
+class Refused(DeploytrailError):
+    """The receiver will never take this page: it is recorded, and the next one is sent."""
+
+
+class Sender(Protocol):
+    """A way to the people on call."""
+
+    def send(self, incident: Incident, now: int) -> str:
+        """Deliver the incident's intended action; the receiver's answer. RetryLater or Refused."""
+        ...
+
+
+def sender_for(url: str) -> Sender:
+    """The sender of DEPLOYTRAIL_ONCALL_URL; ConfigurationError for one that it cannot be."""
+    address = url.removeprefix(_ALERTMANAGER)
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(
+            f"DEPLOYTRAIL_ONCALL_URL is {url!r}; expected alertmanager+http://host:port or http(s)://… of a webhook"
+        )
+    return Alertmanager(address) if address != url else Webhook(address)
+
+
+class Webhook:
+    """POSTs one JSON object a change."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def send(self, incident: Incident, now: int) -> str:  # noqa: ARG002  # webhooks say when it was, not when they were sent
+        """See Sender."""
+        body = {
+            "dedup_key": incident.key,
+            "action": incident.action.value,
+            "severity": incident.severity,
+            "title": incident.title,
+            "source": "deploytrail",
+            "occurred_at": format_instant(incident.at),
+            "details": incident.details,
+        }
+        return _post(self._url, body, {"Idempotency-Key": f"{incident.key}/{incident.action.value}/{incident.at}"})
+
+
+class Alertmanager:
+    """POSTs to /api/v2/alerts. Source: prometheus/alertmanager api/v2/openapi.yaml, postableAlerts."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/") + "/api/v2/alerts"
+
+    def send(self, incident: Incident, now: int) -> str:
+        """See Sender. An open alert is to end in a day, since Alertmanager forgets what is not repeated."""
+        details = incident.details
+        place = {name: details[name] for name in ("service", "environment", "region") if name in details}
+        resolved = incident.action is Action.RESOLVE
+        alert: dict[str, Any] = {
+            "labels": {
+                "alertname": "Deploytrail" + "".join(part.capitalize() for part in _rule(incident.key).split("_")),
+                "source": "deploytrail",
+                "dedup_key": incident.key,
+                "severity": incident.severity,
+                **place,
+            },
+            "annotations": {"summary": incident.title} | {k: v for k, v in details.items() if k not in place},
+            "startsAt": format_instant(min(incident.at, now)),
+            "endsAt": format_instant(now if resolved else now + _DAY),
+        }
+        return _post(self._url, [alert], {})
+
+
+def _rule(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _post(url: str, body: Any, headers: dict[str, str]) -> str:
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data, {"Content-Type": "application/json", "User-Agent": "deploytrail", **headers}, method="POST"
+    )
+    try:
+        with _opener(url).open(request, timeout=_TIMEOUT) as response:
+            return str(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read(300).decode("utf-8", "replace")
+        if error.code >= 500 or error.code in _AGAIN:
+            raise RetryLater(f"{_shown(url)} answers {error.code}: {said}") from None
+        raise Refused(f"{error.code}: {said}") from None
+    except (OSError, ValueError) as error:  # ValueError: what answers does not speak HTTP
+        raise RetryLater(f"{_shown(url)} does not answer: {error}") from None
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    if urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
+        return urllib.request.build_opener(_NoRedirect(), urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(_NoRedirect())
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would turn the POST into a GET, and the page into nothing: it counts as refused."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be secret in it."""
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"

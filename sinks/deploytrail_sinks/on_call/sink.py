@@ -1,0 +1,162 @@
+"""From findings and records to the people on call.
+
+One page for each change of an incident, in the order of its partition. A page is intended in the
+state topic, sent, and its result written; then the offset is committed. After a crash between
+these, what was intended is sent again under its key.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.errors import RetryLater
+from deploytrail_schemas.kafka import consumer_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+from deploytrail_sinks import metrics
+from deploytrail_sinks.on_call.incidents import Action, Change, changes
+from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle
+from deploytrail_sinks.on_call.senders import Refused, Sender
+from deploytrail_sinks.on_call.state_topic import StateTopic
+
+log = logging.getLogger(__name__)
+GROUP = "deploytrail-sink-on-call"
+TOPICS = (Topic.FINDINGS, Topic.RECORDS)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
+_COMMIT_SECONDS = 0.5
+
+
+class OnCallSink:
+    """One consumer: `run` until `stop`."""
+
+    def __init__(self, settings: Settings, sender: Sender, wall_clock: Callable[[], int]) -> None:
+        self._sender, self._wall_clock = sender, wall_clock
+        self._history = settings.backfill_partition
+        self._max_age = int(settings.oncall_max_age_minutes * 60_000_000)
+        self._state = StateTopic(settings)
+        self._consumer = Consumer(
+            # A receiver that is away holds the stream up, at most until the page is too old.
+            consumer_config(settings, GROUP)
+            | {
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": 10_000,
+                "max.poll.interval.ms": 2 * 3_600_000,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        self._done: dict[tuple[str, int], int] = {}
+        self._committed_at = 0.0
+        self._stop = threading.Event()
+        self.ready = False
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Consume until `stop`. RetryLater where Kafka stays away."""
+        self._consumer.subscribe([t.value for t in TOPICS], on_assign=self._assigned, on_revoke=self._revoked)
+        said = False
+        try:
+            while not self._stop.is_set():
+                if self.ready and not said:
+                    on_ready()
+                    said = True
+                message = self._consumer.poll(0.1)
+                if message is not None and message.error() is None:
+                    self._handle(message)
+                self._commit_if_due()
+            self._commit()
+        finally:
+            self._consumer.close()
+
+    def stop(self) -> None:
+        """Let `run` end; a page that waits for its receiver stays intended."""
+        self._stop.set()
+
+    def _handle(self, message: Message) -> None:
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        # History does not wake anybody.
+        if partition != self._history:
+            try:
+                kind, value = decode(_bytes(message.value()))
+            except DecodeError as error:
+                log.warning(
+                    "%s:%s:%s cannot be read, the ClickHouse sink sets it aside: %s", topic, partition, offset, error
+                )
+            else:
+                for change in changes(kind, value):
+                    if not self._apply(change, f"{topic}:{partition}", offset):
+                        return  # stopped: not done, so not committed
+        self._done[topic, partition] = offset + 1
+
+    def _apply(self, change: Change, place: str, offset: int) -> bool:
+        """Whether the change is settled; False where it was stopped before."""
+        known = self._state.get(change.key)
+        intended = intend(known, change, place, offset)
+        if intended is None:
+            return True
+        if intended.action is Action.TRIGGER and intended.at < self._wall_clock() - self._max_age:
+            self._settle(intended, Status.TOO_OLD, "")
+            return True
+        self._state.write(intended)
+        return self._deliver(intended)
+
+    def _deliver(self, intended: Incident) -> bool:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                answer = self._sender.send(intended, self._wall_clock())
+            except RetryLater as error:
+                if pause == _FIRST_PAUSE:
+                    log.error("the page %s (%s) waits: %s", intended.key, intended.action.value, error)
+                if intended.at < self._wall_clock() - self._max_age:
+                    log.error("the page %s is given up: its receiver was away for too long", intended.key)
+                    self._settle(intended, Status.TOO_OLD, str(error))
+                    return True
+                if self._stop.wait(pause * random.uniform(0.5, 1.5)):
+                    return False
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Refused as error:
+                log.error("the page %s was refused and is not sent again: %s", intended.key, error)
+                self._settle(intended, Status.REFUSED, str(error))
+                return True
+            else:
+                self._settle(intended, Status.OPEN if intended.action is Action.TRIGGER else Status.RESOLVED, answer)
+                return True
+
+    def _settle(self, intended: Incident, status: Status, answer: str) -> None:
+        self._state.write(settle(intended, status, answer))
+        metrics.ONCALL_PAGES.labels(intended.action.value, status.value).inc()
+
+    def _commit_if_due(self) -> None:
+        if self._done and time.monotonic() - self._committed_at > _COMMIT_SECONDS:
+            self._commit()
+
+    def _commit(self) -> None:
+        done, self._done = self._done, {}
+        self._committed_at = time.monotonic()
+        if not done:
+            return
+        try:
+            self._consumer.commit(
+                offsets=[TopicPartition(*place, offset) for place, offset in done.items()], asynchronous=False
+            )
+        except KafkaException as error:
+            # Whoever has the partitions now reads them again; the state knows what was done.
+            log.info("offsets were not committed: %s", error)
+
+    def _assigned(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self._done = {}
+        self._state.read()
+        self.ready = True
+
+    def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
+        self._commit()
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,232 @@
+"""Pages with a real Kafka, a real HTTP receiver and, where Debian's package is there, a real Alertmanager."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploytrail_local import ports
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.topics import Topic
+from support.commands import Command
+from support.kafka import make_topics, read_topic, wait_for, write
+from support.values import MINUTE
+
+HISTORY = 15
+
+
+class Receiver:
+    """Answers with `statuses` in turn, the last one for good; keeps what it was sent."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.pages: list[dict[str, Any]] = []
+        self.attempts = 0
+        self._statuses = list(statuses) or [202]
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.attempts += 1
+                status = outer._statuses.pop(0) if len(outer._statuses) > 1 else outer._statuses[0]
+                if status < 300:
+                    outer.pages.append(body)
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                return None
+
+        self._server = ThreadingHTTPServer((ports.LOOPBACK, 0), Handler)
+        self.url = f"http://{ports.LOOPBACK}:{self._server.server_address[1]}/pages"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def has(self, key: str) -> bool:
+        return (key, "trigger") in self.keys()
+
+    def keys(self) -> list[tuple[str, str]]:
+        return [(page["dedup_key"], page["action"]) for page in self.pages]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+def now() -> int:
+    return time.time_ns() // 1000
+
+
+def record(deployment_id: str, state: str, **fields: Any) -> bytes:
+    value = {
+        "deployment_id": deployment_id,
+        "revision": 1,
+        "state": state,
+        "recorded_at": now(),
+        "region": "eu-west-1",
+        "environment": "production",
+        "service": "shop",
+        "version": "4.2.0",
+        "finished_at": now(),
+        **fields,
+    }
+    return encode(RecordType.RECORD, value)
+
+
+def put(kafka: str, *values: bytes, partition: int = 1) -> None:
+    write(kafka, Topic.RECORDS, [(partition, b"k", value) for value in values])
+
+
+def settings(kafka: str, url: str) -> dict[str, str]:
+    return {"DEPLOYTRAIL_KAFKA": kafka, "DEPLOYTRAIL_ONCALL_URL": url}
+
+
+@contextmanager
+def sink(env: dict[str, str], folder: Path) -> Iterator[None]:
+    """The sink, ended as a supervisor ends it: the next one takes its place at once."""
+    command = Command("sink", "on-call", env=env, cwd=folder).wait_ready()
+    try:
+        yield
+        assert command.stop() == 0
+    finally:
+        command.kill()
+
+
+def states(kafka: str) -> dict[str, str]:
+    found = {}
+    for message in read_topic(kafka, Topic.ONCALL_STATE):
+        row = json.loads(message.value() or b"")
+        found[row["key"]] = row["status"]
+    return found
+
+
+@pytest.mark.requirement("M4.5")
+def test_failure_pages_once_and_its_rollback_clears_it(own_kafka: str, receiver: Receiver, tmp_path: Path) -> None:
+    make_topics(own_kafka)
+    failed = record("shop-1", "failed")
+    put(own_kafka, failed, failed, record("shop-1", "rolled_back"), record("shop-2", "failed"))
+    with sink(settings(own_kafka, receiver.url), tmp_path):
+        wait_for(lambda: len(receiver.pages) >= 3, what="three pages")
+        put(own_kafka, record("history", "failed"), partition=HISTORY)
+        put(own_kafka, record("old", "failed", finished_at=now() - 90 * MINUTE), record("shop-3", "failed"))
+        wait_for(lambda: len(receiver.pages) >= 4, what="the fourth page")
+
+    assert receiver.keys() == [
+        ("deployment_failed/shop-1", "trigger"),
+        ("deployment_failed/shop-1", "resolve"),
+        ("deployment_failed/shop-2", "trigger"),
+        ("deployment_failed/shop-3", "trigger"),
+    ]
+    assert receiver.pages[0]["details"]["deployment_id"] == "shop-1"
+    assert states(own_kafka)["deployment_failed/old"] == "too_old"
+    assert "deployment_failed/history" not in states(own_kafka)
+
+
+@pytest.mark.requirement("M4.5")
+def test_restart_sends_nothing_twice_and_a_crash_before_the_answer_sends_again(own_kafka: str, tmp_path: Path) -> None:
+    make_topics(own_kafka)
+    away, back = Receiver(503), Receiver()
+    try:
+        put(own_kafka, record("crash-1", "failed"))
+        killed = Command("sink", "on-call", env=settings(own_kafka, away.url), cwd=tmp_path).wait_ready()
+        wait_for(lambda: away.attempts >= 2, what="two attempts")
+        killed.kill()
+        assert states(own_kafka)["deployment_failed/crash-1"] == "intended"
+
+        for _ in range(2):
+            with sink(settings(own_kafka, back.url), tmp_path):
+                wait_for(lambda: len(back.pages) >= 1, seconds=60, what="the page after the crash")
+                marker = f"marker-{len(back.pages)}"
+                put(own_kafka, record(marker, "failed"))
+                wait_for(functools.partial(back.has, f"deployment_failed/{marker}"), what=marker)
+    finally:
+        away.close()
+        back.close()
+
+    assert back.keys().count(("deployment_failed/crash-1", "trigger")) == 1
+    assert states(own_kafka)["deployment_failed/crash-1"] == "open"
+
+
+def test_refused_page_is_recorded_and_holds_nothing_up(own_kafka: str, tmp_path: Path) -> None:
+    make_topics(own_kafka)
+    picky = Receiver(422, 429, 202)
+    try:
+        with sink(settings(own_kafka, picky.url), tmp_path):
+            put(own_kafka, record("refused-1", "failed"), record("slow-1", "failed"))
+            wait_for(lambda: len(picky.pages) == 1, seconds=60, what="the second page")
+    finally:
+        picky.close()
+
+    assert picky.keys() == [("deployment_failed/slow-1", "trigger")]
+    assert states(own_kafka)["deployment_failed/refused-1"] == "refused"
+
+
+def test_without_an_address_it_says_what_to_set(own_kafka: str, tmp_path: Path) -> None:
+    command = Command("sink", "on-call", env=settings(own_kafka, ""), cwd=tmp_path)
+
+    assert command.process.wait(20) == 78
+    command.stop()
+    assert "DEPLOYTRAIL_ONCALL_URL is ''" in "".join(command.lines)
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[str]:
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        pytest.skip("prometheus-alertmanager is not installed (Debian: apt-get install prometheus-alertmanager)")
+    (tmp_path / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    port = ports.free_port()
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={tmp_path / 'alertmanager.yml'}",
+            f"--storage.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: ports.answers(port), what="Alertmanager")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.requirement("M4.5")
+def test_alertmanager_shows_the_incident_until_it_is_resolved(
+    own_kafka: str, alertmanager: str, tmp_path: Path
+) -> None:
+    def firing() -> list[str]:
+        with urllib.request.urlopen(f"{alertmanager}/api/v2/alerts", timeout=5) as response:
+            return [alert["labels"]["dedup_key"] for alert in json.load(response)]
+
+    make_topics(own_kafka)
+    with sink(settings(own_kafka, f"alertmanager+{alertmanager}"), tmp_path):
+        put(own_kafka, record("am-1", "failed"))
+        wait_for(lambda: "deployment_failed/am-1" in firing(), seconds=60, what="the alert")
+        put(own_kafka, record("am-1", "succeeded"))
+        wait_for(lambda: "deployment_failed/am-1" not in firing(), seconds=60, what="its end")
+
+    assert states(own_kafka)["deployment_failed/am-1"] == "resolved"
