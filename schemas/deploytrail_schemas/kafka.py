@@ -31,7 +31,7 @@ def producer_config(settings: Settings) -> ClientConfig:
 
 def consumer_config(settings: Settings, group: str) -> ClientConfig:
     """A consumer that commits by hand, from the earliest offset when it is new."""
-    return {
+    usual: ClientConfig = {
         "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -40,4 +40,5 @@ def consumer_config(settings: Settings, group: str) -> ClientConfig:
         # A killed consumer's partitions wait for its session to end; the client's default is 45 s.
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 3_000,
-    } | client_config(settings)
+    }
+    return usual | client_config(settings)

@@ -311,7 +311,8 @@ def test_part_that_cannot_start_is_named_with_the_end_of_its_log(home: Path) -> 
     (home / "kafka" / "data").mkdir(parents=True)
     (home / "kafka" / "data" / "meta.properties").write_text("version=1\ncluster.id=x\nnode.id=99\n")
     begun = time.monotonic()
-    with pytest.raises(DeploytrailError, match=r"kafka ended 3 times\. The end of .*kafka\.log(.|\n)*Stored node id 99"):
+    said = r"kafka ended 3 times\. The end of .*kafka\.log(.|\n)*Stored node id 99"
+    with pytest.raises(DeploytrailError, match=said):
         Stack(home, apps=()).start()
 
     assert time.monotonic() - begun < 30
