@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deploytrail_schemas.errors import MissingDependencyError
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,15 +28,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if running := os.environ.get("DEPLOYTRAIL_KAFKA"):
         yield running
         return
-    from deploytrail_local.java import find_java
-    from deploytrail_local.kafka_broker import KafkaBroker
-    from deploytrail_schemas.errors import MissingDependencyError
-
     try:
-        find_java()
+        _needs_of_kafka()
     except MissingDependencyError as error:
         yield from _container(str(error))
         return
+    from deploytrail_local.kafka_broker import KafkaBroker
+
     folder = tmp_path_factory.mktemp("kafka")
     with KafkaBroker(folder) as broker:
         yield broker.bootstrap
@@ -45,14 +44,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Kafka of this module alone, for what reads its topics from their beginning."""
-    from deploytrail_local.java import find_java
-    from deploytrail_local.kafka_broker import KafkaBroker
-    from deploytrail_schemas.errors import MissingDependencyError
-
     try:
-        find_java()
+        _needs_of_kafka()
     except MissingDependencyError as error:
         pytest.skip(str(error))
+    from deploytrail_local.kafka_broker import KafkaBroker
+
     folder = tmp_path_factory.mktemp("own-kafka")
     with KafkaBroker(folder) as broker:
         yield broker.bootstrap
@@ -66,6 +63,15 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with ClickHouseProcess(tmp_path_factory.mktemp("clickhouse")) as server:
         yield server.url
+
+
+def _needs_of_kafka() -> None:
+    """MissingDependencyError where there is no Java, or no jars and no network to fetch them."""
+    from deploytrail_local.java import find_java
+    from deploytrail_local.kafka_broker import resolve_jars
+
+    find_java()
+    resolve_jars()
 
 
 def _container(why: str) -> Iterator[str]:

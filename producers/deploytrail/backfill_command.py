@@ -6,7 +6,7 @@ microseconds; sent_at and echo may be missing. Out: the records on the intake to
 partition of backfilled history, in order of their receipt, and a closing tick.
 
 Every line is checked before the first is sent: a file with a wrong line loads nothing. Loading the
-same file again changes nothing, since records are known by their ids; a value without an id gets
+same file again changes no answer, since records are known by their ids; a value without an id gets
 one that follows from its content.
 """
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,8 +69,7 @@ def test_demo_without_a_terminal_ends_with_zero_and_leaves_nothing_running(home:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_demo_that_is_interrupted_leaves_nothing_running(home: Path, number: signal.Signals) -> None:
+def test_demo_that_is_interrupted_leaves_nothing_running(home: Path) -> None:
     demo = subprocess.Popen(
         [*DEMO, "--home", str(home)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=_environ(home)
     )
@@ -75,7 +78,7 @@ def test_demo_that_is_interrupted_leaves_nothing_running(home: Path, number: sig
         for line in demo.stdout:
             if "the stack is ready" in line:
                 break
-        demo.send_signal(number)
+        demo.send_signal(signal.SIGTERM)
         code = demo.wait(60)
     finally:
         if demo.poll() is None:
@@ -85,6 +88,46 @@ def test_demo_that_is_interrupted_leaves_nothing_running(home: Path, number: sig
         demo.stdout.close()
 
     assert code == 130
+
+
+@pytest.mark.timeout(300)
+def test_demo_at_a_terminal_keeps_running_until_ctrl_c(home: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(DEMO[0], [*DEMO, "--home", str(home), "--seed", "8"], _environ(home))
+    said = b""
+    try:
+        said = _read_until(terminal, b"Ctrl-C stops everything.")
+        url = re.search(rb"curl '(http://[^']+)'", said)
+        assert url is not None
+        query = urllib.request.Request(url[1].decode(), b"SELECT count() FROM deployments")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(query, timeout=10) as response:
+            deployments = int(response.read())
+        os.write(terminal, b"\x03")
+        said += _read_until(terminal, b"")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+
+    assert os.waitstatus_to_exitcode(status) == 0, said.decode("utf-8", "replace")[-3000:]
+    assert b"Everything planted was found" in said
+    assert deployments >= 380
+
+
+def _read_until(terminal: int, mark: bytes) -> bytes:
+    """What a terminal shows until a mark, or until its program has ended."""
+    said = b""
+    while not mark or mark not in said:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # Linux: the other side is closed
+            piece = b""
+        if not piece:
+            break
+        said += piece
+    return said
 
 
 @pytest.mark.timeout(30)

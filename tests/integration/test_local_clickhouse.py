@@ -80,6 +80,15 @@ def test_a_readonly_request_cannot_write(client: Client) -> None:
         client.command("CREATE TABLE t.never (a Int8) ENGINE Memory", settings={"readonly": 1})
 
 
+def test_a_get_request_cannot_write(clickhouse: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{clickhouse}/?query=CREATE%20DATABASE%20by_link")
+
+    assert caught.value.headers["X-ClickHouse-Exception-Code"] == "164"
+    with urllib.request.urlopen(f"{clickhouse}/?query=SELECT%201") as answer:
+        assert answer.read() == b"1\n"
+
+
 def test_clients_work_side_by_side(clickhouse: str) -> None:
     client = connect(clickhouse)
     sums: list[object] = []

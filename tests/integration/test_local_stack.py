@@ -169,6 +169,14 @@ def test_exports_point_a_shell_to_the_stack(home: Path) -> None:
     assert f"DEPLOYTRAIL_HOME={home}" in asked
 
 
+def test_files_of_the_current_folder_are_not_imported(home: Path) -> None:
+    (home.parent / "argparse.py").write_text("raise SystemExit('the wrong module')")
+    started = up(home)
+    down(home)
+
+    assert started.returncode == 0, started.stderr
+
+
 def test_down_where_nothing_runs_is_no_error(home: Path) -> None:
     stopped = down(home)
 

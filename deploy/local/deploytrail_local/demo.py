@@ -103,8 +103,8 @@ def _where_to_look(settings: Settings, home: Path) -> str:
     lines = [
         "",
         "It keeps running; look at",
-        f"  ClickHouse   {settings.clickhouse_url}/play, or: curl '{settings.clickhouse_url}/?database="
-        f"{settings.clickhouse_database}' -d 'SELECT * FROM deployments LIMIT 5'",
+        f"  ClickHouse   curl '{settings.clickhouse_url}/?database={settings.clickhouse_database}' "
+        "-d 'SELECT * FROM active_deployments FORMAT Vertical'",
         f"  gateway      http://{settings.gateway_host}:{settings.gateway_port}",
         f"  Kafka        {settings.kafka}",
         f"  archive      {settings.archive}",

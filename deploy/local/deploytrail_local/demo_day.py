@@ -164,6 +164,8 @@ class FirstDay:
             )
             for topic in (Topic.RECORDS, Topic.FINDINGS):
                 self._drain(topic, [_sink_group(name) for name in SINKS])
+            for topic in (Topic.POLICIES, Topic.ONCALL_STATE):
+                self._drain(topic, [_sink_group("archive")])
 
     def ask(self) -> None:
         """What an SRE asks, and what was planted against what is found."""
@@ -222,6 +224,12 @@ class FirstDay:
             Row("pages received more than once", 0, len(repeated), invented=repeated, holds=not repeated),
             Row("pages about history", 0, len(history), holds=not history),
         ]
+        self.summary.answers.append(
+            (
+                "Who was paged?",
+                [f"{p.get('action'):<8} {p.get('severity'):<9} {p.get('title')}" for p in self.receiver.pages],
+            )
+        )
 
     def _paged(self) -> set[str]:
         return {key for key, action in self.receiver.times_by_key() if action == "trigger"}

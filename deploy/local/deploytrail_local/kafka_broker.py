@@ -42,7 +42,7 @@ def resolve_jars(progress: Progress = quiet) -> list[Path]:
     import jgo
 
     endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}"
-    progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 130 MB)")
+    progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 42 MB)")
     try:
         jars = [Path(jar) for jar in jgo.build(endpoint).all_jars]
     except Exception as error:  # jgo lets through whatever its HTTP client raises

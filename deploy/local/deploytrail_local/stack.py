@@ -147,7 +147,8 @@ class Stack:
     def _launch(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._read_to = self.log.stat().st_size if self.log.exists() else 0
-        argv = [sys.executable, "-m", "deploytrail_local.up_command", "--foreground", "--apps", ",".join(self._apps)]
+        words = ["--foreground", "--apps", ",".join(self._apps)]
+        argv = [sys.executable, "-P", "-m", "deploytrail_local.up_command", *words]
         asked = replace(self.asked, home=self.home)
         env = without_settings(os.environ) | environment_of(asked, self._pinned) | {"PYTHONUNBUFFERED": "1"}
         if self._detached:

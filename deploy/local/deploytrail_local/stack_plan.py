@@ -5,10 +5,13 @@ The same commands run in production; here only their addresses differ.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+import time
 import urllib.request
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -71,11 +74,14 @@ def stages_of(
     broker = KafkaBroker(
         home / "kafka", port=numbers["kafka"], controller_port=numbers["kafka-controller"], progress=progress
     )
+    with _heartbeat(progress, "still fetching what Kafka needs"):
+        command = broker.command()
     environ = without_settings(os.environ) | {"PYTHONUNBUFFERED": "1"}
     logs = home / "logs"
-    engine = [sys.executable, "-m", "deploytrail_local.clickhouse_server", str(home / "clickhouse")]
+    # -P: a json.py in the folder where somebody calls us is none of ours.
+    engine = [sys.executable, "-P", "-m", "deploytrail_local.clickhouse_server", str(home / "clickhouse")]
     stores = (
-        Child("kafka", broker.command(), environ, logs / "kafka.log", _kafka_answers(settings)),
+        Child("kafka", command, environ, logs / "kafka.log", _kafka_answers(settings)),
         Child(
             "clickhouse",
             [*engine, str(numbers["clickhouse"])],
@@ -90,7 +96,7 @@ def stages_of(
         number = numbers.get(f"{name}-metrics", 0)
         own = environment_of(replace(settings, metrics_port=number))
         host = f"http://{ports.LOOPBACK}:{number}" if number else settings.url
-        argv = [sys.executable, "-m", "deploytrail.command", *words]
+        argv = [sys.executable, "-P", "-m", "deploytrail.command", *words]
         return Child(name, argv, environ | own, logs / f"{name}.log", _http_answers(f"{host}/readyz"))
 
     apps = [
@@ -105,6 +111,25 @@ def stages_of(
         Stage(stores, then=lambda: _make_topics(settings)),
         Stage([child for child in apps if child.name in only]),
     ]
+
+
+@contextlib.contextmanager
+def _heartbeat(progress: Progress, what: str, every: float = 5.0) -> Iterator[None]:
+    """Say every few seconds that something goes on, while the block runs."""
+    done = threading.Event()
+    begun = time.monotonic()
+
+    def tell() -> None:
+        while not done.wait(every):
+            progress(f"{what} ({time.monotonic() - begun:.0f} s)")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
 
 
 def _make_topics(settings: Settings) -> None:

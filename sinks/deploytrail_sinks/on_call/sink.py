@@ -46,7 +46,6 @@ class OnCallSink:
             consumer_config(settings, GROUP)
             | {
                 "partition.assignment.strategy": "range",
-                "session.timeout.ms": 10_000,
                 "max.poll.interval.ms": 2 * 3_600_000,
                 "fetch.wait.max.ms": 50,
             }
@@ -106,14 +105,14 @@ class OnCallSink:
         return self._deliver(intended)
 
     def _deliver(self, intended: Incident) -> bool:
-        pause = _FIRST_PAUSE
+        pause, given_up_at = _FIRST_PAUSE, time.monotonic() + self._max_age / 1e6
         while True:
             try:
                 answer = self._sender.send(intended, self._wall_clock())
             except RetryLater as error:
                 if pause == _FIRST_PAUSE:
                     log.error("the page %s (%s) waits: %s", intended.key, intended.action.value, error)
-                if intended.at < self._wall_clock() - self._max_age:
+                if time.monotonic() > given_up_at:
                     log.error("the page %s is given up: its receiver was away for too long", intended.key)
                     self._settle(intended, Status.TOO_OLD, str(error))
                     return True

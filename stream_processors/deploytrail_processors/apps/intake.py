@@ -137,9 +137,12 @@ class Intake:
         state = clock.ClockState.from_json(stored["clock"] if stored else None)
         sent_at = _sent_at(said)
         if sent_at is not None and value["producer_id"]:
+            known = state
             state = clock.observe(state, sent_at=sent_at, received_at=received_at, echo=_echo(said))
-            self._clocks[clock_key] = {"clock": state.to_json(), "at": received_at}
-            self._old_clocks.put(message.partition, clock_key, self._clocks[clock_key])
+            # A table write costs more than all the rest: most records of a known clock teach nothing new.
+            if stored is None or state != known or received_at - stored["at"] > REMEMBER_CLOCKS // 14:
+                self._clocks[clock_key] = {"clock": state.to_json(), "at": received_at}
+                self._old_clocks.put(message.partition, clock_key, self._clocks[clock_key])
         fixed = clock.correct(state, occurred_at=value["occurred_at"], sent_at=sent_at, received_at=received_at)
         self._seen[key] = [message.offset, fixed.at, fixed.uncertainty_ms, received_at]
         self._old_ids.put(message.partition, key, self._seen[key])

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -111,6 +112,9 @@ class Handler(BaseHTTPRequestHandler):
             if self.server.draining.is_set():
                 raise RequestError(503, 0, "The server is shutting down.")
             query = read_query(url.query, body, self.headers.get("Content-Type", ""))
+            if self.command != "POST" and query.readonly is None:
+                # As the real server does: what a link can make a browser ask must not write.
+                query = replace(query, readonly="2")
             self._run(query, query_id)
         except RequestError as error:
             self._fail(error.status, error.code, str(error), query_id)
