@@ -68,10 +68,11 @@ _COMMANDS = (("processor", "intake"), ("sink", "clickhouse"))
 
 
 class Load(threading.Thread):
-    """Events written to the intake topic at a steady rate, each acknowledged."""
+    """Events written to a topic at a steady rate, each acknowledged."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, topic: Topic = Topic.INTAKE) -> None:
         super().__init__(daemon=True)
+        self._topic = topic
         self._producer = Producer(producer_config(Settings(kafka=bootstrap)))
         self._stop_asked = threading.Event()
         self.sent = 0
@@ -88,9 +89,13 @@ class Load(threading.Thread):
                 "environment": "bench",
                 "service": "load",
                 "producer_id": "bench",
+                # As the intake app would have set them, for a load that goes straight onto the trail.
+                "received_at": time.time_ns() // 1000,
+                "corrected_at": time.time_ns() // 1000,
+                "uncertainty_ms": 0,
             }
             self._producer.produce(
-                Topic.INTAKE.value, encode(RecordType.DEPLOYMENT_EVENT, event), b"bench", partition=1 + self.sent % 7
+                self._topic.value, encode(RecordType.DEPLOYMENT_EVENT, event), b"bench", partition=1 + self.sent % 7
             )
             self.sent += 1
             self._producer.poll(0)

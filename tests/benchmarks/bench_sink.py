@@ -1,0 +1,100 @@
+"""The sink's path into ClickHouse against the plain Python loop, on the same messages, in one run."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.codec import decode, encode
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.schema import fields, is_instant
+from deploytrail_schemas.settings import Settings
+from deploytrail_sinks.clickhouse.batches import Range, Row, sort
+from deploytrail_sinks.clickhouse.container import layout
+from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.writer import Writer, connect
+from support.clickhouse import ClickHouseProcess
+from support.values import NOON, event
+
+ROWS, BATCH, REPEATS, TARGET = 40_000, 20_000, 5, 4.0
+_KIND = RecordType.DEPLOYMENT_EVENT
+_INSTANTS = [field["name"] for field in fields(_KIND) if is_instant(field)]
+
+
+def run() -> list[tuple[str, str]]:
+    """Rows a second of both, alternating, and their ratio."""
+    rows = [_row(offset) for offset in range(ROWS)]
+    ours: list[float] = []
+    plain: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="deploytrail-bench-") as folder, ClickHouseProcess(Path(folder)) as server:
+        settings = Settings(clickhouse_url=server.url)
+        client = connect(settings)
+        migrate(client, settings.clickhouse_database)
+        writer = Writer(settings)
+        for repeat in range(REPEATS + 1):
+            took = [_timed(_passed_through, writer, rows, repeat), _timed(_plain_loop, client, rows)]
+            if repeat:  # the first one warms up
+                ours.append(ROWS / took[0])
+                plain.append(ROWS / took[1])
+        stored = client.query("SELECT count() FROM deploytrail.deployment_events").result_rows[0][0]
+    ratios = [a / b for a, b in zip(ours, plain, strict=True)]
+    ratio = statistics.median(ratios)
+    if stored != 2 * ROWS * (REPEATS + 1):
+        raise RuntimeError(f"{stored} rows are stored, {2 * ROWS * (REPEATS + 1)} were sent")
+    verdict = "met" if ratio >= TARGET else f"missed by {TARGET - ratio:.1f}"
+    return [
+        ("rows/s, Avro passed through", f"{statistics.median(ours):,.0f}"),
+        ("rows/s, plain Python loop (decode, rows, insert)", f"{statistics.median(plain):,.0f}"),
+        ("ratio", f"{ratio:.1f} ({min(ratios):.1f} to {max(ratios):.1f}; target {TARGET:.0f}: {verdict})"),
+    ]
+
+
+def _row(offset: int) -> Row:
+    value = event(
+        ("started", "progressed", "succeeded")[offset % 3],
+        NOON + offset * 1000,
+        deployment_id=f"checkout-{offset // 3}",
+        service=f"service-{offset % 200}",
+        version=f"4.{offset % 50}.0",
+        commit_sha=f"{offset:040x}",
+        artifact_digest=f"sha256:{offset:064x}",
+        repository="acme/checkout",
+        build_system="github_actions",
+        build_url=f"https://ci.example/acme/checkout/runs/{offset}",
+        deployer=f"deployer-{offset % 30}",
+        tags={"sprint": str(offset % 20), "feature": f"SHOP-{offset % 999}"},
+    )
+    return Row("deploytrail.events", 1, offset, NOON // 1000, b"checkout", encode(_KIND, value), ())
+
+
+def _timed(work: Any, *arguments: Any) -> float:
+    began = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - began
+
+
+def _passed_through(writer: Writer, rows: list[Row], repeat: int) -> None:
+    for begin in range(0, len(rows), BATCH):
+        # Each repeat is a partition of its own: the same token would be dropped as a repeat.
+        part = Range("deploytrail.events", repeat, tuple(rows[begin : begin + BATCH]))
+        for (kind, version), some in sort(part.rows).inserts.items():
+            writer.insert(part, kind, version, some)
+
+
+def _plain_loop(client: Client, rows: list[Row]) -> None:
+    columns = list(layout(_KIND, 1).columns)
+    for begin in range(0, len(rows), BATCH):
+        data = []
+        for row in rows[begin : begin + BATCH]:
+            _, value = decode(row.value)
+            for name in _INSTANTS:
+                if value[name] is not None:
+                    value[name] = datetime.fromtimestamp(value[name] / 1_000_000, UTC)
+            place = [row.partition, row.offset, datetime.fromtimestamp(row.timestamp / 1000, UTC)]
+            data.append(place + [value[name] for name in columns[3:]])
+        client.insert("deploytrail.deployment_events", data, columns)
