@@ -83,9 +83,7 @@ def test_raw_records_come_back_equal_and_damage_is_named(env: dict[str, str], ow
     path.write_bytes(data)
     flawed = run("archive", "verify", "--json", env=env, cwd=tmp_path)
     assert flawed.returncode == 1
-    assert {flaw["name"].rpartition("/")[0] for flaw in json.loads(flawed.stdout)["flaws"]} == {
-        first.rpartition("/")[0]
-    }
+    assert first in {flaw["name"] for flaw in json.loads(flawed.stdout)["flaws"]}
 
 
 def test_a_store_that_cannot_be_written_stops_nothing_but_the_commit(

@@ -51,6 +51,7 @@ def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> N
     for retention_class, group in itertools.groupby(names, key=lambda name: name.rpartition("/")[0]):
         first, last = -1, -1
         previous_sha256, expected = "", None
+        previous_name = ""
         for name in group:
             data = store.read(name)
             report.segments += 1
@@ -58,9 +59,12 @@ def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> N
                 segment = read_segment(data)
             except SegmentError as error:
                 report.flaws.append(Flaw(name, str(error)))
-                previous_sha256, expected = "?", None
+                previous_sha256, expected, previous_name = "?", None, name
                 continue
+            if previous_sha256 not in ("", "?", segment.previous_sha256) and expected == segment.first_offset:
+                report.flaws.append(Flaw(previous_name, "is not what the segment behind it was chained to"))
             report.flaws.extend(Flaw(name, text) for text in _place(segment, name, previous_sha256, expected))
+            previous_name = name
             if store.retain_until(name) is None:
                 report.flaws.append(Flaw(name, "has no retention date"))
             report.gaps.extend(Flaw(name, f"offsets {a} to {b} were lost before archiving") for a, b in segment.gaps)

@@ -1,0 +1,67 @@
+"""A member of a group with a table: every event is noted in it and forwarded. `safe` or `stock` Faust.
+
+Run as `python rebalance_member.py BOOTSTRAP safe|stock FOLDER`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import faust
+from confluent_kafka import Producer
+from deploytrail_processors.safe_app import SafeApp
+from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.settings import Settings
+
+PARTITIONS = 8
+SOURCE, OUTPUT = "rebalance-source", "rebalance-output"
+
+
+def main(bootstrap: str, mode: str, folder: str) -> None:
+    """Run until SIGTERM."""
+    kind: Any = SafeApp if mode == "safe" else faust.App
+    app = kind(
+        f"rebalance-{mode}",
+        broker=f"kafka://{bootstrap}",
+        store="memory://",
+        datadir=folder,
+        topic_partitions=PARTITIONS,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_commit_interval=0.5,
+        web_enabled=False,
+    )
+    producer = Producer(producer_config(Settings(kafka=bootstrap)))
+
+    async def barrier() -> None:
+        while producer.flush(0):
+            await asyncio.sleep(0.001)
+
+    if mode == "safe":
+        app.barrier = barrier
+    seen = app.Table("seen", partitions=PARTITIONS, key_type=str, value_type=None)
+    source = app.topic(SOURCE, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(source)
+    async def note(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
+        async for event in stream.events():
+            seen[event.message.value.decode()] = event.message.offset
+            producer.produce(OUTPUT, event.message.value, partition=event.message.partition)
+            # Delivered here and now, so that only the consumer can lose something.
+            producer.flush(10)
+        yield
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    faust.Worker(app, loop=loop, loglevel="ERROR", redirect_stdouts=False, quiet=True).execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

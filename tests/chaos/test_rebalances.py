@@ -1,0 +1,123 @@
+"""Members join and leave a group under bursts: our app loses nothing; stock Faust does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from deploytrail_schemas.kafka import client_config, producer_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import TopicSpec, create_topics
+from support.kafka import read_topic
+
+from .rebalance_member import OUTPUT, PARTITIONS, SOURCE
+
+MEMBER = Path(__file__).with_name("rebalance_member.py")
+BURST = 60
+
+
+class Group:
+    """Members of one mode, and the bursts that they meet."""
+
+    def __init__(self, bootstrap: str, mode: str, folder: Path) -> None:
+        settings = Settings(kafka=bootstrap, partitions=PARTITIONS, backfill_partition=PARTITIONS - 1)
+        names = (SOURCE, OUTPUT, f"rebalance-{mode}-seen-changelog")
+        create_topics(
+            AdminClient(client_config(settings)), settings, {name: TopicSpec(PARTITIONS, {}) for name in names}
+        )
+        self._bootstrap, self._mode, self._folder = bootstrap, mode, folder
+        self._producer = Producer(producer_config(settings))
+        self._members: list[subprocess.Popen[bytes]] = []
+        self.sent: list[str] = []
+
+    def join(self, during: Callable[[], None]) -> None:
+        """A member joins while `during` runs."""
+        number = str(len(self._members) + time.monotonic_ns())
+        argv = [sys.executable, str(MEMBER), self._bootstrap, self._mode, str(self._folder / number)]
+        self._members.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        during()
+
+    def leave(self, during: Callable[[], None]) -> None:
+        """The newest member leaves while `during` runs."""
+        member = self._members.pop()
+        member.send_signal(signal.SIGTERM)
+        during()
+        member.wait(30)
+
+    def bursts(self, seconds: float) -> None:
+        """A burst of events every quarter of a second."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for _ in range(BURST // 4):
+                name = f"{self._mode}-{len(self.sent)}"
+                self._producer.produce(SOURCE, name.encode(), partition=len(self.sent) % PARTITIONS)
+                self.sent.append(name)
+            assert self._producer.flush(10) == 0
+            time.sleep(0.25)
+
+    def missing(self) -> set[str]:
+        """Events without their effect, once nothing more comes."""
+        wanted = set(self.sent)
+        deadline = time.monotonic() + 25
+        while time.monotonic() < deadline:
+            wanted -= {(m.value() or b"").decode() for m in read_topic(self._bootstrap, OUTPUT)}
+            if not wanted:
+                break
+            time.sleep(1)
+        return wanted
+
+    def end(self) -> None:
+        """End every member."""
+        for member in self._members:
+            member.kill()
+            member.wait()
+
+
+def disturb(group: Group, rounds: int) -> None:
+    """Two rebalances a round, each met by bursts."""
+    for _ in range(rounds):
+        group.join(lambda: group.bursts(4.5))
+        group.leave(lambda: group.bursts(2.0))
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.requirement("M3.4", "M8.4")
+def test_our_app_loses_nothing_in_rebalances(own_kafka: str, tmp_path: Path) -> None:
+    group = Group(own_kafka, "safe", tmp_path)
+    try:
+        group.join(lambda: group.bursts(4.0))
+        disturb(group, rounds=8)
+        missing = group.missing()
+    finally:
+        group.end()
+
+    assert len(group.sent) > 2000
+    assert missing == set()
+
+
+@pytest.mark.timeout(200)
+def test_stock_faust_loses_events_in_the_same_rebalances(own_kafka: str, tmp_path: Path) -> None:
+    """Why the repairs are there: once this no longer loses any, they can go."""
+    group = Group(own_kafka, "stock", tmp_path)
+    rebalances = 0
+    try:
+        group.join(lambda: group.bursts(4.0))
+        for _ in range(3):
+            disturb(group, rounds=4)
+            rebalances += 8
+            missing = group.missing()
+            if missing:
+                break
+    finally:
+        group.end()
+    if not missing:
+        pytest.skip(f"stock Faust lost none of {len(group.sent)} events in {rebalances} rebalances this time")
+
+    assert len(missing) > 0
