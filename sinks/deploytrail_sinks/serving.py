@@ -1,0 +1,59 @@
+"""What every sink's command does: settings, topics, signals, metrics, one line when ready, an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from confluent_kafka.admin import AdminClient
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import ensure_topics
+
+from deploytrail_sinks import metrics
+
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_CONFIGURATION = 78  # EX_CONFIG
+
+
+class Sink(Protocol):
+    """One consumer that runs until it is stopped."""
+
+    ready: bool
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Consume until `stop`."""
+
+    def stop(self) -> None:
+        """Let `run` end; called from a signal handler."""
+
+
+def serve(name: str, argv: list[str], make: Callable[[Settings], Sink]) -> int:
+    """Run a sink until SIGTERM or Ctrl-C; exit code 0 after a clean stop."""
+    argparse.ArgumentParser(prog=f"deploytrail sink {name}").parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"deploytrail sink {name}: {text}\n")
+        sys.stderr.flush()
+
+    try:
+        settings = Settings.load()
+        ensure_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings)
+        sink = make(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sink.stop())
+        metrics.serve(settings.metrics_port, lambda: sink.ready)
+        sink.run(on_ready=lambda: say("ready"))
+    except ConfigurationError as error:
+        say(str(error))
+        return EXIT_CONFIGURATION
+    except DeploytrailError as error:
+        say(str(error))
+        return EXIT_UNAVAILABLE
+    return 0
