@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 SYNCED := .venv/.synced
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test unit lint types bench clean
+.PHONY: help setup demo test unit light lint types bench clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,11 @@ test: setup ## every test, real Kafka included
 
 unit: setup ## the tests without I/O
 	@exec $(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+light: setup ## the producers' tests with nothing but the producers installed
+	@$(UV) run --quiet --isolated --locked --package deploytrail --no-default-groups --with 'pytest<10' \
+		--with 'pytest-timeout<3' --with 'hypothesis<7' \
+		pytest tests/unit/producers --ignore tests/unit/producers/test_gateway.py -p no:cacheprovider $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check
