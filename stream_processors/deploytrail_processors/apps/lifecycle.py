@@ -32,7 +32,7 @@ class Lifecycle:
             self._undo(partition, undone, content)
 
     def on_tick(self, partition: int, now: int) -> None:
-        for _, row in list(self._deployments.agenda.pop(partition, now)):
+        for _, row in self._deployments.agenda.pop_all(partition, now):
             self._write(partition, dict(row))
         self._deployments.forget_old(partition, now)
 

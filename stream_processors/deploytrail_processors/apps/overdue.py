@@ -29,7 +29,7 @@ class Overdue:
         self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:
-        for _, row in list(self._deployments.agenda.pop(partition, now)):
+        for _, row in self._deployments.agenda.pop_all(partition, now):
             self._judge(partition, dict(row))
         self._deployments.forget_old(partition, now)
 
