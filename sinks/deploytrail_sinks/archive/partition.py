@@ -6,7 +6,7 @@ from collections.abc import Set
 
 from deploytrail_sinks.archive.retention import RetentionClass, classify
 from deploytrail_sinks.archive.segment import Record
-from deploytrail_sinks.archive.sequence import Sequence
+from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
 from deploytrail_sinks.archive.store import ObjectStore
 
 
@@ -21,11 +21,14 @@ class PartitionArchive:
         self._regulated = regulated
         self._sequences = {c: Sequence(store, topic, partition, c, compacted=compacted) for c in RetentionClass}
         self._first_seen: int | None = None
+        self._committed: int | None = None
+        self._newest_ms = 0
         self.position: int | None = None  # the offset behind the last record that was taken
 
-    def resume(self) -> None:
-        """Find where each class ends in the store."""
+    def resume(self, committed: int | None = None) -> None:
+        """Find where each class ends in the store. `committed`: the offset that must come first, if known."""
         self.position = self._first_seen = None
+        self._committed = committed
         for sequence in self._sequences.values():
             sequence.resume()
 
@@ -41,9 +44,21 @@ class PartitionArchive:
             gaps.append((expected, record.offset - 1))
             for sequence in self._sequences.values():
                 sequence.note_gap(expected, record.offset - 1)
-        self._sequences[classify(record.value, self._regulated)].add(record)
+        self._take(record)
+        self._newest_ms = max(self._newest_ms, record.timestamp)
         self.position = record.offset + 1
         return gaps
+
+    def _take(self, record: Record) -> None:
+        chosen = self._sequences[classify(record.value, self._regulated)]
+        if chosen.add(record) or any(s.holds(record.offset) for s in self._sequences.values()):
+            return
+        # Its class was another one when the range was stored without it, before a crash: another takes it,
+        # the one that is kept longest first.
+        if not any(sequence.add(record) for sequence in self._sequences.values()):
+            raise ArchiveConflict(
+                f"{self.topic}/{self.partition}: offset {record.offset} is in no segment, and every class is past it"
+            )
 
     def safe_offset(self) -> int | None:
         """The offset that may be committed; None before the first record."""
@@ -60,7 +75,7 @@ class PartitionArchive:
         """Make everything taken so far durable; the names of the objects."""
         if self.position is None:
             return []
-        names = (sequence.close_segment(self.position) for sequence in self._sequences.values())
+        names = (sequence.close_segment(self.position, self._newest_ms) for sequence in self._sequences.values())
         return [name for name in names if name]
 
     def _begin(self, offset: int) -> int:
@@ -70,7 +85,9 @@ class PartitionArchive:
         return min([*firsts, self._first_seen if self._first_seen is not None else offset])
 
     def _expected(self) -> int | None:
-        """The offset that must come first after a restart: what was committed, which is where the
-        farthest class ends, since every record belongs to some class."""
+        """The offset that must come first after a restart: what was committed. Where nobody says what
+        that was, the end of the farthest class, since every record belongs to some class."""
+        if self._committed is not None:
+            return self._committed
         ends = [s.next_offset for s in self._sequences.values() if s.next_offset is not None]
         return max(ends) if ends else None

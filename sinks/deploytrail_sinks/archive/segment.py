@@ -121,6 +121,17 @@ def salted(record: Record) -> Record:
     return replace(record, salt=os.urandom(SALT_BYTES))
 
 
+def content_digest(records: tuple[Record, ...]) -> str:
+    """SHA-256 over the Avro encoding of the records one after the other, hexadecimal.
+
+    It finds damage in the newest segment too, which no segment behind it is chained to.
+    """
+    encoded = io.BytesIO()
+    for record in records:
+        fastavro.schemaless_writer(encoded, _SCHEMA, _to_avro(record))
+    return digest(encoded.getvalue())
+
+
 def write_segment(segment: Segment) -> bytes:
     """The bytes of a segment: the same for the same records and salts."""
     metadata = {
@@ -132,6 +143,7 @@ def write_segment(segment: Segment) -> bytes:
         "last_offset": str(segment.last_offset),
         "prev_segment_sha256": segment.previous_sha256,
         "records": str(len(segment.records)),
+        "content_sha256": content_digest(segment.records),
         "compacted": "true" if segment.compacted else "false",
         "gaps": ",".join(f"{first}-{last}" for first, last in segment.gaps),
     }
@@ -168,11 +180,14 @@ def read_segment(data: bytes) -> Segment:
             said["compacted"] == "true",
         )
         count = int(said["records"])
+        content = said["content_sha256"]
     except SegmentError:
         raise
     except Exception as error:  # damaged bytes make the reader raise nearly anything
         raise SegmentError(f"cannot be read: {type(error).__name__}: {error}") from error
     _check(segment, count)
+    if content != content_digest(segment.records):
+        raise SegmentError("holds other records than were written: its content digest differs")
     return segment
 
 

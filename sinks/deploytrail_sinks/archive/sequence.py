@@ -45,6 +45,8 @@ class Sequence:
         self.pending_bytes = 0
         self.next_offset: int | None = None
         self.first_offset: int | None = None  # of the first segment in the store
+        self._held: frozenset[int] = frozenset()  # offsets of the last segment ...
+        self._held_from = 0  # ... which begins here
         self._last_sha256 = ""
         self._gaps: list[tuple[int, int]] = []
 
@@ -75,14 +77,22 @@ class Sequence:
         self.pending_bytes += len(record.value or b"") + len(record.key or b"") + 64
         return True
 
+    def holds(self, offset: int) -> bool:
+        """Whether a stored segment has the record. What lies before the last one was checked when that was written."""
+        if self.next_offset is None or offset >= self.next_offset:
+            return False
+        return offset < self._held_from or offset in self._held
+
     def safe_offset(self, position: int) -> int:
         """The offset that may be committed as far as this class goes: nothing before it is only pending."""
         if self._gaps:
             return min(self._gaps[0][0], self.pending[0].offset if self.pending else position)
         return self.pending[0].offset if self.pending else position
 
-    def close_segment(self, position: int) -> str | None:
+    def close_segment(self, position: int, newest_ms: int) -> str | None:
         """Store what is pending as one segment that reaches to `position` - 1, and return its name.
+
+        `newest_ms`: timestamp of the newest record of the partition, for a segment without records.
 
         None where nothing is pending. Durable when it returns. ArchiveConflict where an object of
         that name holds something else.
@@ -100,13 +110,13 @@ class Sequence:
                 self._compacted,
             )
             data = write_segment(segment)
-            newest = max((record.timestamp for record in self.pending), default=0)
+            newest = max((record.timestamp for record in self.pending), default=newest_ms)
             try:
                 self._store.create(segment.name, data, retain_until(self._class, newest))
             except ObjectExists:
                 self._adopt(segment)
                 continue
-            self._advance(position, digest(data))
+            self._advance(segment, digest(data))
             self.pending, self.pending_bytes, self._gaps = [], 0, []
             return segment.name
         return None
@@ -124,7 +134,7 @@ class Sequence:
         farther = theirs.last_offset > mine.last_offset
         if (held[: len(ours)] if farther else held) != ours:
             raise ArchiveConflict(f"{mine.name} holds other records than the topic does")
-        self._advance(theirs.last_offset + 1, digest(data))
+        self._advance(theirs, digest(data))
         self.pending = self.pending[cut:]
         self.pending_bytes = sum(len(r.value or b"") + len(r.key or b"") + 64 for r in self.pending)
         self._gaps = [
@@ -136,7 +146,9 @@ class Sequence:
             segment = read_segment(data)
         except SegmentError as error:
             raise ArchiveConflict(f"{name} {error}; the sequence cannot go on behind it") from error
-        self._advance(segment.last_offset + 1, digest(data))
+        self._advance(segment, digest(data))
 
-    def _advance(self, next_offset: int, sha256: str) -> None:
-        self.next_offset, self._last_sha256 = next_offset, sha256
+    def _advance(self, stored: Segment, sha256: str) -> None:
+        self.next_offset, self._last_sha256 = stored.last_offset + 1, sha256
+        self._held = frozenset(record.offset for record in stored.records)
+        self._held_from = stored.first_offset

@@ -136,13 +136,13 @@ class ArchiveSink:
                 if self._stop.wait(_RETRY_SECONDS):
                     raise
 
-    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._partitions, self._since = {}, {}
-        for p in partitions:
+        for p in consumer.committed(partitions, timeout=30) if partitions else ():
             archive = PartitionArchive(
                 self._store, p.topic, p.partition, self._regulated, compacted=p.topic in _COMPACTED_NAMES
             )
-            archive.resume()
+            archive.resume(p.offset if p.offset >= 0 else None)
             self._partitions[p.topic, p.partition] = archive
         self.ready = True
 

@@ -76,7 +76,8 @@ def intend(known: Incident | None, change: Change, place: str, offset: int) -> I
         return None
     if change.action is Action.RESOLVE:
         return _next(known, change, place, offset) if known.status is Status.OPEN else None
-    return _next(known, change, place, offset) if known.status is Status.RESOLVED else None
+    # What was refused or too old must not silence what comes later under the same key.
+    return None if known.status is Status.OPEN else _next(known, change, place, offset)
 
 
 def settle(intended: Incident, status: Status, answer: str) -> Incident:

@@ -19,7 +19,8 @@ from deploytrail_sinks.on_call.incidents import Action
 from deploytrail_sinks.on_call.ledger import Incident
 
 _TIMEOUT = 10.0
-_DAY = 86_400_000_000
+# An open incident is sent once: it must not end by itself before somebody ends it.
+_LASTS = 30 * 86_400_000_000
 # RFC 9110, 15.5.9 and RFC 6585, 4: asked to come again; everything of 5xx too.
 _AGAIN = frozenset({408, 425, 429})
 _ALERTMANAGER = "alertmanager+"
@@ -89,7 +90,7 @@ class Alertmanager:
             },
             "annotations": {"summary": incident.title} | {k: v for k, v in details.items() if k not in place},
             "startsAt": format_instant(min(incident.at, now)),
-            "endsAt": format_instant(now if resolved else now + _DAY),
+            "endsAt": format_instant(now if resolved else now + _LASTS),
         }
         return _post(self._url, [alert], {})
 
