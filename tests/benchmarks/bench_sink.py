@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse.batches import Range, Row, sort
 from deploytrail_sinks.clickhouse.container import layout
 from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.sink import INSERT_THREADS
 from deploytrail_sinks.clickhouse.writer import Writer, connect
 from support.clickhouse import ClickHouseProcess
 from support.values import NOON, event
 
-ROWS, BATCH, REPEATS, TARGET = 40_000, 20_000, 5, 4.0
+ROWS, BATCH, PARTITIONS, REPEATS, TARGET = 50_000, 50_000, 4, 5, 4.0
 _KIND = RecordType.DEPLOYMENT_EVENT
 _INSTANTS = [field["name"] for field in fields(_KIND) if is_instant(field)]
 
@@ -37,7 +39,7 @@ def run() -> list[tuple[str, str]]:
         migrate(client, settings.clickhouse_database)
         writer = Writer(settings)
         for repeat in range(REPEATS + 1):
-            took = [_timed(_passed_through, writer, rows, repeat), _timed(_plain_loop, client, rows)]
+            took = [_timed(_passed_through, writer, rows, repeat), _timed(_plain_loop, client, rows, repeat)]
             if repeat:  # the first one warms up
                 ours.append(ROWS / took[0])
                 plain.append(ROWS / took[1])
@@ -79,14 +81,24 @@ def _timed(work: Any, *arguments: Any) -> float:
 
 
 def _passed_through(writer: Writer, rows: list[Row], repeat: int) -> None:
-    for begin in range(0, len(rows), BATCH):
-        # Each repeat is a partition of its own: the same token would be dropped as a repeat.
-        part = Range("deploytrail.events", repeat, tuple(rows[begin : begin + BATCH]))
+    """As the sink does it: the ranges of a batch's partitions go in side by side."""
+
+    def write(part: Range) -> None:
         for (kind, version), some in sort(part.rows).inserts.items():
             writer.insert(part, kind, version, some)
 
+    with ThreadPoolExecutor(INSERT_THREADS) as pool:
+        for begin in range(0, len(rows), BATCH):
+            batch = rows[begin : begin + BATCH]
+            # Each repeat has partitions of its own: the same token would be dropped as a repeat.
+            parts = [
+                Range("deploytrail.events", repeat * PARTITIONS + p, tuple(batch[p::PARTITIONS]))
+                for p in range(PARTITIONS)
+            ]
+            list(pool.map(write, parts))
 
-def _plain_loop(client: Client, rows: list[Row]) -> None:
+
+def _plain_loop(client: Client, rows: list[Row], repeat: int) -> None:
     columns = list(layout(_KIND, 1).columns)
     for begin in range(0, len(rows), BATCH):
         data = []
@@ -95,6 +107,7 @@ def _plain_loop(client: Client, rows: list[Row]) -> None:
             for name in _INSTANTS:
                 if value[name] is not None:
                     value[name] = datetime.fromtimestamp(value[name] / 1_000_000, UTC)
-            place = [row.partition, row.offset, datetime.fromtimestamp(row.timestamp / 1000, UTC)]
+            # The engine would drop a block that it has seen before.
+            place = [1000 + repeat, row.offset, datetime.fromtimestamp(row.timestamp / 1000, UTC)]
             data.append(place + [value[name] for name in columns[3:]])
         client.insert("deploytrail.deployment_events", data, columns)

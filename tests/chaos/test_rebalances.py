@@ -109,7 +109,7 @@ def test_stock_faust_loses_events_in_the_same_rebalances(own_kafka: str, tmp_pat
     rebalances = 0
     try:
         group.join(lambda: group.bursts(4.0))
-        for _ in range(3):
+        for _ in range(2):
             disturb(group, rounds=4)
             rebalances += 8
             missing = group.missing()

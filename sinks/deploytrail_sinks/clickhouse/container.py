@@ -65,8 +65,11 @@ def container(shape: Layout, partition: int, rows: Iterable[tuple[int, int, byte
     """The file of one partition's (offset, timestamp in ms, message value) of one writer schema."""
     place, sync = varint(partition), shape.sync
     parts = [shape.header]
+    at, stamp = -1, b""
     for offset, timestamp, value in rows:
-        before = place + varint(offset) + varint(timestamp)
+        if timestamp != at:  # many messages of a batch come in one millisecond
+            at, stamp = timestamp, varint(timestamp)
+        before = place + varint(offset) + stamp
         body = value[HEADER_BYTES:]
         parts += (_ONE, varint(len(before) + len(body)), before, body, sync)
     return b"".join(parts)

@@ -32,7 +32,7 @@ from deploytrail_sinks.clickhouse.writer import RowsRefused, Writer
 log = logging.getLogger(__name__)
 GROUP = "deploytrail-sink-clickhouse"
 TOPICS = (Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS)
-_INSERT_THREADS = 3
+INSERT_THREADS = 3
 _MAX_BACKOFF = 10.0
 _ENDS = "end="  # metadata of a committed offset: the range that follows it ends here
 
@@ -56,7 +56,7 @@ class ClickHouseSink:
             | {"partition.assignment.strategy": "range", "max.poll.interval.ms": 300_000, "fetch.wait.max.ms": 50}
         )
         self._producer = Producer(producer_config(settings))
-        self._threads = ThreadPoolExecutor(_INSERT_THREADS, "insert")
+        self._threads = ThreadPoolExecutor(INSERT_THREADS, "insert")
         self._pending: dict[tuple[str, int], Pending] = {}
         self._oldest: float | None = None
         self._stop = threading.Event()
