@@ -91,13 +91,21 @@ class Reporter:
         folder = self.folder / "deployments"
         with contextlib.suppress(OSError, TypeError, ValueError):
             folder.mkdir(mode=0o700, exist_ok=True)
-            old = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
-            for path in old[: max(len(old) - REMEMBERED + 1, 0)]:
-                path.unlink(missing_ok=True)
+            self._tidy(folder)
             path = self._memory(deployment_id)
             fresh = path.with_suffix(f".{os.getpid()}")
             fresh.write_text(json.dumps(dict(facts), default=str))
             fresh.replace(path)
+
+    def _tidy(self, folder: Path) -> None:
+        """Forget the oldest deployments, a batch at a time: looking at each file at each start would cost more
+        than the start."""
+        names = os.listdir(folder)  # noqa: PTH208  # names alone: no file is looked at
+        if len(names) < 2 * REMEMBERED:
+            return
+        old = sorted((folder / name for name in names), key=lambda path: path.stat().st_mtime)
+        for path in old[:-REMEMBERED]:
+            path.unlink(missing_ok=True)
 
     def recall(self, deployment_id: str) -> dict[str, Any]:
         """What another process of this host knew of a deployment; empty where nothing is known."""
