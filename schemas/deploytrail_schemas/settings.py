@@ -56,7 +56,7 @@ class Settings:
     metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
     remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")
     clickhouse_batch_rows: int = _setting(50_000, "messages after which the ClickHouse sink inserts")
-    clickhouse_batch_seconds: float = _setting(0.1, "age in seconds at which the ClickHouse sink inserts")
+    clickhouse_batch_seconds: float = _setting(0.2, "age in seconds at which the ClickHouse sink inserts")
     home: Path = _setting(Path(".deploytrail"), "folder of the embedded stack: data, logs, state")
     regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")
     service: str = _setting("", "service that producers report when the call names none")
