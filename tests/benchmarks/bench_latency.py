@@ -23,7 +23,8 @@ TARGET_MS = 500
 
 # In processes of their own, as deploy scripts are: each emit waits for its fsync, which bounds one process.
 EMITTER = """
-import sys, time
+import os, sys, time
+os.nice(10)  # deploy scripts run elsewhere: here they must not take the processor from what is measured
 import confluent_kafka, fastavro, deploytrail
 rate, seconds, run = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 time.sleep(max(0.0, float(sys.argv[4]) - time.time()))
