@@ -18,13 +18,12 @@ from support.clickhouse import ClickHouseProcess
 from support.commands import running
 from support.kafka import make_topics
 
-RATE, EMITTERS, SECONDS, REPEATS = 500, 4, 6, 5
+RATE, EMITTERS, SECONDS, REPEATS = 500, 1, 6, 5
 TARGET_MS = 500
 
 # In processes of their own, as deploy scripts are: each emit waits for its fsync, which bounds one process.
 EMITTER = """
-import os, sys, time
-os.nice(10)  # deploy scripts run elsewhere: here they must not take the processor from what is measured
+import sys, time
 import confluent_kafka, fastavro, deploytrail
 rate, seconds, run = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 time.sleep(max(0.0, float(sys.argv[4]) - time.time()))
@@ -58,13 +57,16 @@ def run() -> list[tuple[str, str]]:
     p50, p99 = (statistics.median(r[i] for r in results) for i in (0, 1))
     lost = sum(r[2] for r in results)
     each = ", ".join(f"{r[0]:.0f}/{r[1]:.0f}" for r in results)
+    rate = statistics.median(r[3] for r in results)
     verdict = "met" if p99 <= TARGET_MS else f"missed by {p99 - TARGET_MS:.0f} ms"
+    if rate < 0.98 * RATE:
+        verdict = f"not measured: only {rate:.0f} events/s were emitted"
     return [
         (f"emit to visible row at {RATE} events/s, p50", f"{p50:.0f} ms"),
         (f"emit to visible row at {RATE} events/s, p99", f"{p99:.0f} ms (target {TARGET_MS}: {verdict})"),
         ("p50/p99 of each repeat", f"{each} ms"),
         ("events that never became visible", str(lost)),
-        ("rate that was really emitted", f"{statistics.median(r[3] for r in results):.0f} events/s"),
+        ("rate that was really emitted", f"{rate:.0f} events/s"),
     ]
 
 
