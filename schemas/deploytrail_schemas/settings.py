@@ -50,9 +50,9 @@ class Settings:
     )
     gateway_host: str = _setting("127.0.0.1", "address that the gateway listens on")
     gateway_port: int = _setting(8470, "port that the gateway listens on")
-    github_secret: str = _setting("", "secret of GitHub webhooks; set: unsigned deliveries are refused")
-    cdevents_secret: str = _setting("", "secret of CDEvents deliveries (Standard Webhooks); set: unsigned are refused")
-    alertmanager_token: str = _setting("", "bearer token that Alertmanager must show; set: others are refused")
+    webhook_secrets: str = _setting(
+        "", "secrets of webhook sources, source=secret;…, several of one separated by commas; unsigned are refused then"
+    )
     metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
     remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")
     clickhouse_batch_rows: int = _setting(50_000, "messages after which the ClickHouse sink inserts")

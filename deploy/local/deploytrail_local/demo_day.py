@@ -61,9 +61,8 @@ def demo_settings(settings: Settings, receiver: PageReceiver) -> Settings:
     """Settings of a stack for the first day: signed webhooks, pages to the receiver, quick segments."""
     return replace(
         settings,
-        github_secret="the-demo-knows-this-secret",
-        cdevents_secret="whsec_ZGVwbG95dHJhaWwgZGVtbyBzZWNyZXQ=",
-        alertmanager_token="the-demo-knows-this-token",
+        webhook_secrets="github=the-demo-knows-this-secret;cdevents=whsec_ZGVwbG95dHJhaWwgZGVtbyBzZWNyZXQ=;"
+        "alertmanager=the-demo-knows-this-token",
         oncall_url=receiver.url,
         archive_segment_seconds=2.0,
     )

@@ -61,8 +61,8 @@ def github(event: str, payload: dict[str, Any] | bytes, settings: Settings, name
         "X-GitHub-Delivery": str(uuid.uuid4()),
         "X-GitHub-Hook-ID": "292430182",
     }
-    if settings.github_secret:
-        digest = hmac.new(settings.github_secret.encode(), body, hashlib.sha256).hexdigest()
+    if secret := _secret(settings, "github"):
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers["X-Hub-Signature-256"] = f"sha256={digest}"
     return Posting(name or f"github {event}", "/webhooks/github", body, headers)
 
@@ -71,11 +71,10 @@ def cdevents(payload: dict[str, Any] | bytes, settings: Settings, name: str = ""
     """A CDEvent in one JSON body, signed as Standard Webhooks do (standardwebhooks.com, "Signature scheme")."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     headers = {"Content-Type": "application/json"}
-    if settings.cdevents_secret:
+    if secret := _secret(settings, "cdevents"):
         delivery, stamp = f"msg_{uuid.uuid4().hex}", str(int(time.time()))
-        secret = settings.cdevents_secret.removeprefix("whsec_")
         signed = f"{delivery}.{stamp}.".encode() + body
-        digest = hmac.new(base64.b64decode(secret), signed, hashlib.sha256).digest()
+        digest = hmac.new(base64.b64decode(secret.removeprefix("whsec_")), signed, hashlib.sha256).digest()
         headers |= {
             "webhook-id": delivery,
             "webhook-timestamp": stamp,
@@ -91,8 +90,8 @@ def alertmanager(payload: dict[str, Any] | bytes, settings: Settings, name: str 
     """
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "Alertmanager/0.28.0"}
-    if settings.alertmanager_token:
-        headers["Authorization"] = f"Bearer {settings.alertmanager_token}"
+    if secret := _secret(settings, "alertmanager"):
+        headers["Authorization"] = f"Bearer {secret}"
     return Posting(name or "alertmanager", "/webhooks/alertmanager", body, headers)
 
 
@@ -105,6 +104,11 @@ def post(gateway: str, posting: Posting) -> Answer:
     except urllib.error.HTTPError as refused:
         with refused:
             return Answer(posting, refused.code, _json(refused.read()))
+
+
+def _secret(settings: Settings, source: str) -> str:
+    pairs = (pair.partition("=") for pair in settings.webhook_secrets.split(";"))
+    return next((secret for name, _, secret in pairs if name == source), "")
 
 
 def _json(body: bytes) -> Any:

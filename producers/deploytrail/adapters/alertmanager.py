@@ -19,13 +19,14 @@ from deploytrail.adapters.base import (
     Adapted,
     AdapterError,
     Defaults,
+    Source,
     first,
     instant,
     mapping,
     text,
 )
 
-SOURCE = "alertmanager"
+NAME = "alertmanager"
 SERVICE_LABELS = ("service", "app", "app_kubernetes_io_name", "job")
 ENVIRONMENT_LABELS = ("environment", "env", "stage")
 REGION_LABELS = ("region", "datacenter", "dc")
@@ -60,14 +61,14 @@ def _signal(alert: Mapping[str, Any], payload: Any, defaults: Defaults, received
     begun = text(alert, "startsAt")
     severity = labels.get("severity", "").lower()
     return {
-        "signal_id": name_based_id(SOURCE, text(payload, "externalURL"), fingerprint, begun, status),
+        "signal_id": name_based_id(NAME, text(payload, "externalURL"), fingerprint, begun, status),
         "signal_type": STATUSES.get(status, "unknown"),
         "occurred_at": (ended if resolved else started) or started or received_at,
         "region": first(*(labels.get(n, "") for n in REGION_LABELS), defaults.region, OTHER_REGION),
         "environment": first(*(labels.get(n, "") for n in ENVIRONMENT_LABELS), defaults.environment, UNKNOWN_PLACE),
         "service": first(*(labels.get(n, "") for n in SERVICE_LABELS), defaults.service, UNKNOWN_PLACE),
-        "producer_id": f"{SOURCE}:{text(payload, 'externalURL')}",
-        "source": OURS if labels.get("source") == OURS else SOURCE,
+        "producer_id": f"{NAME}:{text(payload, 'externalURL')}",
+        "source": OURS if labels.get("source") == OURS else NAME,
         "fingerprint": fingerprint,
         "severity": SEVERITIES.get(severity, "unknown"),
         "title": first(labels.get("alertname", ""), text(alert, "annotations", "summary")),
@@ -80,3 +81,19 @@ def _signal(alert: Mapping[str, Any], payload: Any, defaults: Defaults, received
 def _fingerprint(labels: dict[str, str]) -> str:
     """Alertmanager before 0.19 sends none: the digest of the labels takes its place."""
     return hashlib.sha256(repr(sorted(labels.items())).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+SOURCE = Source(
+    name=NAME,
+    title="Prometheus Alertmanager",
+    adapt=adapt,
+    statuses=STATUSES,
+    fills={
+        RecordType.SIGNAL: frozenset(
+            {
+                *("signal_id", "signal_type", "occurred_at", "region", "environment", "service", "producer_id"),
+                *("source", "fingerprint", "severity", "title", "started_at", "ended_at", "labels"),
+            }
+        )
+    },
+)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from deploytrail_schemas.errors import DeploytrailError
-from deploytrail_schemas.instants import parse_instant
+from deploytrail_schemas.instants import EARLIEST, LATEST, parse_instant
 from deploytrail_schemas.records import RecordType
 
 UNKNOWN_PLACE = "unknown"
 OTHER_REGION = "other"
 _TEXT_LIMIT = 4096
+_SPACED = re.compile(r"(\d{4}-\d\d-\d\d)[ Tt](\d\d:\d\d:\d\d(?:\.\d+)?) ?(?:UTC|GMT|Z|([+-]\d\d):?(\d\d))", re.ASCII)
 
 
 class AdapterError(DeploytrailError):
@@ -36,6 +39,28 @@ class Adapted:
     ignored: str = ""
 
 
+Adapt = Callable[[Any, Mapping[str, str], Defaults, int], Adapted]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source of webhooks, as its module says it in `SOURCE`.
+
+    `adapt(payload, headers, defaults, received_at)`: headers by lower-case name, `received_at` in
+    µs; AdapterError where the payload is not what this source sends. `signature`: how deliveries
+    prove who sent them, a name of `gateway.signatures.SCHEMES`. `statuses`: every status word of
+    the source → what it is for us. `fills`: the fields that the source can fill, of each kind of
+    record that it gives; the golden tests prove both directions.
+    """
+
+    name: str
+    title: str
+    adapt: Adapt
+    fills: Mapping[RecordType, frozenset[str]]
+    signature: str = "bearer"
+    statuses: Mapping[str, str] = field(default_factory=dict)
+
+
 def text(value: object, *path: str) -> str:
     """The text at a path of nested objects; "" where there is none. Numbers are written out."""
     for name in path:
@@ -53,11 +78,30 @@ def mapping(value: object, *path: str) -> Mapping[str, Any]:
 
 
 def instant(value: object, *path: str) -> int | None:
-    """The instant at a path (RFC 3339 text); None where there is none, or none between 2000 and 2100."""
-    try:
-        return parse_instant(text(value, *path))
-    except ValueError:
-        return None
+    """The instant at a path; None where there is none, or none between 2000 and 2100.
+
+    RFC 3339 text; the same with a space before the time or the offset (GitLab: `2021-04-28 21:50:00
+    +0200`, `… UTC`); numbers, also as text, of seconds, ms, µs or ns since the epoch: between 2000
+    and 2100 no two of these units share a number.
+    """
+    given = text(value, *path).strip()
+    with contextlib.suppress(ValueError):
+        return parse_instant(given)
+    with contextlib.suppress(ValueError, OverflowError):
+        return _epoch(float(given)) if "." in given else _epoch(int(given))
+    if spaced := _SPACED.fullmatch(given):
+        day, clock, hours, minutes = spaced.groups()
+        offset = f"{hours}:{minutes}" if hours else "Z"
+        with contextlib.suppress(ValueError):
+            return parse_instant(f"{day}T{clock}{offset}")
+    return None
+
+
+def _epoch(number: float) -> int | None:
+    for unit in (1_000_000, 1000, 1):
+        if EARLIEST <= number * unit < LATEST:
+            return round(number * unit)
+    return round(number / 1000) if EARLIEST <= number / 1000 < LATEST else None
 
 
 def first(*texts: str) -> str:

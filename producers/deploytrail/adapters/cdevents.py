@@ -19,13 +19,14 @@ from deploytrail.adapters.base import (
     Adapted,
     AdapterError,
     Defaults,
+    Source,
     first,
     instant,
     mapping,
     text,
 )
 
-SOURCE = "cdevents"
+NAME = "cdevents"
 DEPLOYMENTS = {"deployed": "unknown", "upgraded": "unknown", "rolledback": "rollback"}
 OBSERVATIONS = {"published": "running", "removed": "removed"}
 INCIDENTS = {"detected": "incident_opened", "reported": "incident_opened", "resolved": "incident_resolved"}
@@ -46,7 +47,7 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
     what, happened = parts[2], parts[3]
     place = _place(event, subject, defaults)
     occurred_at = instant(context, "timestamp") or received_at
-    event_id = name_based_id(SOURCE, text(context, "source"), text(context, "id"), name)
+    event_id = name_based_id(NAME, text(context, "source"), text(context, "id"), name)
     if what == "service" and happened in DEPLOYMENTS:
         return _one(RecordType.DEPLOYMENT_EVENT, _deployment(context, subject, place, happened), event_id, occurred_at)
     if what == "service" and happened in OBSERVATIONS:
@@ -59,7 +60,7 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
 
 
 def _one(kind: RecordType, value: dict[str, Any], record_id: str, occurred_at: int) -> Adapted:
-    return Adapted(((kind, value | {kind.id_field: record_id, "occurred_at": occurred_at, "source": SOURCE}),))
+    return Adapted(((kind, value | {kind.id_field: record_id, "occurred_at": occurred_at, "source": NAME}),))
 
 
 def _place(event: object, subject: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _place(event: object, subject: Mapping[str, Any], defaults: Defaults) -> dic
         "region": first(text(event, "customData", "region"), defaults.region, OTHER_REGION),
         "environment": first(text(content, "environment", "id"), defaults.environment, UNKNOWN_PLACE),
         "service": first(text(content, "service", "id"), defaults.service, text(subject, "id"), UNKNOWN_PLACE),
-        "producer_id": f"{SOURCE}:{text(event, 'context', 'source')}",
+        "producer_id": f"{NAME}:{text(event, 'context', 'source')}",
     }
 
 
@@ -77,7 +78,7 @@ def _deployment(
 ) -> dict[str, Any]:
     chain = first(text(context, "chainId"), f"{text(context, 'source')}:{text(context, 'id')}")
     return place | {
-        "deployment_id": f"{SOURCE}:{chain}:{text(subject, 'id')}",
+        "deployment_id": f"{NAME}:{chain}:{text(subject, 'id')}",
         "event_type": "succeeded",
         "kind": DEPLOYMENTS[happened],
         "raw_status": happened,
@@ -105,3 +106,32 @@ def _incident(event: object, subject: Mapping[str, Any], place: dict[str, Any], 
         "ticket_id": text(content, "ticketURI"),
         "labels": {name: text(custom, name) for name in custom if isinstance(name, str) and text(custom, name)},
     }
+
+
+SOURCE = Source(
+    name=NAME,
+    title="CDEvents and CloudEvents",
+    adapt=adapt,
+    signature="standard_webhooks",
+    statuses={},
+    fills={
+        RecordType.DEPLOYMENT_EVENT: frozenset(
+            {
+                *("event_id", "event_type", "deployment_id", "occurred_at", "region", "environment", "service"),
+                *("producer_id", "kind", "version", "artifact_digest", "artifact_uri", "source", "raw_status"),
+            }
+        ),
+        RecordType.OBSERVATION: frozenset(
+            {
+                *("observation_id", "observation_type", "occurred_at", "region", "environment", "service"),
+                *("producer_id", "version", "artifact_digest", "source"),
+            }
+        ),
+        RecordType.SIGNAL: frozenset(
+            {
+                *("signal_id", "signal_type", "occurred_at", "region", "environment", "service", "producer_id"),
+                *("source", "fingerprint", "severity", "title", "incident_id", "ticket_id", "labels"),
+            }
+        ),
+    },
+)

@@ -20,13 +20,14 @@ from deploytrail.adapters.base import (
     Adapted,
     AdapterError,
     Defaults,
+    Source,
     first,
     instant,
     mapping,
     text,
 )
 
-SOURCE = "github"
+NAME = "github"
 # https://docs.github.com/en/rest/deployments/statuses; GitHub sends no webhook for inactive.
 STATUSES = {
     "error": "failed",
@@ -68,7 +69,7 @@ def _deployment(payload: Mapping[str, Any], defaults: Defaults, received_at: int
     number = _id_of(deployment, "deployment")
     event = _common(payload, deployment, defaults)
     event |= {
-        "event_id": name_based_id(SOURCE, _host(deployment), "deployment", number),
+        "event_id": name_based_id(NAME, _host(deployment), "deployment", number),
         "event_type": "queued",
         "occurred_at": instant(deployment, "created_at") or received_at,
         "raw_status": first(text(payload, "action"), "created"),
@@ -82,7 +83,7 @@ def _status(payload: Mapping[str, Any], defaults: Defaults, received_at: int) ->
     state = text(status, "state")
     event = _common(payload, deployment, defaults)
     event |= {
-        "event_id": name_based_id(SOURCE, _host(deployment), "deployment_status", number),
+        "event_id": name_based_id(NAME, _host(deployment), "deployment_status", number),
         "event_type": STATUSES.get(state, "unknown"),
         "occurred_at": instant(status, "created_at") or received_at,
         "raw_status": state,
@@ -103,16 +104,16 @@ def _review(payload: Mapping[str, Any], defaults: Defaults, received_at: int) ->
     environment = first(text(payload, "environment"), defaults.environment, UNKNOWN_PLACE)
     repository = text(payload, "repository", "name")
     approval = {
-        "approval_id": name_based_id(SOURCE, _host(run), "deployment_review", text(run, "id"), environment, action),
+        "approval_id": name_based_id(NAME, _host(run), "deployment_review", text(run, "id"), environment, action),
         "approval_type": REVIEWS[action],
         "occurred_at": instant(payload, "since") or received_at,
         "region": defaults.region or OTHER_REGION,
         "environment": environment,
         "service": first(defaults.service, repository, UNKNOWN_PLACE),
-        "producer_id": f"{SOURCE}:{_host(run)}",
+        "producer_id": f"{NAME}:{_host(run)}",
         "approver": text(payload, "approver", "login"),
         "justification": text(payload, "comment"),
-        "source": SOURCE,
+        "source": NAME,
         "tags": _tags({"workflow_run": text(run, "id"), "requestor": text(payload, "requestor", "login")}),
     }
     return Adapted(((RecordType.APPROVAL, approval),))
@@ -125,11 +126,11 @@ def _common(payload: Mapping[str, Any], deployment: Mapping[str, Any], defaults:
     run = mapping(payload, "workflow_run")
     host = _host(deployment)
     return {
-        "deployment_id": f"{SOURCE}:{host}:{text(deployment, 'id')}",
+        "deployment_id": f"{NAME}:{host}:{text(deployment, 'id')}",
         "region": first(text(own, "region"), defaults.region, OTHER_REGION),
         "environment": first(text(deployment, "environment"), defaults.environment, UNKNOWN_PLACE),
         "service": first(text(own, "service"), defaults.service, text(repository, "name"), UNKNOWN_PLACE),
-        "producer_id": f"{SOURCE}:{host}",
+        "producer_id": f"{NAME}:{host}",
         "kind": "rollback" if task.startswith("rollback") else "release" if task == "deploy" else "unknown",
         "version": first(text(own, "version"), text(deployment, "ref")),
         "commit_sha": text(deployment, "sha"),
@@ -140,7 +141,7 @@ def _common(payload: Mapping[str, Any], deployment: Mapping[str, Any], defaults:
         "pipeline": text(mapping(payload, "workflow"), "name"),
         "deployer": text(deployment, "creator", "login"),
         "deployer_type": _DEPLOYERS.get(text(deployment, "creator", "type"), "unknown"),
-        "source": SOURCE,
+        "source": NAME,
         "tags": _tags({"task": task, "description": text(deployment, "description")}),
     }
 
@@ -172,3 +173,27 @@ def _host(thing: Mapping[str, Any]) -> str:
 
 def _tags(given: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
+
+
+SOURCE = Source(
+    name=NAME,
+    title="GitHub and GitHub Enterprise",
+    adapt=adapt,
+    signature="github",
+    statuses=STATUSES,
+    fills={
+        RecordType.DEPLOYMENT_EVENT: frozenset(
+            {
+                *("event_id", "event_type", "deployment_id", "occurred_at", "region", "environment", "service"),
+                *("producer_id", "kind", "version", "commit_sha", "repository", "ref", "build_system", "build_id"),
+                *("build_url", "pipeline", "deployer", "deployer_type", "source", "error", "raw_status", "tags"),
+            }
+        ),
+        RecordType.APPROVAL: frozenset(
+            {
+                *("approval_id", "approval_type", "occurred_at", "region", "environment", "service", "producer_id"),
+                *("approver", "justification", "source", "tags"),
+            }
+        ),
+    },
+)

@@ -48,8 +48,6 @@ def test_folders_that_were_set_are_kept() -> None:
 
 
 def test_no_secret_is_recorded() -> None:
-    settings = Settings(
-        token="t", clickhouse_password="p", github_secret="s", cdevents_secret="c", alertmanager_token="a"
-    )
+    settings = Settings(token="t", clickhouse_password="p", webhook_secrets="github=s")
 
     assert recordable(settings) == {}

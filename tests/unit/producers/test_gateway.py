@@ -13,6 +13,7 @@ import pytest
 from deploytrail.gateway import signatures
 from deploytrail.gateway.app import create_app
 from deploytrail.gateway.publisher import MemoryPublisher
+from deploytrail.gateway.signatures import Delivery
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.records import RecordType
@@ -146,7 +147,7 @@ def test_requests_are_counted() -> None:
 
 
 def test_a_github_delivery_must_be_signed_where_a_secret_is_set() -> None:
-    client, publisher = gateway(github_secret="old,s3cret")
+    client, publisher = gateway(webhook_secrets="github=old,s3cret")
     body = json.dumps({"zen": "Design for failure."}).encode()
     signature = "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "X-GitHub-Event": "ping"}
@@ -163,15 +164,16 @@ def test_published_signatures_are_accepted(shared: Path) -> None:
     vectors = json.loads((shared / "fixtures/security/webhook_signatures.json").read_text())
     for case in vectors["github"]:
         headers = {"x-hub-signature-256": case["X-Hub-Signature-256"]}
+        body = case["payload"].encode()
 
-        assert signatures.is_github(case["payload"].encode(), headers, ["other", case["secret"]])
-        assert not signatures.is_github(case["payload"].encode() + b" ", headers, [case["secret"]])
+        assert signatures.is_github(Delivery(body, headers, 0), ["other", case["secret"]])
+        assert not signatures.is_github(Delivery(body + b" ", headers, 0), [case["secret"]])
     for case in vectors["standard_webhooks"]:
         headers = {n: str(case[n]) for n in ("webhook-id", "webhook-timestamp", "webhook-signature")}
         now = float(case["webhook-timestamp"])
 
         def check(h: dict[str, str], at: float, case: dict[str, Any] = case) -> bool:
-            return signatures.is_standard_webhook(case["payload"].encode(), h, [case["secret"]], now=at)
+            return signatures.is_standard_webhook(Delivery(case["payload"].encode(), h, at), [case["secret"]])
 
         assert check(headers, now)
         assert check(headers | {"webhook-signature": f"v1,wrong {headers['webhook-signature']}"}, now)
@@ -183,8 +185,29 @@ def test_published_signatures_are_accepted(shared: Path) -> None:
 
 @pytest.mark.parametrize("secret", ["whsec_", "plain", "whsec_***"])
 def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> None:
-    with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_CDEVENTS_SECRET"):
-        gateway(cdevents_secret=secret)
+    with pytest.raises(ConfigurationError, match="secret of cdevents is no Standard Webhooks secret"):
+        gateway(webhook_secrets=f"cdevents={secret}")
+
+
+@pytest.mark.parametrize("setting", ["gitbuh=s", "github", "github=", "=s"])
+def test_a_secret_of_nothing_is_refused_at_the_start(setting: str) -> None:
+    with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_WEBHOOK_SECRETS names"):
+        gateway(webhook_secrets=setting)
+
+
+def test_an_unknown_source_is_answered_with_those_that_are_known() -> None:
+    client, _ = gateway()
+    answer = client.post("/webhooks/base", json={})
+
+    assert answer.status_code == 404
+    assert "alertmanager, " in answer.json()["detail"]
+
+
+def test_json_may_come_as_a_field_of_a_form() -> None:
+    client, _ = gateway()
+    answer = client.post("/webhooks/github", data={"payload": '{"zen": "x"}'}, headers={"X-GitHub-Event": "ping"})
+
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 0)
 
 
 def test_what_is_not_served_is_a_problem_too() -> None:

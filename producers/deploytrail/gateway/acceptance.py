@@ -1,0 +1,96 @@
+"""From values to durable records: encoded, placed in their region's partition, published, answered 202."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deploytrail_schemas import headers as names
+from deploytrail_schemas.codec import MAX_MESSAGE_BYTES, encode
+from deploytrail_schemas.errors import EncodeError, RetryLater
+from deploytrail_schemas.instants import check_range
+from deploytrail_schemas.json_values import Violation
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.settings import Settings
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from deploytrail.gateway import metrics
+from deploytrail.gateway.callers import Caller
+from deploytrail.gateway.problems import Problem
+from deploytrail.gateway.publisher import Busy, Outgoing, Publisher
+
+_RETRY = {"Retry-After": "2"}
+
+
+class Acceptance:
+    """What every way into the gateway ends in."""
+
+    def __init__(self, settings: Settings, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._regions = RegionMap.from_settings(settings)
+
+    async def accept(
+        self, request: Request, records: Sequence[tuple[RecordType, dict[str, Any]]], received_at: int, caller: Caller
+    ) -> Response:
+        """Return 202 once all records are durable. Problem where one cannot be stored: then none is."""
+        given = _record_headers(request, received_at, caller.name)
+        outgoing: list[Outgoing] = []
+        wrong: list[Violation] = []
+        for index, (kind, value) in enumerate(records):
+            try:
+                data = encode(kind, value)
+            except EncodeError as error:
+                wrong.append(Violation(f"/{index}", str(error)))
+                continue
+            if len(data) > MAX_MESSAGE_BYTES:
+                wrong.append(Violation(f"/{index}", f"is {len(data)} bytes; a record may have {MAX_MESSAGE_BYTES}"))
+            partition = self._regions.partition_of(value["region"])
+            outgoing.append(Outgoing(partition, value["producer_id"].encode(), data, given))
+        if wrong:
+            raise Problem(422, f"{len(wrong)} records cannot be stored; nothing was accepted", wrong)
+        try:
+            await self._publisher.publish(outgoing)
+        except Busy as error:
+            raise Problem(429, str(error), headers=_RETRY) from error
+        except RetryLater as error:
+            raise Problem(503, f"{error}; send it again", headers=_RETRY) from error
+        for kind, _ in records:
+            metrics.RECORDS.labels(kind.value).inc()
+        return accepted([value[kind.id_field] for kind, value in records], received_at)
+
+
+def accepted(ids: list[str], received_at: int, **more: Any) -> Response:
+    """202: how many records, their ids, and when they were received, which bounds the caller's clock."""
+    return JSONResponse({"accepted": len(ids), "received_at": received_at, "ids": ids} | more, 202)
+
+
+def _record_headers(request: Request, received_at: int, reporter: str) -> tuple[tuple[str, bytes], ...]:
+    found = [(names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, reporter.encode())]
+    wrong: list[Violation] = []
+    sent_at = request.headers.get(names.HTTP_SENT_AT)
+    if sent_at is not None:
+        if _are_instants(sent_at, 1):
+            found.append((names.SENT_AT, sent_at.encode()))
+        else:
+            wrong.append(Violation("", f"the header {names.HTTP_SENT_AT} is {sent_at!r}; expected microseconds"))
+    echo = request.headers.get(names.HTTP_ECHO)
+    if echo is not None:
+        if _are_instants(echo, 3):
+            found.append((names.ECHO, echo.encode()))
+        else:
+            wrong.append(
+                Violation("", f"the header {names.HTTP_ECHO} is {echo!r}; expected sent,received,acknowledged")
+            )
+    if wrong:
+        raise Problem(400, "a header is wrong; nothing was accepted", wrong)
+    return tuple(found)
+
+
+def _are_instants(text: str, count: int) -> bool:
+    parts = text.split(",")
+    try:
+        return len(parts) == count and all(len(p) < 20 and bool(check_range(int(p))) for p in parts)
+    except ValueError:
+        return False
