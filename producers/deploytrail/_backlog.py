@@ -21,7 +21,6 @@ from deploytrail._spool import (
     segment_path,
     segments,
     set_aside,
-    sync_folder,
 )
 
 REJECTED_BYTES = 8 << 20  # the file of refused events is begun anew at this size; the one before is kept
@@ -86,6 +85,8 @@ class Backlog:
             if existing[0] != at.segment:
                 at = Position(existing[0], 0)
             data = self._segment(at.segment)
+            if data is None:
+                continue  # removed, or written anew under the next number
             if at.offset > len(data):
                 at = Position(at.segment, 0)
             ended = False
@@ -110,10 +111,12 @@ class Backlog:
             at = Position(existing[1], 0)
 
     def delivered(self, behind: Position, echo: Echo | None) -> None:
-        """Move on, durably; segments that lie wholly behind are removed.
+        """Move on; segments that lie wholly behind are removed.
 
+        Not fsynced: a place that a power loss takes back costs a repetition, which is known by its
+        ids, and an fsync per batch would slow the deploys that fsync their events on the same disk.
         OSError where the place cannot be written; the segments are gone all the same, so that a
-        full disk gets room, and what is sent again is dropped by its id.
+        full disk gets room.
         """
         self.position = behind
         self.echo = echo or self.echo
@@ -122,12 +125,8 @@ class Backlog:
                 Path(segment_path(str(self.folder), first)).unlink(missing_ok=True)
         text = json.dumps({"segment": behind.segment, "offset": behind.offset, "echo": self.echo})
         fresh = self.folder / "delivered.new"
-        with fresh.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        fresh.write_text(text)
         fresh.replace(self.folder / "delivered")
-        sync_folder(str(self.folder))
 
     def reject(self, entry: Entry, why: str) -> None:
         """Keep an event that the other side refuses, and why. OSError where it cannot be kept."""
@@ -161,7 +160,7 @@ class Backlog:
             finally:
                 os.close(descriptor)
 
-    def _segment(self, first: int) -> bytes:
+    def _segment(self, first: int) -> bytes | None:
         path = Path(segment_path(str(self.folder), first))
         try:
             with path.open("rb") as file:
@@ -172,7 +171,7 @@ class Backlog:
                     self._durable = (first, len(data))
                 return data
         except FileNotFoundError:
-            return b""
+            return None
 
     def _still(self, first: int, size: int) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -13,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.headers import HTTP_ECHO, HTTP_SENT_AT
-from deploytrail_schemas.records import CANONICAL_FIELDS
+from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.settings import Settings
 
 from deploytrail._backlog import Echo, Entry
@@ -21,7 +22,14 @@ from deploytrail._clock import now
 from deploytrail._sender import Outcome
 
 TIMEOUT = 10.0  # seconds for connecting, and for each answer
-BATCH = 100
+BATCH = 500
+GZIP_FROM = 1 << 10  # bytes from which a body is worth packing
+ROUTES = {
+    RecordType.DEPLOYMENT_EVENT: "/v1/events",
+    RecordType.SIGNAL: "/v1/signals",
+    RecordType.APPROVAL: "/v1/approvals",
+    RecordType.OBSERVATION: "/v1/observations",
+}
 ANSWER_BYTES = 1 << 20
 # The address or the credential is wrong, not the event: it is kept, and tried again once that is mended.
 _NOT_THE_EVENT = {401, 404, 405, 407}
@@ -29,11 +37,11 @@ _LATER = {408, 425, 429}
 
 
 class HttpTransport:
-    """Posts lists of events to /v1/events; an answer 2xx means that they are durable there."""
+    """Posts lists of records to the route of their kind; an answer 2xx means that they are durable there."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.url)
-        self._path = self._url.path.rstrip("/") + "/v1/events"
+        self._base = self._url.path.rstrip("/")
         self._headers = {"Content-Type": "application/json", "User-Agent": "deploytrail"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
@@ -46,21 +54,16 @@ class HttpTransport:
         rejected: list[tuple[int, str]] = []
         while done < len(entries) and not stop.is_set():
             part = entries[done : done + size]
-            values: list[dict[str, Any]] = []
-            for entry in part:
-                try:
-                    values.append(_json_value(entry.payload))
-                except DecodeError as error:
-                    if not values:
-                        rejected.append((done, str(error)))
-                        done += 1
-                    break
-            if not values:
+            try:
+                kind, values = _of_one_kind(part)
+            except DecodeError as error:
+                rejected.append((done, str(error)))
+                done += 1
                 continue
             part = part[: len(values)]
             sent = now()
             try:
-                status, answer = self._post(values, self._times(sent, echo) if timed else {})
+                status, answer = self._post(ROUTES[kind], values, self._times(sent, echo) if timed else {})
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 where = f"the gateway {self._url.hostname} cannot be reached"
@@ -89,14 +92,17 @@ class HttpTransport:
     def _times(self, sent: int, echo: Echo | None) -> dict[str, str]:
         return {HTTP_SENT_AT: str(sent)} | ({HTTP_ECHO: echo.header()} if echo else {})
 
-    def _post(self, values: list[dict[str, Any]], headers: dict[str, str]) -> tuple[int, Any]:
+    def _post(self, route: str, values: list[dict[str, Any]], headers: dict[str, str]) -> tuple[int, Any]:
         body = json.dumps(values, separators=(",", ":")).encode()
+        if len(body) >= GZIP_FROM:
+            body = gzip.compress(body, 1)
+            headers = headers | {"Content-Encoding": "gzip"}
         for fresh in (False, True):
             kept = self._connection is not None
             try:
                 if self._connection is None:
                     self._connection = self._connect()
-                self._connection.request("POST", self._path, body, self._headers | headers)
+                self._connection.request("POST", self._base + route, body, self._headers | headers)
                 response = self._connection.getresponse()
                 data = response.read(ANSWER_BYTES)
                 if response.will_close or not response.isclosed():
@@ -142,9 +148,30 @@ class _PromptConnection(http.client.HTTPConnection):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _json_value(payload: bytes) -> dict[str, Any]:
-    """An event as the gateway reads it: the reporter's fields, unknown ones left out."""
-    _, value = decode(payload)
+def _of_one_kind(entries: list[Entry]) -> tuple[RecordType, list[dict[str, Any]]]:
+    """The first entries, as the gateway reads them, up to one of another kind or that cannot be read.
+
+    DecodeError where that is the first.
+    """
+    values: list[dict[str, Any]] = []
+    kind: RecordType | None = None
+    for entry in entries:
+        try:
+            found, value = decode(entry.payload)
+        except DecodeError:
+            if kind is None:
+                raise
+            break
+        if kind not in (None, found):
+            break
+        kind = found
+        values.append(_reported(value))
+    assert kind is not None
+    return kind, values
+
+
+def _reported(value: dict[str, Any]) -> dict[str, Any]:
+    """The reporter's fields, those without content left out."""
     return {
         name: item
         for name, item in value.items()

@@ -28,6 +28,10 @@ Stamp = tuple[int, int]  # wall clock in µs and monotonic clock in ns, of one m
 EVENT_BYTES = (1 << 20) - (64 << 10)
 # Facts of deployments whose end, or rollback, another process reports: of so many at most, the newest.
 REMEMBERED = 1000
+# So often does a process that starts many look whether there are too many.
+_TIDY_EVERY = 256
+FINAL_SEQ = "final_seq"
+SPOOL_LOSS = "spool_loss"
 
 
 class Reporter:
@@ -35,14 +39,22 @@ class Reporter:
 
     def __init__(self) -> None:
         self.settings = _settings.load()
-        self.folder, self.spool = _open_spool(self.settings.spool, self.settings.spool_max_bytes)
+        self.folder, self.spool = _open_spool(
+            self.settings.spool, self.settings.spool_max_bytes, self.settings.spool_max_events
+        )
         self.sender = Sender(self.settings, self.folder)
         self.last: tuple[str, int, int] | None = None
+        self._remembered = 0
         self._boot_id = _clock.boot_id()
         self._known = self._defaults()
 
-    def emit(self, event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp) -> None:
-        """Store one event; returns once it is fsynced. OSError where it cannot be kept."""
+    def emit(
+        self, event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp, *, final: bool = False
+    ) -> None:
+        """Store one event; returns once it is fsynced. OSError where it cannot be kept.
+
+        `final`: the last of a run, which carries its own number in a tag, so that a lost tail is seen.
+        """
         from deploytrail_schemas.codec import encode
         from deploytrail_schemas.ids import uuid7
         from deploytrail_schemas.records import RecordType
@@ -62,20 +74,48 @@ class Reporter:
             "source": value.get("source") or "library",
             "producer_id": "",
         }
-        if len(encode(RecordType.DEPLOYMENT_EVENT, value)) > EVENT_BYTES:
-            say_once("size", "an event is larger than a message may be; it is sent without tags and config_changes")
-            value |= {"tags": {}, "config_changes": {}}
 
         def numbered(producer_id: str, seq: int) -> bytes:
-            return encode(RecordType.DEPLOYMENT_EVENT, value | {"producer_id": producer_id, "producer_seq": seq})
+            value.update(producer_id=producer_id, producer_seq=seq)
+            if final:
+                value["tags"] = value.get("tags", {}) | {FINAL_SEQ: str(seq)}
+            data = encode(RecordType.DEPLOYMENT_EVENT, value)
+            if len(data) <= EVENT_BYTES:
+                return data
+            say_once("size", "an event is larger than a message may be; it is sent without tags and config_changes")
+            return encode(RecordType.DEPLOYMENT_EVENT, value | {"tags": {}, "config_changes": {}})
 
+        self._store(numbered, droppable=event_type == "progressed")
+        if self.spool.untold:
+            self._tell_loss(value)
+
+    def _store(self, numbered: Callable[[str, int], bytes], *, droppable: bool) -> None:
         try:
-            self.last = self.spool.append(numbered, droppable=event_type == "progressed")
+            self.last = self.spool.append(numbered, droppable=droppable)
         except OSError:
             self.last = self.spool.end  # no room: sending what is there makes some
             raise
         finally:
             self.sender.wake()
+
+    def _tell_loss(self, beside: Mapping[str, Any]) -> None:
+        """Store a signal that says how many events found no room, now that one did."""
+        from deploytrail_schemas.codec import encode
+        from deploytrail_schemas.ids import uuid7
+        from deploytrail_schemas.records import RecordType
+
+        count = self.spool.untold
+        value: dict[str, Any] = {name: beside[name] for name in ("region", "environment", "service", "occurred_at")}
+
+        def numbered(producer_id: str, seq: int) -> bytes:
+            said = {"lost_events": str(count), "producer_seq": str(seq)}
+            told = {"producer_id": producer_id, "labels": said, "signal_id": uuid7()}
+            return encode(RecordType.SIGNAL, value | told)
+
+        value |= {"signal_type": "unknown", "source": "deploytrail", "severity": "warning", "title": SPOOL_LOSS}
+        with contextlib.suppress(OSError):  # the next event that finds room tries again
+            self._store(numbered, droppable=False)
+            self.spool.told(count)
 
     def flush(self, seconds: float | None, *, hurry: Callable[[], bool] = lambda: False) -> bool:
         """Wait until what was emitted is delivered; None: as long as the settings say, unless the way is blocked."""
@@ -91,7 +131,9 @@ class Reporter:
         folder = self.folder / "deployments"
         with contextlib.suppress(OSError, TypeError, ValueError):
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._tidy(folder)
+            if self._remembered % _TIDY_EVERY == 0:
+                self._tidy(folder)
+            self._remembered += 1
             path = self._memory(deployment_id)
             fresh = path.with_suffix(f".{os.getpid()}")
             fresh.write_text(json.dumps(dict(facts), default=str))
@@ -130,11 +172,11 @@ class Reporter:
         return known
 
 
-def _open_spool(folder: Path, max_bytes: int) -> tuple[Path, Spool]:
+def _open_spool(folder: Path, max_bytes: int, max_events: int) -> tuple[Path, Spool]:
     """The spool of the settings, or one beside the temporary files where that folder cannot be had."""
     try:
         folder = folder.expanduser()
-        return folder, Spool(str(folder), max_bytes)
+        return folder, Spool(str(folder), max_bytes, max_events)
     except RuntimeError as error:  # a user without a home
         why = str(error)
     except OSError as error:
@@ -148,7 +190,7 @@ def _open_spool(folder: Path, max_bytes: int) -> tuple[Path, Spool]:
     if instead.is_symlink() or instead.stat().st_uid != os.getuid():
         raise PermissionError(errno.EACCES, f"{folder} cannot be used ({why}), and {instead} is not ours")
     say_once("spool folder", f"the spool {folder} cannot be used ({why}); {instead} is")
-    return instead, Spool(str(instead), max_bytes)
+    return instead, Spool(str(instead), max_bytes, max_events)
 
 
 _making = threading.RLock()
@@ -165,10 +207,10 @@ def reporter() -> Reporter:
     return _current
 
 
-def emit(event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp) -> bool:
+def emit(event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp, *, final: bool = False) -> bool:
     """Store an event and have it sent; whether it was stored. Never raises an Exception."""
     try:
-        reporter().emit(event_type, deployment_id, facts, stamp)
+        reporter().emit(event_type, deployment_id, facts, stamp, final=final)
         return True
     except SpoolFullError as error:
         say_once("spool full", f"{error}; events are not kept until some are delivered. The deploy is not affected")

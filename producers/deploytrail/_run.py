@@ -50,6 +50,13 @@ def main(argv: list[str]) -> int:
     """Run the command after `--` between `started` and `succeeded` or `failed`; its exit status."""
     made = _options.parser("run", "Run a command as a deployment: deploytrail run [options] -- CMD [ARG …]")
     made.add_argument("--deployment-id", metavar="ID", help="default: a new one")
+    made.add_argument(
+        "--on-failure-rollback",
+        dest="undo",
+        metavar="CMD",
+        help="a shell command that undoes it: runs when CMD fails, as a deployment of its own (not when CMD is "
+        "ended by INT, TERM, HUP or QUIT: whoever stopped it decides what is next)",
+    )
     made.add_argument("command", nargs="*", metavar="-- CMD")
     options_given, command = _split(argv)
     try:
@@ -62,7 +69,7 @@ def main(argv: list[str]) -> int:
     from deploytrail._tracker import Tracker
 
     tracker = Tracker(deployment_id=options.deployment_id, **_options.facts(options))
-    return _run(command, tracker, options.wait)
+    return _run(command, tracker, options.wait, options.undo)
 
 
 def run_rollback(argv: list[str]) -> int:
@@ -97,28 +104,44 @@ def _unreported(word: str, error: UsageError, command: list[str]) -> int:
     return _run(command, None, None)
 
 
-def _run(command: list[str], tracker: Tracker | None, wait: float | None) -> int:
+def _run(command: list[str], tracker: Tracker | None, wait: float | None, undo: str | None = None) -> int:
     passed = set(signal.valid_signals()) - _NOT_PASSED
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an inherited "ignore" would take the exit status away
     before = signal.pthread_sigmask(signal.SIG_BLOCK, passed)
-    environ = dict(os.environ)
     listener = _Listener()
     try:
-        if tracker is not None:
-            tracker.start()
-            _remember(tracker)
-            environ[DEPLOYMENT_ID] = tracker.id
         try:
-            child = _spawn(command, environ, before)
+            status = _perform(command, tracker, passed, before, listener)
         except OSError as error:
             return _not_run(command, error, tracker, wait)
-        status = _wait(child, passed, listener)
+        if undo and tracker is not None and _calls_for_undoing(status):
+            with contextlib.suppress(OSError):
+                _perform(["/bin/sh", "-c", undo], tracker.rollback(), passed, before, listener)
     finally:
         listener.close()
-    _report_end(tracker, status, wait)
+    if tracker is not None:
+        _finish(wait)
     if os.WIFSIGNALED(status):
         _die(os.WTERMSIG(status))
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _perform(command: list[str], tracker: Tracker | None, passed: set[Any], mask: Any, listener: _Listener) -> int:
+    """Run one command between its start and its end; its wait status. OSError where it cannot be run."""
+    environ = dict(os.environ)
+    if tracker is not None:
+        tracker.start()
+        _remember(tracker)
+        environ[DEPLOYMENT_ID] = tracker.id
+    child = _spawn(command, environ, mask)
+    status = _wait(child, passed, listener, tracker)
+    if tracker is not None:
+        _report_end(tracker, status)
+    return status
+
+
+def _calls_for_undoing(status: int) -> bool:
+    return status != 0 and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) in _ENDS)
 
 
 def _spawn(command: list[str], environ: dict[str, str], mask: Any) -> int:
@@ -134,11 +157,15 @@ def _spawn(command: list[str], environ: dict[str, str], mask: Any) -> int:
         return os.posix_spawn("/bin/sh", ["sh", path, *command[1:]], environ, setsigmask=mask, setsigdef=plain)
 
 
-def _wait(child: int, passed: set[Any], listener: _Listener) -> int:
-    """Pass signals on until the command has ended; its wait status."""
+def _wait(child: int, passed: set[Any], listener: _Listener, tracker: Tracker | None) -> int:
+    """Pass signals on until the command has ended, with a progress event now and then; its wait status."""
+    beat = _heartbeat(tracker)
     while True:
-        number, by_process = _next_signal(passed)
-        if number == signal.SIGCHLD:
+        number, by_process = _next_signal(passed, beat)
+        if number == 0:
+            if tracker is not None:
+                tracker.progress()
+        elif number == signal.SIGCHLD:
             pid, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
             if not pid:
                 continue
@@ -153,11 +180,26 @@ def _wait(child: int, passed: set[Any], listener: _Listener) -> int:
                 os.kill(child, number)
 
 
-def _next_signal(waited: set[Any]) -> tuple[int, bool]:
-    """The next signal, and whether a process sent it (else the kernel did, for a key at the terminal)."""
+def _heartbeat(tracker: Tracker | None) -> float:
+    """Seconds between progress events; 0: none."""
+    if tracker is None:
+        return 0.0
+    try:
+        from deploytrail._reporter import reporter
+
+        return reporter().settings.heartbeat_seconds
+    except Exception:
+        return 0.0  # its start said what is wrong
+
+
+def _next_signal(waited: set[Any], seconds: float) -> tuple[int, bool]:
+    """The next signal, and whether a process sent it (else the kernel did, for a key at the terminal).
+
+    0 where none came for so many seconds (0: wait for ever).
+    """
     if hasattr(signal, "sigwaitinfo"):
-        told = signal.sigwaitinfo(waited)
-        return told.si_signo, told.si_code <= 0
+        told = signal.sigtimedwait(waited, seconds) if seconds else signal.sigwaitinfo(waited)
+        return (told.si_signo, told.si_code <= 0) if told else (0, False)
     # macOS does not tell who sent it: what keys can send is taken to come from one.
     number = signal.sigwait(waited)
     return number, number not in {signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP}
@@ -223,9 +265,7 @@ def _remember(tracker: Tracker) -> None:
         remember(tracker)
 
 
-def _report_end(tracker: Tracker | None, status: int, wait: float | None) -> None:
-    if tracker is None:
-        return
+def _report_end(tracker: Tracker, status: int) -> None:
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         tracker.succeed(exit_code=0)
@@ -233,7 +273,6 @@ def _report_end(tracker: Tracker | None, status: int, wait: float | None) -> Non
         tracker.fail(f"exit {code}", exit_code=code)
     else:
         tracker.fail(f"killed by {signal.Signals(-code).name}", exit_code=code)
-    _finish(wait)
 
 
 def _not_run(command: list[str], error: OSError, tracker: Tracker | None, wait: float | None) -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 500
 BATCH_BYTES = 512 << 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
+# Between two drains while nobody waits: one fsync and one request then carry many events.
+GATHER = 0.05
 # How long after its end a process may linger for a transport that does not let go.
 LINGER = 0.1
 
@@ -84,6 +86,7 @@ class Sender:
         self._connect = connect
         self._wake = threading.Event()
         self._moved = threading.Event()
+        self._awaited = threading.Event()
         self._stop = threading.Event()
         self._failed = False
         self._unwritten: dict[Path, tuple[Position, Echo | None]] = {}
@@ -106,14 +109,18 @@ class Sender:
         An impatient caller does not wait for a way that proved blocked. `hurry()`: stop waiting now.
         """
         folder, position = Path(place[0]), Position(place[1], place[2])
+        self._awaited.set()
         deadline = time.monotonic() + seconds
-        while self._delivered(folder) < position and folder.exists():
-            left = deadline - time.monotonic()
-            if self._thread is None or left <= 0 or hurry() or (self._failed and not patient):
-                return False
-            self._moved.wait(min(left, 0.02))
-            self._moved.clear()
-        return True
+        try:
+            while self._delivered(folder) < position and folder.exists():
+                left = deadline - time.monotonic()
+                if self._thread is None or left <= 0 or hurry() or (self._failed and not patient):
+                    return False
+                self._moved.wait(min(left, 0.02))
+                self._moved.clear()
+            return True
+        finally:
+            self._awaited.clear()
 
     def _delivered(self, folder: Path) -> Position:
         on_disk, _ = read_delivered(folder)
@@ -123,6 +130,7 @@ class Sender:
         """End the thread, soon; what is not delivered stays in the spool."""
         self._stop.set()
         self._wake.set()
+        self._awaited.set()
         if self._thread is not None:
             self._thread.join(LINGER)
 
@@ -156,6 +164,7 @@ class Sender:
                     error = self._drain(transport)
                 finally:
                     fcntl.flock(lock, fcntl.LOCK_UN)
+                ended = time.monotonic()
                 if error and not self._stop.is_set():
                     self._fail(error)
                     self._stop.wait(random.uniform(pause / 2, pause))
@@ -164,6 +173,7 @@ class Sender:
                     pause = FIRST_PAUSE
                     self._failed = False
                     self._wake.wait()
+                    self._awaited.wait(GATHER - (time.monotonic() - ended))
         finally:
             os.close(lock)
 

@@ -20,6 +20,8 @@ _USED = (
     "environment",
     "spool",
     "spool_max_bytes",
+    "spool_max_events",
+    "heartbeat_seconds",
     "kafka_client",
     "partitions",
     "regions",

@@ -8,6 +8,7 @@ order, to whoever drains (`_backlog`).
       <producer id>/                     one clock: a host name, and one boot of one machine
         append.lock
         lost                             numbers given to events that could not be kept
+        lost.told                        how many of these a spool_loss signal told of
         00000000000000000001.segment     records, named by the first sequence number
         delivered                        how far it was delivered, and the echo of the last record
       damaged/  rejected.jsonl           what was set aside, with its bytes
@@ -45,6 +46,7 @@ CHECKED = HEADER.size - 4
 EVENT, END_OF_SEGMENT = 1, 2
 MAX_PAYLOAD = 2 << 20  # a length beyond it is damage, not an event
 SEGMENT_BYTES = 256 << 10
+MAX_EVENTS = 200_000
 SUFFIX = ".segment"
 LOST = struct.Struct("<QQI")  # next free number, how many were lost, CRC-32 of both
 # Events that may be dropped first find the spool full at this share of its size.
@@ -61,12 +63,13 @@ class BusyError(OSError):
 
 
 class Frame:
-    """One record read back: its kind, number, payload, and the offset behind it."""
+    """One record read back: its kind, whether it may be dropped, number, payload, and where it lies."""
 
-    __slots__ = ("end", "kind", "payload", "seq", "start")
+    __slots__ = ("droppable", "end", "kind", "payload", "seq", "start")
 
-    def __init__(self, kind: int, seq: int, payload: bytes, start: int, end: int) -> None:
+    def __init__(self, kind: int, flags: int, seq: int, payload: bytes, start: int, end: int) -> None:
         self.kind = kind
+        self.droppable = bool(flags & 1)
         self.seq = seq
         self.payload = payload
         self.start = start
@@ -108,14 +111,14 @@ def frames(data: bytes, start: int = 0) -> Iterator[Frame | Damage]:
 def _frame_at(data: bytes, at: int) -> Frame | None:
     if len(data) - at < HEADER.size:
         return None
-    magic, kind, _flags, length, seq, crc = HEADER.unpack_from(data, at)
+    magic, kind, flags, length, seq, crc = HEADER.unpack_from(data, at)
     end = at + HEADER.size + length
     if magic != MAGIC or length > MAX_PAYLOAD or end > len(data):
         return None
     payload = data[at + HEADER.size : end]
     if zlib.crc32(payload, zlib.crc32(data[at : at + CHECKED])) != crc:
         return None
-    return Frame(kind, seq, payload, at, end)
+    return Frame(kind, flags, seq, payload, at, end)
 
 
 def _next_frame(data: bytes, at: int) -> Frame | None:
@@ -237,6 +240,14 @@ def read_lost(folder: str) -> tuple[int, int]:
         return _parse_lost(file.read(LOST.size))
 
 
+def _read_told(folder: str) -> int:
+    try:
+        with open(f"{folder}/lost.told") as file:  # noqa: PTH123  # pathlib costs 3 ms to import
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
 def _parse_lost(data: bytes) -> tuple[int, int]:
     if len(data) == LOST.size:
         following, count, crc = LOST.unpack(data)
@@ -248,9 +259,10 @@ def _parse_lost(data: bytes) -> tuple[int, int]:
 class Spool:
     """One process's hand on the spool. After a fork, the child needs one of its own."""
 
-    def __init__(self, folder: str, max_bytes: int, *, fresh: bool = False) -> None:
+    def __init__(self, folder: str, max_bytes: int, max_events: int = MAX_EVENTS, *, fresh: bool = False) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.max_events = max_events
         self._segment_bytes = max(min(SEGMENT_BYTES, max_bytes // 8), 1)
         self._mutex = threading.Lock()
         self._owner = 0
@@ -287,6 +299,19 @@ class Spool:
             self._mutex.release()
         return self._own().append(encode, droppable=droppable)
 
+    @property
+    def untold(self) -> int:
+        """How many events of this producer found no room, or made room for others, and nobody was told of it."""
+        return max(0, self._lost_count - self._told_count)
+
+    def told(self, count: int) -> None:
+        """So many of the `untold` are told now."""
+        self._told_count += count
+        path = f"{self.producer_folder}/lost.told"
+        with open(f"{path}.new", "w") as file:  # noqa: PTH123  # pathlib costs 3 ms to import
+            file.write(str(self._told_count))
+        os.replace(f"{path}.new", path)  # noqa: PTH105  # as above
+
     def close(self) -> None:
         """Close its files."""
         while self._descriptors:
@@ -296,7 +321,7 @@ class Spool:
     def _own(self) -> Spool:
         """A spool folder that no other process writes to."""
         if self._fallback is None:
-            self._fallback = Spool(self.folder, self.max_bytes, fresh=True)
+            self._fallback = Spool(self.folder, self.max_bytes, self.max_events, fresh=True)
         return self._fallback
 
     def _open_producer(self, *, fresh: bool) -> None:
@@ -308,9 +333,11 @@ class Spool:
         self._lost = os.open(f"{self.producer_folder}/lost", os.O_RDWR | os.O_CLOEXEC)
         self._descriptors.append(self._lost)
         self._segment = -1
-        self._first = self._size = self._others = 0
+        self._first = self._size = self._others = self._oldest = 0
         self._next = 1
         self._closed = True
+        _, self._lost_count = read_lost(self.producer_folder)
+        self._told_count = _read_told(self.producer_folder)
 
     def _append(self, encode: Callable[[str, int], bytes], droppable: bool) -> tuple[str, int, int]:
         while True:
@@ -365,8 +392,10 @@ class Spool:
             if not self._closed:
                 break
             self._new_segment()
-        following, _ = _parse_lost(os.pread(self._lost, LOST.size, 0))
+        following, lost = _parse_lost(os.pread(self._lost, LOST.size, 0))
         self._next = max(self._next, following)
+        if lost != self._lost_count:  # another process may have told of its losses meanwhile
+            self._lost_count, self._told_count = lost, _read_told(self.producer_folder)
 
     def _read_on(self, size: int) -> None:
         base = self._size
@@ -405,6 +434,7 @@ class Spool:
         sync_folder(self.producer_folder)
         self._open_segment(self._next)
         self._others = self._used()
+        self._oldest = 0
 
     def _open_segment(self, first: int) -> None:
         self._forget_segment()
@@ -425,12 +455,68 @@ class Spool:
         self._new_segment()
 
     def _check_room(self, size: int, droppable: bool) -> None:
-        limit = int(self.max_bytes * DROPPABLE_SHARE) if droppable else self.max_bytes
-        if self._others + self._size + size <= limit:
+        share = DROPPABLE_SHARE if droppable else 1.0
+        if self._fits(size, share):
             return
         self._others = self._used() - self._size  # delivered segments may be gone by now
-        if self._others + self._size + size > limit:
-            raise SpoolFullError(f"the spool {self.folder} holds {self._others + self._size} bytes, its limit")
+        self._oldest = 0
+        if self._fits(size, share) or (not droppable and self._evict(size)):
+            return
+        raise SpoolFullError(
+            f"the spool {self.folder} holds {self._others + self._size} of {self.max_bytes} bytes, and "
+            f"{self._next - self._oldest} events of {self.max_events}"
+        )
+
+    def _fits(self, size: int, share: float) -> bool:
+        if not self._oldest:
+            self._oldest = segments(self.producer_folder)[0]
+        return (
+            self._others + self._size + size <= int(self.max_bytes * share)
+            and self._next - self._oldest < self.max_events * share
+        )
+
+    def _evict(self, size: int) -> bool:
+        """Take droppable events out of full segments, oldest first, until `size` bytes fit; whether they do.
+
+        A segment that lost some is written anew under the next number, so that a reader whose place
+        was in the old one begins it anew: what it sends again is known by its id.
+        """
+        from pathlib import Path
+
+        from deploytrail._backlog import read_delivered
+
+        delivered, _ = read_delivered(Path(self.producer_folder))
+        for first in segments(self.producer_folder)[:-1]:
+            path = segment_path(self.producer_folder, first)
+            try:
+                data = Path(path).read_bytes()
+            except FileNotFoundError:
+                continue  # delivered meanwhile
+            found = [f for f in frames(data) if isinstance(f, Frame) and (first, f.start) >= delivered]
+            dropped = [f for f in found if f.droppable]
+            if not dropped:
+                continue
+            kept = b"".join(data[f.start : f.end] for f in found if not f.droppable)
+            if any(f.kind == EVENT and not f.droppable for f in found):
+                self._write_anew(first + 1, kept)
+            Path(path).unlink(missing_ok=True)
+            self._count_lost(len(dropped))
+            self._others = self._used() - self._size
+            self._oldest = 0
+            if self._fits(size, 1.0):
+                return True
+        return False
+
+    def _write_anew(self, first: int, data: bytes) -> None:
+        fresh = f"{self.producer_folder}/.new-segment"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(fresh, segment_path(self.producer_folder, first))  # noqa: PTH104  # as above
+        sync_folder(self.producer_folder)
 
     def _used(self) -> int:
         """Bytes of all segments of all producers."""
@@ -445,6 +531,11 @@ class Spool:
     def _note_lost(self) -> None:
         """Count the number that the event would have had: downstream sees the gap."""
         with contextlib.suppress(OSError):
-            following, count = _parse_lost(os.pread(self._lost, LOST.size, 0))
+            following, _ = _parse_lost(os.pread(self._lost, LOST.size, 0))
             self._next = max(self._next, following) + 1
-            os.pwrite(self._lost, _lost_bytes(self._next, count + 1), 0)
+            self._count_lost(1)
+
+    def _count_lost(self, count: int) -> None:
+        following, lost = _parse_lost(os.pread(self._lost, LOST.size, 0))
+        self._lost_count = lost + count
+        os.pwrite(self._lost, _lost_bytes(max(self._next, following), self._lost_count), 0)

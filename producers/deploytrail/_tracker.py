@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deploytrail._facts import Facts, Placed
 
 STARTED, PROGRESSED, SUCCEEDED, FAILED = "started", "progressed", "succeeded", "failed"
+AMENDED, VOIDED = "amended", "voided"
 
 
 class Tracker:
@@ -63,13 +64,21 @@ class Tracker:
 
     def succeed(self, **facts: Unpack[Placed]) -> None:
         """Report that it succeeded."""
-        self._emit(SUCCEEDED, facts)
+        self._emit(SUCCEEDED, facts, final=True)
         self._ended = True
 
     def fail(self, error: object = None, **facts: Unpack[Placed]) -> None:
         """Report that it failed; `error`: an exception or words."""
-        self._emit(FAILED, {**_error(error), **facts})
+        self._emit(FAILED, {**_error(error), **facts}, final=True)
         self._ended = True
+
+    def amend(self, **facts: Unpack[Placed]) -> None:
+        """Report that what was said of it was wrong, and what is right: only the fields given here change."""
+        self._emit(AMENDED, facts)
+
+    def void(self, **facts: Unpack[Placed]) -> None:
+        """Report that there was no such deployment: its record stays, marked, with the `justification`."""
+        self._emit(VOIDED, facts)
 
     def roll_back(self, **facts: Unpack[Placed]) -> Tracker:
         """Report that it was rolled back: a deployment of its own, which began and succeeded now.
@@ -128,13 +137,13 @@ class Tracker:
         else:
             self.fail(code, exit_code=1)
 
-    def _emit(self, event_type: str, facts: Any) -> None:
+    def _emit(self, event_type: str, facts: Any, *, final: bool = False) -> None:
         stamp = now(), monotonic()  # before the imports of the first event, which take a while
         try:
             from deploytrail._reporter import emit
 
             told = {**self._facts, **{k: v for k, v in facts.items() if v is not None}}
-            emit(event_type, self.id, told, stamp)
+            emit(event_type, self.id, told, stamp, final=final)
         except Exception as failure:
             # A broken installation, say: the deploy goes on.
             from deploytrail._report import say_once

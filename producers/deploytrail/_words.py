@@ -1,4 +1,4 @@
-"""`deploytrail start`, `progress`, `succeed`, `fail`, `rollback`: one event each.
+"""`deploytrail start`, `progress`, `succeed`, `fail`, `rollback`, `amend`, `void`: one event each.
 
 Exit status 0 also where the event could not be delivered or even stored: reporting never breaks
 the deploy. 64 where the words make no sense.
@@ -50,6 +50,16 @@ def succeed(argv: list[str]) -> int:
 def fail(argv: list[str]) -> int:
     """Report that a deployment failed."""
     return _later("fail", argv, lambda tracker, facts: tracker.fail(**facts))
+
+
+def amend(argv: list[str]) -> int:
+    """Report what is right, where something else was said of a deployment before."""
+    return _later("amend", argv, lambda tracker, facts: tracker.amend(**facts))
+
+
+def void(argv: list[str]) -> int:
+    """Report that there was no such deployment."""
+    return _later("void", argv, lambda tracker, facts: tracker.void(**facts))
 
 
 def rollback(argv: list[str]) -> int:

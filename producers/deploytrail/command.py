@@ -19,6 +19,8 @@ OWN = {
     "succeed": ("deploytrail._words", "succeed", "report that a deployment succeeded"),
     "fail": ("deploytrail._words", "fail", "report that a deployment failed"),
     "rollback": ("deploytrail._words", "rollback", "report that a deployment was rolled back, or run what does it"),
+    "amend": ("deploytrail._words", "amend", "correct what was said of a deployment"),
+    "void": ("deploytrail._words", "void", "say that there was no such deployment; its record stays, marked"),
     "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }

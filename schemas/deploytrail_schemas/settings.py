@@ -29,6 +29,8 @@ class Settings:
     environment: str = _setting("", "environment that producers report when the call names none")
     spool: Path = _setting(Path("~/.local/state/deploytrail/spool"), "folder of the producers' spool")
     spool_max_bytes: int = _setting(64 << 20, "size that the spool may reach, in bytes")
+    spool_max_events: int = _setting(200_000, "events of one host that the spool may hold")
+    heartbeat_seconds: float = _setting(60.0, "seconds between the progress events of `deploytrail run`; 0: none")
     kafka: str = _setting("127.0.0.1:9092", "Kafka bootstrap servers, host:port,…")
     kafka_client: str = _setting("", "more librdkafka client settings, name=value;…, e.g. for TLS and SASL")
     replication: int = _setting(1, "replicas of each topic that deploytrail creates")

@@ -35,7 +35,7 @@ with deploytrail.track("checkout", "production", region="us-east-1", version="4.
     assert {(e["service"], e["environment"], e["region"], e["version"]) for e in events} == {
         ("checkout", "production", "us-east-1", "4.2.0")
     }
-    assert [e["tags"] for e in events] == [{"sprint": "42"}] * 3
+    assert [e["tags"] for e in events] == [*[{"sprint": "42"}] * 2, {"sprint": "42", "final_seq": "3"}]
     assert (middle["cohort"], middle["cohort_weight"], last["cohort"]) == ("canary", 0.1, "")
     assert began <= first["occurred_at"] <= middle["occurred_at"] <= last["occurred_at"] <= time.time_ns() // 1000
     assert first["monotonic_ns"] < last["monotonic_ns"]

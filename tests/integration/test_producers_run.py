@@ -311,3 +311,58 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+@pytest.mark.requirement("M2.2")
+def test_a_long_command_reports_progress_by_itself(tmp_path: Path) -> None:
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_HEARTBEAT_SECONDS="0.2")
+    done = command("run", "--", "sleep", "0.75", env=env)
+    events = [event["event_type"] for event in stored(tmp_path / "spool")]
+
+    assert done.returncode == 0
+    assert events == ["started", "progressed", "progressed", "progressed", "succeeded"]
+
+
+@pytest.mark.requirement("M2.2")
+def test_a_failed_command_is_undone_by_the_one_given_for_it(tmp_path: Path) -> None:
+    env = environment(tmp_path / "spool")
+    undo = "echo undone $DEPLOYTRAIL_DEPLOYMENT_ID"
+    done = command(
+        "run", "--version", "2", "--previous-version", "1", "--on-failure-rollback", undo, "--", "false", env=env
+    )
+    started, failed, undoing, undone = stored(tmp_path / "spool")
+
+    assert (done.returncode, done.stdout) == (1, f"undone {undoing['deployment_id']}\n")
+    assert (started["event_type"], failed["event_type"]) == ("started", "failed")
+    assert (undoing["event_type"], undone["event_type"]) == ("started", "succeeded")
+    assert (undoing["kind"], undoing["rollback_of"]) == ("rollback", started["deployment_id"])
+    assert (undoing["version"], undoing["previous_version"]) == ("1", "2")
+
+
+@pytest.mark.requirement("M2.2")
+@pytest.mark.parametrize("script", ["true", "kill -TERM $$"])
+def test_what_succeeded_or_was_stopped_is_not_undone(tmp_path: Path, script: str) -> None:
+    env = environment(tmp_path / "spool")
+    done = command("run", "--on-failure-rollback", "echo undone", "--", "sh", "-c", script, env=env)
+
+    assert done.stdout == ""
+    assert len(stored(tmp_path / "spool")) == 2
+
+
+@pytest.mark.requirement("M2.2")
+def test_the_end_of_a_run_carries_the_last_number_of_its_producer(tmp_path: Path) -> None:
+    command("run", "--", "true", env=environment(tmp_path / "spool"))
+    started, succeeded = stored(tmp_path / "spool")
+
+    assert "final_seq" not in started["tags"]
+    assert succeeded["tags"]["final_seq"] == str(succeeded["producer_seq"]) == "2"
+
+
+def test_a_wrong_record_is_amended_or_voided_by_its_id(tmp_path: Path) -> None:
+    env = environment(tmp_path / "spool")
+    command("amend", "d-1", "--version", "4.2.1", env=env)
+    command("void", "d-1", "--justification", "a test that was never meant to report", env=env)
+    amended, voided = stored(tmp_path / "spool")
+
+    assert (amended["event_type"], amended["version"]) == ("amended", "4.2.1")
+    assert (voided["event_type"], voided["justification"]) == ("voided", "a test that was never meant to report")
