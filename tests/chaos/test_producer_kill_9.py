@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.gateways import gateway
-from support.spool import command, environment
+from support.spool import command, environment, python
 
 KILLS = 500
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.json_values import Violation, validate
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.text_values import from_texts
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploytrail.gateway.acceptance import Acceptance
-from deploytrail.gateway.bodies import JSON, body_of, media_type, parsed
+from deploytrail.gateway.bodies import FORM, JSON, body_of, media_type, parsed
 from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.problems import Problem
 
 MAX_RECORDS = 10_000
+MAX_FIELDS = 200
+# A form is typed by hand or glued together in a shell: a little less sure than what a library sends.
+FORM_CONFIDENCE = 0.9
 KINDS = {
     "events": RecordType.DEPLOYMENT_EVENT,
     "signals": RecordType.SIGNAL,
@@ -38,9 +43,7 @@ class Reports:
 
         async def handle(request: Request) -> Response:
             caller = self._callers.of_report(request.headers)
-            if media_type(request) != JSON:
-                raise Problem(415, f"Content-Type is {media_type(request)!r}; expected {JSON}")
-            payload = parsed(await body_of(request))
+            payload = await _payload(kind, request)
             received_at = time.time_ns() // 1000
             many = payload if isinstance(payload, list) else [payload]
             if len(many) > MAX_RECORDS:
@@ -57,6 +60,26 @@ class Reports:
             return await self._acceptance.accept(request, records, received_at, caller)
 
         return handle
+
+
+async def _payload(kind: RecordType, request: Request) -> Any:
+    """What is reported: JSON, or the fields of a form, as `curl -d name=value` sends them."""
+    called = media_type(request)
+    if called not in (JSON, FORM):
+        raise Problem(415, f"Content-Type is {called!r}; expected {JSON} or {FORM}")
+    body = await body_of(request)
+    # curl calls whatever -d sends a form, unless it is told otherwise.
+    if called == JSON or body.lstrip()[:1] in (b"{", b"["):
+        return parsed(body)
+    try:
+        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise Problem(400, f"the form cannot be read: {error}") from error
+    return (
+        {"confidence": FORM_CONFIDENCE} | from_texts(kind, pairs)
+        if kind is RecordType.DEPLOYMENT_EVENT
+        else from_texts(kind, pairs)
+    )
 
 
 def _completed(kind: RecordType, given: Any, received_at: int, request: Request) -> Any:

@@ -106,6 +106,33 @@ def test_a_body_may_be_gzip_and_a_bomb_is_refused() -> None:
     assert len(publisher.records) == 1
 
 
+@pytest.mark.requirement("M8.5")
+def test_one_line_of_curl_reports_a_deployment() -> None:
+    client, publisher = gateway()
+    answer = client.post("/v1/events", data=EVENT | {"version": "4.2.0", "tags.sprint": "42", "emergency": "true"})
+    _, value = decode(publisher.records[0].value)
+
+    assert answer.status_code == 202
+    assert (value["version"], value["tags"], value["emergency"]) == ("4.2.0", {"sprint": "42"}, True)
+    assert value["confidence"] == 0.9
+
+
+def test_a_form_with_a_wrong_field_is_answered_as_json_is() -> None:
+    client, publisher = gateway()
+    answer = client.post("/v1/events", data=EVENT | {"event_type": "exploded", "versoin": "4"})
+
+    assert answer.status_code == 422
+    assert [v["pointer"] for v in answer.json()["violations"]] == ["/event_type", "/versoin"]
+    assert publisher.records == []
+
+
+def test_json_that_curl_calls_a_form_is_json() -> None:
+    client, _ = gateway()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    assert client.post("/v1/events", content=json.dumps(EVENT), headers=headers).status_code == 202
+
+
 def test_another_content_type_is_refused() -> None:
     client, _ = gateway()
 
