@@ -32,9 +32,17 @@ class Acceptance:
         self._regions = RegionMap.from_settings(settings)
 
     async def accept(
-        self, request: Request, records: Sequence[tuple[RecordType, dict[str, Any]]], received_at: int, caller: Caller
+        self,
+        request: Request,
+        records: Sequence[tuple[RecordType, dict[str, Any]]],
+        received_at: int,
+        caller: Caller,
+        **more: Any,
     ) -> Response:
-        """Return 202 once all records are durable. Problem where one cannot be stored: then none is."""
+        """Return 202, with `more` in its body, once all records are durable.
+
+        Problem where one cannot be stored: then none is.
+        """
         given = _record_headers(request, received_at, caller.name)
         outgoing: list[Outgoing] = []
         wrong: list[Violation] = []
@@ -58,7 +66,7 @@ class Acceptance:
             raise Problem(503, f"{error}; send it again", headers=_RETRY) from error
         for kind, _ in records:
             metrics.RECORDS.labels(kind.value).inc()
-        return accepted([value[kind.id_field] for kind, value in records], received_at)
+        return accepted([value[kind.id_field] for kind, value in records], received_at, **more)
 
 
 def accepted(ids: list[str], received_at: int, **more: Any) -> Response:

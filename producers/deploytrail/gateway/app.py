@@ -17,6 +17,7 @@ from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.problems import Problem, answer
 from deploytrail.gateway.publisher import Publisher
 from deploytrail.gateway.reports import KINDS, Reports
+from deploytrail.gateway.uploads import Uploads
 from deploytrail.gateway.webhooks import Webhooks
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -33,6 +34,7 @@ def create_app(settings: Settings, publisher: Publisher) -> Starlette:
 
     routes = [
         *(_post(f"/v1/{path}", reports.of(kind)) for path, kind in KINDS.items()),
+        _post("/v1/csv/{map}", Uploads(settings, callers, acceptance).handle),
         _post("/webhooks/{source}", webhooks.handle),
         Route("/healthz", _healthz),
         Route("/readyz", readyz),

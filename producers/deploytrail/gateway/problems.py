@@ -33,5 +33,10 @@ def answer(problem: Problem) -> JSONResponse:
         "detail": problem.detail,
     }
     if problem.violations:
-        body["violations"] = [{"pointer": v.pointer, "detail": v.detail} for v in problem.violations]
+        body["violations"] = listed(problem.violations)
     return JSONResponse(body, problem.status, problem.headers, media_type="application/problem+json")
+
+
+def listed(violations: Sequence[Violation]) -> list[dict[str, str]]:
+    """Violations as answers list them."""
+    return [{"pointer": v.pointer, "detail": v.detail} for v in violations]

@@ -1,0 +1,44 @@
+"""POST /v1/csv/{map}: a file of a legacy system. Good lines are kept, every bad one is reported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from deploytrail_schemas.settings import Settings
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploytrail import csv_maps
+from deploytrail.gateway.acceptance import Acceptance
+from deploytrail.gateway.bodies import body_of
+from deploytrail.gateway.callers import Callers
+from deploytrail.gateway.problems import Problem, listed
+from deploytrail.gateway.reports import MAX_RECORDS
+
+
+class Uploads:
+    """The maps of DEPLOYTRAIL_CSV_MAPS; ConfigurationError where they make no sense."""
+
+    def __init__(self, settings: Settings, callers: Callers, acceptance: Acceptance) -> None:
+        self._maps = csv_maps.load(Path(settings.csv_maps)) if settings.csv_maps else {}
+        self._callers = callers
+        self._acceptance = acceptance
+
+    async def handle(self, request: Request) -> Response:
+        """Return 202 with the `violations` of the lines that were left out; 422 where no line is good."""
+        caller = self._callers.of_report(request.headers)
+        name = request.path_params["map"]
+        if name not in self._maps:
+            raise Problem(
+                404, f"there is no CSV map {name!r}; DEPLOYTRAIL_CSV_MAPS has {', '.join(self._maps) or 'none'}"
+            )
+        mapping = self._maps[name]
+        received_at = time.time_ns() // 1000
+        good, wrong = csv_maps.read(mapping, await body_of(request), received_at)
+        if len(good) > MAX_RECORDS:
+            raise Problem(413, f"{len(good)} lines; one request may carry {MAX_RECORDS}")
+        if not good:
+            raise Problem(422, "no line is good; nothing was accepted", wrong)
+        records = [(mapping.kind, line.value) for line in good]
+        return await self._acceptance.accept(request, records, received_at, caller, violations=listed(wrong))
