@@ -55,6 +55,7 @@ class Settings:
     webhook_secrets: str = _setting(
         "", "secrets of webhook sources, source=secret;…, several of one separated by commas; unsigned are refused then"
     )
+    syslog_port: int = _setting(0, "port on which the gateway takes syslog (RFC 5424), TCP and UDP; 0: none")
     csv_maps: str = _setting("", "YAML file that says how the CSV of legacy systems is read; empty: none is")
     metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
     remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")

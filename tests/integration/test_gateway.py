@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +20,18 @@ from support.kafka import make_topics, read_topic
 EVENT = {"event_type": "started", "region": "eu-west-1", "environment": "production", "service": "shop"}
 
 
+SYSLOG = ports.free_port()
+
+
 @pytest.fixture(scope="module")
 def url(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     make_topics(own_kafka)
     port = ports.free_port()
-    env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_GATEWAY_PORT": str(port)}
+    env = {
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_GATEWAY_PORT": str(port),
+        "DEPLOYTRAIL_SYSLOG_PORT": str(SYSLOG),
+    }
     with running("gateway", env=env, cwd=tmp_path_factory.mktemp("gateway")) as command:
         yield f"http://127.0.0.1:{port}"
         assert command.stop() == 0
@@ -55,6 +63,35 @@ def test_health_is_served(url: str) -> None:
     assert httpx.get(f"{url}/healthz").status_code == 200
     assert httpx.get(f"{url}/readyz").status_code == 200
     assert "deploytrail_gateway_records_total" in httpx.get(f"{url}/metrics").text
+
+
+@pytest.mark.requirement("M8.5")
+def test_syslog_over_tcp_and_udp_is_in_kafka_and_what_is_wrong_in_the_dead_letters(url: str, own_kafka: str) -> None:
+    def message(deployment: str, event_type: str = "started") -> bytes:
+        said = {"event_type": event_type, "region": "eu-west-1", "environment": "production", "service": "shop"}
+        pairs = " ".join(f'{name}="{text}"' for name, text in (said | {"deployment_id": deployment}).items())
+        return f"<134>1 2026-11-02T12:00:00Z old-box release - - [deploytrail {pairs}]".encode()
+
+    with socket.create_connection(("127.0.0.1", SYSLOG), 5) as stream:
+        for number in range(100):
+            stream.sendall(message(f"tcp-{number}") + b"\n")
+        counted = message("tcp-counted")
+        stream.sendall(b"%d %s" % (len(counted), counted) + message("tcp-bad", "exploded") + b"\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.sendto(message("udp-1"), ("127.0.0.1", SYSLOG))
+    wanted = {*(f"tcp-{number}" for number in range(100)), "tcp-counted", "udp-1"}
+    deadline = time.monotonic() + 20
+    stored: set[str] = set()
+    while not wanted <= stored and time.monotonic() < deadline:
+        stored = {decode(m.value())[1]["deployment_id"] for m in read_topic(own_kafka, Topic.INTAKE)}
+    [dead] = read_topic(own_kafka, Topic.DEAD_LETTERS)
+    metrics = httpx.get(f"{url}/metrics").text
+
+    assert wanted <= stored
+    assert "tcp-bad" not in stored
+    assert dead.value() == message("tcp-bad", "exploded")
+    assert b"/event_type is 'exploded'" in dict(dead.headers())["dt-detail"]
+    assert 'deploytrail_gateway_syslog_total{outcome="accepted",transport="tcp"} 101.0' in metrics
 
 
 def test_a_port_in_use_is_named(own_kafka: str, tmp_path: Path) -> None:

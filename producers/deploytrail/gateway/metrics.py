@@ -7,3 +7,6 @@ from prometheus_client import Counter, Histogram
 REQUESTS = Counter("deploytrail_gateway_requests_total", "Requests by route and status.", ["route", "status"])
 RECORDS = Counter("deploytrail_gateway_records_total", "Records accepted, by kind.", ["kind"])
 SECONDS = Histogram("deploytrail_gateway_request_seconds", "Time to answer, by route.", ["route"])
+SYSLOG = Counter(
+    "deploytrail_gateway_syslog_total", "Syslog messages, by transport and outcome.", ["transport", "outcome"]
+)

@@ -23,12 +23,13 @@ class Busy(RetryLater):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One record for the intake topic."""
+    """One record: for the intake topic, or where a message cannot be read, for the dead letters."""
 
     partition: int
     key: bytes
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
+    topic: Topic = Topic.INTAKE
 
 
 class Publisher(Protocol):
@@ -86,7 +87,7 @@ class KafkaPublisher:
         try:
             for record in records:
                 self._producer.produce(
-                    Topic.INTAKE.value,
+                    record.topic.value,
                     record.value,
                     record.key,
                     partition=record.partition,

@@ -49,6 +49,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
     from deploytrail.gateway.app import create_app
     from deploytrail.gateway.publisher import KafkaPublisher
+    from deploytrail.gateway.syslog_server import SyslogServer
 
     publisher = KafkaPublisher(settings)
     app = create_app(settings, publisher)
@@ -63,6 +64,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 loop.add_signal_handler(number, self.handle_exit, number, None)
             yield
 
+    syslog = SyslogServer(settings, publisher) if settings.syslog_port else None
+    if syslog is not None:
+        try:
+            await syslog.open()
+        except OSError as error:
+            raise DeploytrailError(
+                f"port {settings.syslog_port} of {settings.gateway_host} cannot be had for syslog ({error.strerror}); "
+                "free it or set DEPLOYTRAIL_SYSLOG_PORT"
+            ) from error
     server = Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
@@ -72,5 +82,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await serving
     finally:
+        if syslog is not None:
+            await syslog.close()
         publisher.close()
     return 0
