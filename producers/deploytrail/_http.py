@@ -19,17 +19,13 @@ from deploytrail_schemas.settings import Settings
 
 from deploytrail._backlog import Echo, Entry
 from deploytrail._clock import now
+from deploytrail._reported import KINDS
 from deploytrail._sender import Outcome
 
 TIMEOUT = 10.0  # seconds for connecting, and for each answer
 BATCH = 500
 GZIP_FROM = 1 << 10  # bytes from which a body is worth packing
-ROUTES = {
-    RecordType.DEPLOYMENT_EVENT: "/v1/events",
-    RecordType.SIGNAL: "/v1/signals",
-    RecordType.APPROVAL: "/v1/approvals",
-    RecordType.OBSERVATION: "/v1/observations",
-}
+ROUTES = {kind: f"/v1/{name}" for name, kind in KINDS.items()}
 ANSWER_BYTES = 1 << 20
 # The address or the credential is wrong, not the event: it is kept, and tried again once that is mended.
 _NOT_THE_EVENT = {401, 404, 405, 407}

@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from deploytrail._reported import KINDS
 from deploytrail.gateway import metrics
 from deploytrail.gateway.acceptance import Acceptance
 from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.problems import Problem, answer
 from deploytrail.gateway.publisher import Publisher
-from deploytrail.gateway.reports import KINDS, Reports
+from deploytrail.gateway.reports import Reports
 from deploytrail.gateway.uploads import Uploads
 from deploytrail.gateway.webhooks import Webhooks
 

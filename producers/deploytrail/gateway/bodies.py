@@ -10,17 +10,8 @@ from typing import Any
 from deploytrail_schemas.json_values import JsonError, parse_json
 from starlette.requests import Request
 
+from deploytrail._reported import MAX_BODY_BYTES
 from deploytrail.gateway.problems import Problem
-
-MAX_BODY_BYTES = 16 << 20
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
-
-
-def media_type(request: Request) -> str:
-    """The body's type in lower case, without parameters; JSON and all that ends in +json are one."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return JSON if not given or given.endswith("+json") else given
 
 
 async def body_of(request: Request) -> bytes:
@@ -49,4 +40,9 @@ def parsed(body: bytes) -> Any:
     try:
         return parse_json(body, MAX_BODY_BYTES)
     except JsonError as error:
-        raise Problem(413 if error.too_large else 400, error.detail) from error
+        raise unreadable(error) from error
+
+
+def unreadable(error: JsonError) -> Problem:
+    """The answer to a body that cannot be read."""
+    return Problem(413 if error.too_large else 400, error.detail)

@@ -1,34 +1,23 @@
-"""POST /v1/{kind}: records in our own JSON, one object or a list; accepted whole or not at all."""
+"""POST /v1/{kind}: records in our own JSON or as a form, one or a list; accepted whole or not at all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 from deploytrail_schemas.ids import uuid7
-from deploytrail_schemas.json_values import Violation, validate
+from deploytrail_schemas.json_values import JsonError
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.text_values import from_texts
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deploytrail import _reported
+from deploytrail._reported import FORM, JSON, media_type
 from deploytrail.gateway.acceptance import Acceptance
-from deploytrail.gateway.bodies import FORM, JSON, body_of, media_type, parsed
+from deploytrail.gateway.bodies import body_of, unreadable
 from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.problems import Problem
-
-MAX_RECORDS = 10_000
-MAX_FIELDS = 200
-# A form is typed by hand or glued together in a shell: a little less sure than what a library sends.
-FORM_CONFIDENCE = 0.9
-KINDS = {
-    "events": RecordType.DEPLOYMENT_EVENT,
-    "signals": RecordType.SIGNAL,
-    "approvals": RecordType.APPROVAL,
-    "observations": RecordType.OBSERVATION,
-}
 
 
 class Reports:
@@ -43,49 +32,22 @@ class Reports:
 
         async def handle(request: Request) -> Response:
             caller = self._callers.of_report(request.headers)
-            payload = await _payload(kind, request)
+            called = media_type(request.headers.get("content-type", ""))
+            if called not in (JSON, FORM):
+                raise Problem(415, f"Content-Type is {called!r}; expected {JSON} or {FORM}")
+            body = await body_of(request)
             received_at = time.time_ns() // 1000
-            many = payload if isinstance(payload, list) else [payload]
-            if len(many) > MAX_RECORDS:
-                raise Problem(413, f"{len(many)} records; one request may carry {MAX_RECORDS}")
-            records: list[tuple[RecordType, dict[str, Any]]] = []
-            wrong: list[Violation] = []
-            for index, given in enumerate(many):
-                value, violations = validate(kind, _completed(kind, given, received_at, request))
-                prefix = f"/{index}" if isinstance(payload, list) else ""
-                wrong.extend(Violation(prefix + v.pointer, v.detail) for v in violations)
-                records.append((kind, value))
+            host = request.client.host if request.client else "unknown"
+
+            def usual() -> dict[str, Any]:
+                return {kind.id_field: uuid7(), "occurred_at": received_at, "producer_id": f"http:{host}"}
+
+            try:
+                values, wrong = _reported.check(kind, _reported.read(kind, called, body), usual)
+            except JsonError as error:
+                raise unreadable(error) from error
             if wrong:
                 raise Problem(422, f"{len(wrong)} violations; nothing was accepted", wrong)
-            return await self._acceptance.accept(request, records, received_at, caller)
+            return await self._acceptance.accept(request, [(kind, value) for value in values], received_at, caller)
 
         return handle
-
-
-async def _payload(kind: RecordType, request: Request) -> Any:
-    """What is reported: JSON, or the fields of a form, as `curl -d name=value` sends them."""
-    called = media_type(request)
-    if called not in (JSON, FORM):
-        raise Problem(415, f"Content-Type is {called!r}; expected {JSON} or {FORM}")
-    body = await body_of(request)
-    # curl calls whatever -d sends a form, unless it is told otherwise.
-    if called == JSON or body.lstrip()[:1] in (b"{", b"["):
-        return parsed(body)
-    try:
-        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise Problem(400, f"the form cannot be read: {error}") from error
-    return (
-        {"confidence": FORM_CONFIDENCE} | from_texts(kind, pairs)
-        if kind is RecordType.DEPLOYMENT_EVENT
-        else from_texts(kind, pairs)
-    )
-
-
-def _completed(kind: RecordType, given: Any, received_at: int, request: Request) -> Any:
-    """What a caller may leave out: the id, the time, who it is."""
-    if not isinstance(given, dict):
-        return given
-    host = request.client.host if request.client else "unknown"
-    usual = {kind.id_field: uuid7(), "occurred_at": received_at, "producer_id": f"http:{host}"}
-    return {**usual, **given}

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploytrail import csv_maps
+from deploytrail._reported import MAX_RECORDS
 from deploytrail.gateway.acceptance import Acceptance
 from deploytrail.gateway.bodies import body_of
 from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.problems import Problem, listed
-from deploytrail.gateway.reports import MAX_RECORDS
 
 
 class Uploads:

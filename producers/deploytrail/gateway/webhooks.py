@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploytrail import adapters
+from deploytrail._reported import FORM, media_type
 from deploytrail.adapters.base import AdapterError, Defaults
 from deploytrail.gateway.acceptance import Acceptance, accepted
-from deploytrail.gateway.bodies import FORM, body_of, media_type, parsed
+from deploytrail.gateway.bodies import body_of, parsed
 from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.problems import Problem
 
@@ -48,7 +49,7 @@ class Webhooks:
 
 def _payload(request: Request, body: bytes) -> Any:
     """GitHub and others can be set to send their JSON as the field `payload` of a form."""
-    if media_type(request) == FORM:
+    if media_type(request.headers.get("content-type", "")) == FORM:
         fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=100)
         if "payload" in fields:
             return parsed(fields["payload"][0].encode())
