@@ -13,14 +13,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from deploytrail_schemas.codec import DecodeError, decode
-from deploytrail_schemas.headers import HTTP_ECHO, HTTP_SENT_AT
+from deploytrail_schemas.headers import HTTP_CLOCK, HTTP_ECHO, HTTP_SENT_AT
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.settings import Settings
 
 from deploytrail._backlog import Echo, Entry
 from deploytrail._clock import now
 from deploytrail._reported import KINDS
-from deploytrail._sender import Outcome
+from deploytrail._sender import Outcome, Times
 
 TIMEOUT = 10.0  # seconds for connecting, and for each answer
 BATCH = 500
@@ -43,9 +43,10 @@ class HttpTransport:
             self._headers["Authorization"] = f"Bearer {settings.token}"
         self._connection: http.client.HTTPConnection | None = None
 
-    def send(self, entries: list[Entry], echo: Echo | None, *, timed: bool, stop: threading.Event) -> Outcome:
+    def send(self, entries: list[Entry], times: Times, stop: threading.Event) -> Outcome:
         """See Transport. A list that is refused is sent again one by one, so that one bad event stands alone."""
         done = 0
+        echo = times.echo
         size = BATCH
         rejected: list[tuple[int, str]] = []
         while done < len(entries) and not stop.is_set():
@@ -59,7 +60,7 @@ class HttpTransport:
             part = part[: len(values)]
             sent = now()
             try:
-                status, answer = self._post(ROUTES[kind], values, self._times(sent, echo) if timed else {})
+                status, answer = self._post(ROUTES[kind], values, _time_headers(sent, times, echo))
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 where = f"the gateway {self._url.hostname} cannot be reached"
@@ -68,7 +69,7 @@ class HttpTransport:
                 done += len(part)
                 size = BATCH
                 received = answer.get("received_at") if isinstance(answer, dict) else None
-                if timed and isinstance(received, int):
+                if times.timed and isinstance(received, int):
                     echo = Echo(sent, received, now())
             elif status in _NOT_THE_EVENT or status in _LATER or not 400 <= status < 500:
                 return Outcome(done, echo, tuple(rejected), f"the gateway answers {status}{_why(answer)}")
@@ -84,9 +85,6 @@ class HttpTransport:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _times(self, sent: int, echo: Echo | None) -> dict[str, str]:
-        return {HTTP_SENT_AT: str(sent)} | ({HTTP_ECHO: echo.header()} if echo else {})
 
     def _post(self, route: str, values: list[dict[str, Any]], headers: dict[str, str]) -> tuple[int, Any]:
         body = json.dumps(values, separators=(",", ":")).encode()
@@ -142,6 +140,15 @@ class _PromptConnection(http.client.HTTPConnection):
         super().connect()
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _time_headers(sent: int, times: Times, echo: Echo | None) -> dict[str, str]:
+    if not times.timed:
+        return {}
+    said = {HTTP_SENT_AT: str(sent)}
+    if echo:
+        said[HTTP_ECHO] = echo.header()
+    return said | {HTTP_CLOCK: times.clock} if times.clock else said
 
 
 def _of_one_kind(entries: list[Entry]) -> tuple[RecordType, list[dict[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Producer
 from deploytrail_schemas.codec import decode_routing
 from deploytrail_schemas.errors import DeploytrailError
-from deploytrail_schemas.headers import ECHO, SENT_AT
+from deploytrail_schemas.headers import CLOCK, ECHO, SENT_AT
 from deploytrail_schemas.kafka import client_config
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
@@ -19,7 +19,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail._backlog import Echo, Entry
 from deploytrail._clock import now
-from deploytrail._sender import Outcome
+from deploytrail._sender import Outcome, Times
 
 # Refused for what they are: trying again would change nothing.
 _REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
@@ -51,7 +51,7 @@ class KafkaTransport:
         }
         self._producer = Producer(config | {"error_cb": self._on_error})
 
-    def send(self, entries: list[Entry], echo: Echo | None, *, timed: bool, stop: threading.Event) -> Outcome:
+    def send(self, entries: list[Entry], times: Times, stop: threading.Event) -> Outcome:
         """See Transport."""
         batch = _Batch(len(entries))
         self._down = ""
@@ -63,10 +63,12 @@ class KafkaTransport:
                 continue
             sent = now()
             headers: list[tuple[str, str | bytes | None]] = []
-            if timed:
+            if times.timed:
                 headers.append((SENT_AT, str(sent).encode()))
-                if echo is not None:
-                    headers.append((ECHO, echo.header().encode()))
+                if times.echo is not None:
+                    headers.append((ECHO, times.echo.header().encode()))
+                if times.clock:
+                    headers.append((CLOCK, times.clock.encode()))
             try:
                 self._producer.produce(
                     Topic.INTAKE.value,

@@ -41,14 +41,23 @@ class Outcome(NamedTuple):
     error: str = ""  # why it stopped there; the rest is tried again
 
 
+class Times(NamedTuple):
+    """What is known of the entries' clock.
+
+    `timed`: whether their times are this host's, so that the time of sending says something. `clock`: what
+    disciplines it says of it, as the header `dt-clock`.
+    """
+
+    timed: bool
+    echo: Echo | None = None
+    clock: str = ""
+
+
 class Transport(Protocol):
     """A way to the other side."""
 
-    def send(self, entries: list[Entry], echo: Echo | None, *, timed: bool, stop: threading.Event) -> Outcome:
-        """Hand over entries in order; returns when each is acknowledged or refused, or the way is blocked.
-
-        `timed`: whether their times are this host's, so that the time of sending says something.
-        """
+    def send(self, entries: list[Entry], times: Times, stop: threading.Event) -> Outcome:
+        """Hand over entries in order; returns when each is acknowledged or refused, or the way is blocked."""
         ...
 
     def close(self) -> None:
@@ -84,6 +93,7 @@ class Sender:
         self._settings = settings
         self._spool = spool
         self._connect = connect
+        self.clock = ""
         self._wake = threading.Event()
         self._moved = threading.Event()
         self._awaited = threading.Event()
@@ -188,12 +198,7 @@ class Sender:
                 outcome = self._set_aside(
                     backlog,
                     entries,
-                    transport.send(
-                        entries,
-                        backlog.echo if backlog.is_this_clock else None,
-                        timed=backlog.is_this_host,
-                        stop=self._stop,
-                    ),
+                    transport.send(entries, self._times(backlog), self._stop),
                 )
                 if outcome.done:
                     self._move_on(backlog, entries[outcome.done - 1].behind, outcome.echo)
@@ -201,6 +206,11 @@ class Sender:
                     return outcome.error
             backlog.remove_if_done()
         return ""
+
+    def _times(self, backlog: Backlog) -> Times:
+        if not backlog.is_this_clock:
+            return Times(backlog.is_this_host)
+        return Times(backlog.is_this_host, backlog.echo, self.clock)
 
     def _set_aside(self, backlog: Backlog, entries: list[Entry], outcome: Outcome) -> Outcome:
         """Keep what was refused; an event that cannot be kept stays in the spool, and what follows it."""

@@ -21,6 +21,7 @@ OWN = {
     "rollback": ("deploytrail._words", "rollback", "report that a deployment was rolled back, or run what does it"),
     "amend": ("deploytrail._words", "amend", "correct what was said of a deployment"),
     "void": ("deploytrail._words", "void", "say that there was no such deployment; its record stays, marked"),
+    "agent": ("deploytrail._agent", "main", "send what is spooled on this host; take events on a socket"),
     "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 SENT_AT = "dt-sent-at"  # µs, sender's wall clock when it handed the record over
 RECEIVED_AT = "dt-received-at"  # µs, when the gateway or the backfilled system received it
 ECHO = "dt-echo"  # "sent,received,acknowledged" µs of the producer's latest acknowledged record
+CLOCK = "dt-clock"  # "offset,uncertainty" µs of the sender's clock, by the word of what disciplines it
 REPORTER = "dt-reporter"  # who was authenticated; set by gateway and backfill only
 INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail record came from
 
@@ -15,3 +16,4 @@ ORIGIN = "dt-origin"  # dead letters: "topic:partition:offset"
 # The same facts over HTTP, from a producer to the gateway.
 HTTP_SENT_AT = "Deploytrail-Sent-At"
 HTTP_ECHO = "Deploytrail-Echo"
+HTTP_CLOCK = "Deploytrail-Clock"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploytrail_schemas import headers as names
@@ -77,20 +78,14 @@ def accepted(ids: list[str], received_at: int, **more: Any) -> Response:
 def _record_headers(request: Request, received_at: int, reporter: str) -> tuple[tuple[str, bytes], ...]:
     found = [(names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, reporter.encode())]
     wrong: list[Violation] = []
-    sent_at = request.headers.get(names.HTTP_SENT_AT)
-    if sent_at is not None:
-        if _are_instants(sent_at, 1):
-            found.append((names.SENT_AT, sent_at.encode()))
+    for http_name, name, expected, is_sound in _TIMES:
+        given = request.headers.get(http_name)
+        if given is None:
+            continue
+        if is_sound(given):
+            found.append((name, given.encode()))
         else:
-            wrong.append(Violation("", f"the header {names.HTTP_SENT_AT} is {sent_at!r}; expected microseconds"))
-    echo = request.headers.get(names.HTTP_ECHO)
-    if echo is not None:
-        if _are_instants(echo, 3):
-            found.append((names.ECHO, echo.encode()))
-        else:
-            wrong.append(
-                Violation("", f"the header {names.HTTP_ECHO} is {echo!r}; expected sent,received,acknowledged")
-            )
+            wrong.append(Violation("", f"the header {http_name} is {given!r}; expected {expected}"))
     if wrong:
         raise Problem(400, "a header is wrong; nothing was accepted", wrong)
     return tuple(found)
@@ -102,3 +97,16 @@ def _are_instants(text: str, count: int) -> bool:
         return len(parts) == count and all(len(p) < 20 and bool(check_range(int(p))) for p in parts)
     except ValueError:
         return False
+
+
+# HTTP header, record header, what it holds, and whether a text is that.
+_TIMES: tuple[tuple[str, str, str, Callable[[str], bool]], ...] = (
+    (names.HTTP_SENT_AT, names.SENT_AT, "microseconds", lambda text: _are_instants(text, 1)),
+    (names.HTTP_ECHO, names.ECHO, "sent,received,acknowledged", lambda text: _are_instants(text, 3)),
+    (
+        names.HTTP_CLOCK,
+        names.CLOCK,
+        "offset,uncertainty in microseconds",
+        lambda text: re.fullmatch(r"-?[0-9]{1,15},[0-9]{1,15}", text) is not None,
+    ),
+)

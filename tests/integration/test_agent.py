@@ -1,0 +1,161 @@
+"""The agent: what is spooled on a host is sent, and what it is told is kept until it is."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from deploytrail_local import ports
+from support.commands import Command, running
+from support.gateways import Received, gateway
+from support.spool import command, environment, stored
+
+EVENT = {"event_type": "started", "deployment_id": "d-1", "service": "shop", "environment": "e", "region": "r"}
+
+
+@pytest.fixture
+def there() -> Iterator[Received]:
+    with gateway() as received:
+        yield received
+
+
+def wait_for(there: Received, count: int, seconds: float = 15.0) -> list[str]:
+    deadline = time.monotonic() + seconds
+    while len(there.events) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return [event["deployment_id"] for event in there.events]
+
+
+@pytest.mark.requirement("M3.1", "M8.4")
+def test_what_deploys_spool_is_sent_by_the_agent(there: Received, tmp_path: Path) -> None:
+    spools = [tmp_path / "one", tmp_path / "two"]
+    words = ["agent", "--port", "0", *(word for spool in spools for word in ("--spool", str(spool)))]
+    before = command("start", env=environment(spools[0])).stdout.strip()
+    with running(*words, env={"DEPLOYTRAIL_URL": there.url}, cwd=tmp_path) as agent:
+        wait_for(there, 1)
+        during = [command("start", env=environment(spool)).stdout.strip() for spool in spools]
+        arrived = wait_for(there, 3)
+        assert agent.stop() == 0
+
+    assert arrived[0] == before
+    assert sorted(arrived[1:]) == sorted(during)
+    assert [stored(spool) for spool in spools] == [[], []]
+
+
+@pytest.mark.requirement("M3.1", "M8.5")
+def test_a_shell_needs_only_curl(there: Received, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    with running("agent", "--socket", str(path), "--port", "0", env=env, cwd=tmp_path) as agent:
+        said = ["-d", "event_type=started", "-d", "deployment_id=d-9", "-d", "tags.sprint=42"]
+        words = ["curl", "-sS", "--unix-socket", str(path), "http://agent/v1/events"]
+        good = subprocess.run([*words, *said], capture_output=True, text=True, timeout=20, check=True)
+        bad = subprocess.run([*words, *said, "-d", "versoin=4"], capture_output=True, text=True, timeout=20, check=True)
+        wait_for(there, 1)
+        mode = path.stat().st_mode & 0o777
+        assert agent.stop() == 0
+    [event] = there.events
+
+    assert json.loads(good.stdout) == {"accepted": 1, "ids": [event["event_id"]]}
+    assert json.loads(bad.stdout)["violations"][0]["pointer"] == "/versoin"
+    assert (event["service"], event["environment"], event["region"]) == ("checkout", "production", "eu-west-1")
+    assert (event["tags"], event["confidence"], event["producer_seq"]) == ({"sprint": "42"}, 0.9, 1)
+    assert mode == 0o660
+    assert not path.exists()
+
+
+@pytest.mark.requirement("M3.1", "M8.4")
+def test_what_was_acknowledged_survives_kill_9_and_is_sent_by_the_next(tmp_path: Path) -> None:
+    port = ports.free_port()
+    told: list[str] = []
+    url = f"http://127.0.0.1:{port}/v1/events"
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=f"http://127.0.0.1:{ports.free_port()}")
+
+    def tell() -> None:
+        with httpx.Client() as client:
+            while True:
+                try:
+                    answer = client.post(url, json=EVENT | {"deployment_id": f"d-{len(told)}"})
+                except httpx.HTTPError:
+                    return
+                told.extend(answer.json()["ids"])
+
+    for _ in range(3):
+        agent = Command("agent", "--port", str(port), env=env, cwd=tmp_path).wait_ready()
+        teller = threading.Thread(target=tell)
+        teller.start()
+        time.sleep(0.3)
+        agent.kill()
+        teller.join(20)
+    with gateway() as there, running("agent", "--port", "0", env=env | {"DEPLOYTRAIL_URL": there.url}, cwd=tmp_path):
+        wait_for(there, len(told), 30)
+
+    assert len(told) > 50
+    assert set(told) <= {event["event_id"] for event in there.events}
+
+
+def test_an_agent_takes_the_socket_of_a_dead_one_and_not_of_a_living_one(there: Received, tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    with running("agent", "--socket", str(path), "--port", "0", env=env, cwd=tmp_path):
+        second = command("agent", "--socket", str(path), "--port", "0", env=env)
+
+    assert second.returncode == 69
+    assert f"another agent listens on {path}" in second.stderr
+
+
+def test_an_agent_without_an_address_says_so(tmp_path: Path) -> None:
+    done = command("agent", env=environment(tmp_path))
+
+    assert done.returncode == 64
+    assert "DEPLOYTRAIL_URL says where to send" in done.stderr
+
+
+def test_bad_requests_are_answered_and_the_agent_lives_on(there: Received, tmp_path: Path) -> None:
+    port = ports.free_port()
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    head = b"POST /v1/events HTTP/1.1\r\n"
+    with running("agent", "--port", str(port), env=env, cwd=tmp_path):
+        base = f"http://127.0.0.1:{port}"
+        answers = [
+            httpx.post(f"{base}/v1/nothing", json={}).status_code,
+            httpx.post(f"{base}/v1/events", content=b"a,b", headers={"Content-Type": "text/csv"}).status_code,
+            httpx.post(f"{base}/v1/events", content=b'{"a": 1, "a": 2}').status_code,
+            httpx.post(f"{base}/v1/events", json=[EVENT] * 10_001).status_code,
+            httpx.get(f"{base}/v1/events").status_code,
+            httpx.get(f"{base}/healthz").status_code,
+        ]
+        for junk in (b"\x00\xff\r\n\r\n", head + b"\r\n", head + b"Content-Length: 9\r\n\r\n{"):
+            with socket.create_connection(("127.0.0.1", port), 5) as raw:
+                raw.sendall(junk)
+                raw.shutdown(socket.SHUT_WR)
+                raw.recv(1000)
+        metrics = httpx.get(f"{base}/metrics").text
+
+    assert answers == [404, 415, 400, 413, 404, 200]
+    assert "deploytrail_agent_waiting_events 0" in metrics
+
+
+@pytest.mark.requirement("M3.1")
+def test_an_agent_at_rest_needs_at_most_40_mb(there: Received, tmp_path: Path) -> None:
+    port = ports.free_port()
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    with running("agent", "--port", str(port), env=env, cwd=tmp_path) as agent:
+        for number in range(20):
+            httpx.post(f"http://127.0.0.1:{port}/v1/events", json=EVENT | {"deployment_id": f"d-{number}"})
+        wait_for(there, 20)
+        time.sleep(0.3)
+        status = Path(f"/proc/{agent.process.pid}/status").read_text()
+    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    print(f"an agent at rest: {resident / 1024:.1f} MB")  # noqa: T201  # shown by pytest -rP
+
+    assert resident <= 40 * 1024
