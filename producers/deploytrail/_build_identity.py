@@ -8,7 +8,7 @@ https://www.jenkins.io/doc/book/pipeline/jenkinsfile/#using-environment-variable
 
 from __future__ import annotations
 
-import re
+from deploytrail_schemas.redaction import without_credentials as without_credentials
 
 TYPE_CHECKING = False  # what typing says, without the import
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     Environment = Mapping[str, str]
     Identity = dict[str, str]
-
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 
 
 def read(environ: Environment) -> Identity:
@@ -27,11 +25,6 @@ def read(environ: Environment) -> Identity:
             found = reader(environ)
             return {name: str(text) for name, text in found.items() if text}
     return {}
-
-
-def without_credentials(text: str) -> str:
-    """A text whose URLs carry no user or password: https://me:secret@host/x → https://host/x."""
-    return _CREDENTIALS.sub(r"\1", text)
 
 
 def _github(environ: Environment) -> Identity:

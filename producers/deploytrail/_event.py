@@ -14,12 +14,14 @@ from typing import Any
 
 from deploytrail_schemas.instants import check_range, parse_instant, to_micros
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
+from deploytrail_schemas.redaction import redact_text, redact_value
 from deploytrail_schemas.schema import fields, is_instant
 
-from deploytrail._build_identity import without_credentials
 from deploytrail._report import say_once
 
 TEXT_LIMIT = 4096
+# Text is read so far before secrets are taken out and it is cut: half a token at the cut would not be known as one.
+READ_LIMIT = 4 * TEXT_LIMIT
 MAP_LIMIT = 256  # entries of tags and config_changes
 # What must not be empty, and what stands there when nobody says.
 REQUIRED = {"service": "unknown", "environment": "unknown", "region": "other"}
@@ -45,7 +47,7 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     """The fields of an event: what the caller says, and for the rest what the environment tells.
 
     Text that is too long is cut; what no field holds goes into `tags`; what cannot be read is
-    left out. Each of these is said once.
+    left out. Each of these is said once. Secrets are taken out of every text.
     """
     value: dict[str, Any] = {name: _text(text) for name, text in known.items()}
     extra: dict[str, str] = {}
@@ -72,7 +74,7 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
             value[name] = instead
     if value.get("rollback_of") and "kind" not in value:
         value["kind"] = "rollback"
-    return value
+    return redact_value(value)
 
 
 def _converted(name: str, spec: tuple[str, Any], given: Any, extra: dict[str, str]) -> Any:
@@ -112,8 +114,10 @@ def _text(given: object) -> str:
     else:
         text = str(getattr(given, "value", given)) if not isinstance(given, (str, BaseException)) else str(given)
     # Environments and file names may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
-    text = text[: TEXT_LIMIT + 1].encode("utf-8", "replace").decode()
-    text = without_credentials(text)
+    text = text[:READ_LIMIT].encode("utf-8", "replace").decode()
+    if len(text) <= TEXT_LIMIT:
+        return text
+    text = redact_text(text)
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
 
 
@@ -126,16 +130,16 @@ def _instant(given: Any) -> int:
 def error_text(error: object) -> str:
     """A few words of what went wrong: the type and message of an exception, or the text as given."""
     if not isinstance(error, BaseException):
-        return "" if error is None else _text(error)
+        return "" if error is None else redact_text(_text(error))
     try:
         message = str(error)
     except Exception:  # an exception's own text may be broken
         message = ""
-    return _text(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+    return redact_text(_text(f"{type(error).__name__}: {message}" if message else type(error).__name__))
 
 
 def _safe_repr(given: object) -> str:
     try:
-        return without_credentials(repr(given)[:100])
+        return redact_text(repr(given)[:READ_LIMIT])[:100]
     except Exception:
         return f"a {type(given).__name__}"

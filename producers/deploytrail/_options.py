@@ -95,7 +95,9 @@ def needs_service(options: argparse.Namespace) -> None:
 
 def usage_error(word: str, error: UsageError) -> int:
     """Say what is wrong; the exit status for it."""
-    sys.stderr.write(f"deploytrail {word}: {error}. See deploytrail {word} --help\n")
+    from deploytrail_schemas.redaction import redact_text
+
+    sys.stderr.write(f"deploytrail {word}: {redact_text(str(error))}. See deploytrail {word} --help\n")
     return USAGE_ERROR
 
 

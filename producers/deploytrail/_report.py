@@ -15,10 +15,19 @@ def say_once(topic: str, message: str) -> None:
         return
     _said.add(topic)
     try:
-        sys.stderr.write(f"deploytrail: {message}\n")
+        sys.stderr.write(f"deploytrail: {_without_secrets(message)}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # stderr is closed or full: the deploy matters more than what we have to say
+
+
+def _without_secrets(message: str) -> str:
+    try:
+        from deploytrail_schemas.redaction import redact_text
+
+        return redact_text(message)
+    except ImportError:
+        return message  # a broken installation, of which the message speaks
 
 
 def forget() -> None:

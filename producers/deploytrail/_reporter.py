@@ -129,6 +129,8 @@ class Reporter:
     def remember(self, deployment_id: str, facts: Mapping[str, Any]) -> None:
         """Keep what is known of a deployment for the process that will report its end."""
         folder = self.folder / "deployments"
+        from deploytrail_schemas.redaction import redact_value
+
         with contextlib.suppress(OSError, TypeError, ValueError):
             folder.mkdir(mode=0o700, exist_ok=True)
             if self._remembered % _TIDY_EVERY == 0:
@@ -136,7 +138,7 @@ class Reporter:
             self._remembered += 1
             path = self._memory(deployment_id)
             fresh = path.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(dict(facts), default=str))
+            fresh.write_text(json.dumps(redact_value(dict(facts)), default=str))
             fresh.replace(path)
 
     def _tidy(self, folder: Path) -> None:

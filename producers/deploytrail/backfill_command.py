@@ -25,6 +25,7 @@ from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range, parse_instant
 from deploytrail_schemas.json_values import JsonError, parse_json, validate
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.redaction import redact_text, redact_value
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -98,7 +99,7 @@ def _load(file: BinaryIO, path: Path, until: int | None, *, only_check: bool) ->
         problems.append("--until lies before the newest received_at")
     if problems:
         for problem in problems[:_MOST_PROBLEMS]:
-            sys.stderr.write(f"{problem}\n")
+            sys.stderr.write(f"{redact_text(problem)}\n")
         return _say(EXIT_INVALID, f"{len(problems)} problems; nothing was loaded")
     if only_check:
         return _say(0, f"{len(order)} lines, no problem")
@@ -152,7 +153,7 @@ def read_line(line: bytes) -> Entry:
         problems += [f"/value{v.pointer}: {v.detail}" for v in violations]
     if problems or kind is None:
         raise InvalidLine(problems)
-    return Entry(kind, value, sent_at, received_at, echo)
+    return Entry(kind, redact_value(value), sent_at, received_at, echo)
 
 
 def _instant(given: object, pointer: str, problems: list[str]) -> int:
@@ -245,5 +246,5 @@ class _Delivery:
 
 
 def _say(code: int, text: str) -> int:
-    sys.stderr.write(f"deploytrail backfill: {text}\n")
+    sys.stderr.write(f"deploytrail backfill: {redact_text(text)}\n")
     return code

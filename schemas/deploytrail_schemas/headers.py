@@ -12,6 +12,7 @@ INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail rec
 REASON = "dt-reason"  # dead letters: a DeadLetterReason
 DETAIL = "dt-detail"  # dead letters: what was wrong, in words
 ORIGIN = "dt-origin"  # dead letters: "topic:partition:offset"
+REDACTED = "dt-redacted"  # dead letters: kinds of the secrets overwritten, kind,…; missing: as it came
 
 # The same facts over HTTP, from a producer to the gateway.
 HTTP_SENT_AT = "Deploytrail-Sent-At"

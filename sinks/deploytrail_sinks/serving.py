@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from confluent_kafka.admin import AdminClient
+from deploytrail_schemas import logs
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import ensure_topics
 
@@ -36,10 +38,10 @@ class Sink(Protocol):
 def serve(name: str, argv: list[str], make: Callable[[Settings], Sink]) -> int:
     """Run a sink until SIGTERM or Ctrl-C; exit code 0 after a clean stop."""
     argparse.ArgumentParser(prog=f"deploytrail sink {name}").parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure(logging.WARNING)
 
     def say(text: str) -> None:
-        sys.stderr.write(f"deploytrail sink {name}: {text}\n")
+        sys.stderr.write(f"deploytrail sink {name}: {redact_text(text)}\n")
         sys.stderr.flush()
 
     try:

@@ -7,8 +7,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import DeploytrailError
-from deploytrail_schemas.headers import DETAIL, ORIGIN, REASON
 from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
@@ -16,7 +16,6 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 Headers = list[tuple[str, str | bytes | None]]
-_DETAIL_BYTES = 1024
 
 
 class DeliveryFailed(DeploytrailError):
@@ -53,14 +52,9 @@ class Forwarder:
         reason: DeadLetterReason,
         detail: str,
     ) -> None:
-        """Set a message aside as it came, with where from (topic, partition, offset) and why."""
-        topic, partition, offset = origin
-        why = [
-            (REASON, reason.value.encode()),
-            (DETAIL, detail.encode("utf-8", "replace")[:_DETAIL_BYTES]),
-            (ORIGIN, f"{topic}:{partition}:{offset}".encode()),
-        ]
-        self._produce(Topic.DEAD_LETTERS, value, key, partition % 4, [*headers, *why])
+        """Set a message aside as it came but for its secrets, with where from (topic, partition, offset) and why."""
+        key, value, said = dead_letter(key, value, headers, origin, reason, detail)
+        self._produce(Topic.DEAD_LETTERS, value, key, origin[1] % 4, said)
 
     async def barrier(self) -> None:
         """Return once everything sent so far is delivered; DeliveryFailed where something never will be."""

@@ -10,7 +10,9 @@ import os
 import sys
 from typing import Any
 
+from deploytrail_schemas import logs
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 NAMES = ("intake", "lifecycle", "change_window", "overdue", "correlation")
@@ -23,16 +25,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--verbose", action="store_true", help="log what Faust does")
     options = parser.parse_args(argv)
-    logging.basicConfig(
-        level=logging.INFO if options.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    logs.configure(logging.INFO if options.verbose else logging.WARNING)
     try:
         settings = Settings.load()
         return run(list(dict.fromkeys(options.names)), settings, verbose=options.verbose)
     except DeploytrailError as error:
-        print(f"deploytrail processor: {error}", file=sys.stderr)
+        print(f"deploytrail processor: {redact_text(str(error))}", file=sys.stderr)
         return EXIT_UNAVAILABLE
 
 

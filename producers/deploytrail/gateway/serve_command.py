@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 
+from deploytrail_schemas import logs
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
@@ -19,12 +22,13 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 def main(argv: list[str]) -> int:
     """Exit code 0 after a clean stop; 69 where a setting or the port is wrong."""
     argparse.ArgumentParser(prog="deploytrail gateway", description="Serve the HTTP gateway.").parse_args(argv)
+    logs.configure(logging.WARNING)
     try:
         settings = Settings.load()
         listener = _listen(settings)
         return asyncio.run(_serve(settings, listener))
     except DeploytrailError as error:
-        print(f"deploytrail gateway: {error}", file=sys.stderr)
+        print(f"deploytrail gateway: {redact_text(str(error))}", file=sys.stderr)
         return EXIT_UNAVAILABLE
     except KeyboardInterrupt:
         return 0
@@ -53,7 +57,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
     publisher = KafkaPublisher(settings)
     app = create_app(settings, publisher)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10
+    )
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import RetryLater
-from deploytrail_schemas.headers import DETAIL, ORIGIN, REASON
 from deploytrail_schemas.kafka import consumer_config, producer_config
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
@@ -208,14 +208,9 @@ class ClickHouseSink:
 
     def _set_aside(self, row: Row, reason: DeadLetterReason, detail: str) -> None:
         metrics.DEAD_LETTERS.labels(reason.value).inc()
-        why = [
-            (REASON, reason.value.encode()),
-            (DETAIL, f"clickhouse: {detail}".encode()[:1024]),
-            (ORIGIN, f"{row.topic}:{row.partition}:{row.offset}".encode()),
-        ]
-        self._producer.produce(
-            Topic.DEAD_LETTERS.value, row.value, row.key, partition=row.partition % 4, headers=[*row.headers, *why]
-        )
+        place = (row.topic, row.partition, row.offset)
+        key, value, said = dead_letter(row.key, row.value, [*row.headers], place, reason, f"clickhouse: {detail}")
+        self._producer.produce(Topic.DEAD_LETTERS.value, value, key, partition=row.partition % 4, headers=said)
 
     def _commit(self, offsets: list[TopicPartition]) -> bool:
         """Whether the offsets are committed; False where the partitions are no longer ours."""

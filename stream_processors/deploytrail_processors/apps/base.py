@@ -262,7 +262,7 @@ def _handle(context: Context, handler: Handler, message: Any) -> None:
 
 
 def set_aside(name: str, forwarder: Forwarder, message: Any, reason: DeadLetterReason, detail: str) -> None:
-    """Send a Faust message to the dead letters as it came."""
+    """Send a Faust message to the dead letters as it came, but for its secrets."""
     metrics.DEAD_LETTERS.labels(name, reason.value).inc()
     headers = [(key, value) for key, value in message.headers or ()]
     forwarder.dead_letter(
