@@ -10,7 +10,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # Instants are accepted from 2000 to 2100: outside lies a wrong unit, not a wrong clock.
 EARLIEST = 946_684_800_000_000
 LATEST = 4_102_444_800_000_000
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
 def to_micros(at: datetime) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import uuid
 from dataclasses import dataclass
 from functools import cache
@@ -125,13 +126,14 @@ def _convert(field: AvroSchema, given: object, pointer: str) -> tuple[Any, list[
 
 
 _UUIDS = {"event_id", "signal_id", "approval_id", "observation_id", "finding_id"}
+# uuid.UUID alone reads more: braces, hyphens anywhere, signs, underscores.
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}")
 
 
 def _uuid(given: str, pointer: str) -> tuple[Any, list[Violation]]:
-    try:
+    if _UUID.fullmatch(given):
         return str(uuid.UUID(given)), []
-    except ValueError:
-        return None, [Violation(pointer, f"is {_shown(given)}; expected a UUID")]
+    return None, [Violation(pointer, f"is {_shown(given)}; expected a UUID")]
 
 
 def _scalar(name: str, given: object, pointer: str) -> tuple[Any, list[Violation]]:
@@ -140,8 +142,8 @@ def _scalar(name: str, given: object, pointer: str) -> tuple[Any, list[Violation
         return given, []
     if name == "boolean" and isinstance(given, bool):
         return given, []
-    if name == "long" and number and isinstance(given, int) and given in _LONG:
-        return given, []
+    if name == "long" and (whole := _whole(given)) is not None:
+        return whole, []
     if name == "double" and number:
         return float(given), []  # type: ignore[arg-type]  # number says that it is one
     expected = {
@@ -168,11 +170,20 @@ def _instant(given: object, pointer: str) -> tuple[Any, list[Violation]]:
     try:
         if isinstance(given, str):
             return parse_instant(given), []
-        if isinstance(given, int) and not isinstance(given, bool):
-            return check_range(given), []
+        if (whole := _whole(given)) is not None:
+            return check_range(whole), []
     except ValueError as error:
         return None, [Violation(pointer, str(error))]
     return None, [Violation(pointer, f"is {_name_of(given)}; expected RFC 3339 text such as 2026-11-02T09:30:00Z")]
+
+
+def _whole(given: object) -> int | None:
+    """The 64-bit integer that a JSON number is; 4.0 is 4, since JSON has one kind of number."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        return None
+    if isinstance(given, float) and not given.is_integer():
+        return None
+    return int(given) if int(given) in _LONG else None
 
 
 def _check_depth(text: str) -> None:
