@@ -85,7 +85,13 @@ class Reporter:
             say_once("size", "an event is larger than a message may be; it is sent without tags and config_changes")
             return encode(RecordType.DEPLOYMENT_EVENT, value | {"tags": {}, "config_changes": {}})
 
-        self._store(numbered, droppable=event_type == "progressed")
+        try:
+            self._store(numbered, droppable=event_type == "progressed")
+        finally:
+            if self.settings.log:
+                from deploytrail._event_log import write
+
+                write(self.settings.log, value)
         if self.spool.untold:
             self._tell_loss(value)
 

@@ -27,6 +27,7 @@ _USED = (
     "regions",
     "backfill_partition",
     "exit_wait_seconds",
+    "log",
 )
 
 

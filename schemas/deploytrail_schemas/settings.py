@@ -66,6 +66,7 @@ class Settings:
     service: str = _setting("", "service that producers report when the call names none")
     exit_wait_seconds: float = _setting(1.0, "seconds that a producer waits at its end for the delivery of its events")
     oncall_max_age_minutes: float = _setting(60.0, "age in minutes at which an incident no longer pages")
+    log: str = _setting("", "where producers write each event as a JSON line too: stderr, or a file; empty: nowhere")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
