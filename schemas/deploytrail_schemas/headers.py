@@ -6,6 +6,7 @@ SENT_AT = "dt-sent-at"  # µs, sender's wall clock when it handed the record ove
 RECEIVED_AT = "dt-received-at"  # µs, when the gateway or the backfilled system received it
 ECHO = "dt-echo"  # "sent,received,acknowledged" µs of the producer's latest acknowledged record
 REPORTER = "dt-reporter"  # who was authenticated; set by gateway and backfill only
+SIGNATURE = "dt-signature"  # "token id:base64", who wrote a record straight to Kafka; see record_signatures
 INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail record came from
 
 REASON = "dt-reason"  # dead letters: a DeadLetterReason

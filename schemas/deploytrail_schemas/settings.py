@@ -64,6 +64,13 @@ class Settings:
     service: str = _setting("", "service that producers report when the call names none")
     exit_wait_seconds: float = _setting(1.0, "seconds that a producer waits at its end for the delivery of its events")
     oncall_max_age_minutes: float = _setting(60.0, "age in minutes at which an incident no longer pages")
+    credentials: str = _setting("", "file of the tokens that gateway and intake accept; `deploytrail token` writes it")
+    oidc: str = _setting("", "YAML file of the CI systems whose OIDC tokens the gateway accepts")
+    anonymous: str = _setting(
+        "loopback",
+        "who needs no credential at the gateway: loopback (this host, while no token is configured), anyone, nobody",
+    )
+    relay_token: str = _setting("", "dtk_ token with the verb relay, by which gateway and backfill sign records")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
