@@ -22,6 +22,7 @@ OWN = {
     "amend": ("deploytrail._words", "amend", "correct what was said of a deployment"),
     "void": ("deploytrail._words", "void", "say that there was no such deployment; its record stays, marked"),
     "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
+    "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
 

@@ -31,15 +31,13 @@ class CredentialFile:
     @property
     def credentials(self) -> Credentials:
         """What the file says now. A file that became unreadable is said once; what was read before stands."""
-        try:
-            mark = _mark(self._path)
-            if mark != self._mark:
-                self._mark = mark
+        mark = _mark(self._path)
+        if mark != self._mark:
+            self._mark = mark
+            try:
                 self._credentials = _read(self._path)
-        except ConfigurationError as error:
-            if self._mark is not None:
+            except ConfigurationError as error:
                 log.error("%s; the credentials that were read before stand", error)
-            self._mark = None
         return self._credentials
 
 
@@ -95,6 +93,6 @@ def _read(path: Path) -> dict[str, Credential]:
 def _mark(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
-    except OSError as error:
-        raise ConfigurationError(f"the credentials {path} cannot be read: {error.strerror}") from error
+    except OSError:
+        return None
     return found.st_mtime_ns, found.st_size, found.st_ino
