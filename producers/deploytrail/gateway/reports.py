@@ -10,13 +10,14 @@ from urllib.parse import parse_qsl
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.json_values import Violation, validate
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.scopes import completed
 from deploytrail_schemas.text_values import from_texts
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deploytrail.gateway.acceptance import Acceptance
 from deploytrail.gateway.bodies import FORM, JSON, body_of, media_type, parsed
-from deploytrail.gateway.callers import Callers
+from deploytrail.gateway.callers import Caller, Callers
 from deploytrail.gateway.problems import Problem
 
 MAX_RECORDS = 10_000
@@ -42,7 +43,7 @@ class Reports:
         """The handler of one kind."""
 
         async def handle(request: Request) -> Response:
-            caller = self._callers.of_report(request.headers)
+            caller = await self._callers.of_report(request)
             payload = await _payload(kind, request)
             received_at = time.time_ns() // 1000
             many = payload if isinstance(payload, list) else [payload]
@@ -51,7 +52,7 @@ class Reports:
             records: list[tuple[RecordType, dict[str, Any]]] = []
             wrong: list[Violation] = []
             for index, given in enumerate(many):
-                value, violations = validate(kind, _completed(kind, given, received_at, request))
+                value, violations = validate(kind, _completed(kind, given, received_at, request, caller))
                 prefix = f"/{index}" if isinstance(payload, list) else ""
                 wrong.extend(Violation(prefix + v.pointer, v.detail) for v in violations)
                 records.append((kind, value))
@@ -82,10 +83,10 @@ async def _payload(kind: RecordType, request: Request) -> Any:
     )
 
 
-def _completed(kind: RecordType, given: Any, received_at: int, request: Request) -> Any:
-    """What a caller may leave out: the id, the time, who it is."""
+def _completed(kind: RecordType, given: Any, received_at: int, request: Request, caller: Caller) -> Any:
+    """What a caller may leave out: the id, the time, who it is, and a place that its credential fixes."""
     if not isinstance(given, dict):
         return given
     host = request.client.host if request.client else "unknown"
     usual = {kind.id_field: uuid7(), "occurred_at": received_at, "producer_id": f"http:{host}"}
-    return {**usual, **given}
+    return completed(caller.scope, {**usual, **given})

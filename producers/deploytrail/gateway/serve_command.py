@@ -52,7 +52,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 
     publisher = KafkaPublisher(settings)
     app = create_app(settings, publisher)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10, proxy_headers=False
+    )
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -72,5 +74,6 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await serving
     finally:
+        await app.state.refusals.close()
         publisher.close()
     return 0
