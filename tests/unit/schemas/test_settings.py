@@ -51,7 +51,7 @@ def test_client_settings_reach_the_client() -> None:
     assert config["ssl.ca.location"] == "/ca.pem"
 
 
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)), st.integers(-14 * 60, 14 * 60))
+@given(st.datetimes(datetime(2000, 1, 2), datetime(2099, 12, 30)), st.integers(-14 * 60, 14 * 60))
 def test_instants_keep_their_microsecond(naive: datetime, offset_minutes: int) -> None:
     at = naive.replace(tzinfo=timezone(timedelta(minutes=offset_minutes)))
 
