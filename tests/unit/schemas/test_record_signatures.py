@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
-from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.errors import ConfigurationError, MissingDependencyError
 from deploytrail_schemas.record_signatures import Signer, is_signed, public_key_of, read_signature, signed_bytes
 from deploytrail_schemas.tokens import make_token
 from hypothesis import given
@@ -81,3 +82,12 @@ def test_a_cut_token_is_refused_by_its_setting_and_not_shown() -> None:
         Signer(TOKEN.text[:-1] + ("0" if TOKEN.text[-1] != "0" else "1"), "DEPLOYTRAIL_TOKEN")
 
     assert TOKEN.text[17:40] not in str(caught.value)
+
+
+def test_without_cryptography_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
+
+    with pytest.raises(MissingDependencyError, match=r"pip install 'deploytrail\[signing\]'"):
+        Signer(TOKEN.text, "DEPLOYTRAIL_TOKEN")
+    with pytest.raises(MissingDependencyError, match="pip install"):
+        public_key_of(TOKEN)
