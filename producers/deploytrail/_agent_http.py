@@ -67,7 +67,9 @@ def handler_of(
 
         def _report(self, kind: RecordType, called: str, body: bytes) -> None:
             try:
-                values, wrong = _reported.check(kind, _reported.read(kind, called, body), lambda: usual(kind))
+                values, wrong = _reported.check(
+                    kind, _reported.read(kind, called, body), lambda given: usual(kind) | given
+                )
             except JsonError as error:
                 self._problem(413 if error.too_large else 400, error.detail)
                 return

@@ -48,16 +48,16 @@ def read(kind: RecordType, called: str, body: bytes) -> Any:
 
 
 def check(
-    kind: RecordType, payload: Any, usual: Callable[[], dict[str, Any]]
+    kind: RecordType, payload: Any, complete: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[Violation]]:
-    """The records of one object or a list, and every violation; `usual()`: what a record may leave out."""
+    """The records of one object or a list, and every violation; `complete` adds what a record may leave out."""
     many = payload if isinstance(payload, list) else [payload]
     if len(many) > MAX_RECORDS:
         raise JsonError(f"{len(many)} records; one request may carry {MAX_RECORDS}", too_large=True)
     values: list[dict[str, Any]] = []
     wrong: list[Violation] = []
     for index, given in enumerate(many):
-        value, violations = validate(kind, usual() | given if isinstance(given, dict) else given)
+        value, violations = validate(kind, complete(given) if isinstance(given, dict) else given)
         prefix = f"/{index}" if isinstance(payload, list) else ""
         wrong.extend(Violation(prefix + v.pointer, v.detail) for v in violations)
         values.append(value)

@@ -24,6 +24,7 @@ from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range, parse_instant
 from deploytrail_schemas.json_values import JsonError, parse_json, validate
+from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_text, redact_value
 from deploytrail_schemas.regions import RegionMap
@@ -184,7 +185,8 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
 
     partition = RegionMap.from_settings(settings).backfill_partition
     # Idempotent: order is what the ticks follow from.
-    delivery = _Delivery(Producer(producer_config(settings) | {"log_level": 0, "linger.ms": 20}), partition)
+    signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
+    delivery = _Delivery(Producer(producer_config(settings) | {"log_level": 0, "linger.ms": 20}), partition, signer)
     sent = 0
     for entry in entries:
         said = [
@@ -208,12 +210,14 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
 class _Delivery:
     """Counts what was not acknowledged."""
 
-    def __init__(self, producer: Producer, partition: int) -> None:
-        self._producer, self._partition = producer, partition
+    def __init__(self, producer: Producer, partition: int, signer: Signer | None = None) -> None:
+        self._producer, self._partition, self._signer = producer, partition, signer
         self._errors: list[str] = []
 
-    def produce(self, value: bytes, key: str, said: list[tuple[str, str | bytes | None]]) -> None:
+    def produce(self, value: bytes, key: str, said: list[tuple[str, bytes]]) -> None:
         """Queue one message; waits while the queue is full."""
+        if self._signer is not None:
+            said = [*said, self._signer.header(Topic.INTAKE.value, self._partition, key.encode(), said, value)]
         while True:
             try:
                 self._producer.produce(
@@ -221,7 +225,7 @@ class _Delivery:
                     value,
                     key.encode(),
                     partition=self._partition,
-                    headers=said,
+                    headers=[*said],
                     on_delivery=self._on_delivery,
                 )
             except BufferError:

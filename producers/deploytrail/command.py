@@ -25,6 +25,7 @@ OWN = {
     "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
+    "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
 

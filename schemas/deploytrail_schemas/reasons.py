@@ -17,6 +17,28 @@ class DeadLetterReason(StrEnum):
     INVALID_VALUE = "invalid_value"
     RULE_FAILED = "rule_failed"
     INSERT_REFUSED = "insert_refused"
+    UNAUTHENTICATED = "unauthenticated"
+    OUT_OF_SCOPE = "out_of_scope"
+
+
+class Refusal(StrEnum):
+    """Why somebody was not let in."""
+
+    NO_CREDENTIAL = "no_credential"
+    MALFORMED_TOKEN = "malformed_token"
+    UNKNOWN_TOKEN = "unknown_token"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    WRONG_SIGNATURE = "wrong_signature"
+    OUT_OF_SCOPE = "out_of_scope"
+    NOT_A_RELAY = "not_a_relay"
+
+    # tokens of CI systems (OIDC)
+    UNKNOWN_ISSUER = "unknown_issuer"
+    UNKNOWN_KEY = "unknown_key"
+    WRONG_AUDIENCE = "wrong_audience"
+    NOT_YET_VALID = "not_yet_valid"
+    NO_RULE = "no_rule"
 
 
 class Reason(StrEnum):

@@ -67,6 +67,13 @@ class Settings:
     exit_wait_seconds: float = _setting(1.0, "seconds that a producer waits at its end for the delivery of its events")
     oncall_max_age_minutes: float = _setting(60.0, "age in minutes at which an incident no longer pages")
     log: str = _setting("", "where producers write each event as a JSON line too: stderr, or a file; empty: nowhere")
+    credentials: str = _setting("", "file of the tokens that gateway and intake accept; `deploytrail token` writes it")
+    oidc: str = _setting("", "YAML file of the CI systems whose OIDC tokens the gateway accepts")
+    anonymous: str = _setting(
+        "loopback",
+        "who needs no credential at the gateway: loopback (this host, while no token is configured), anyone, nobody",
+    )
+    relay_token: str = _setting("", "dtk_ token with the verb relay, by which gateway and backfill sign records")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:

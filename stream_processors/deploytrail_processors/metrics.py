@@ -9,6 +9,9 @@ INTAKE_RECORDS = Counter(
     "Records read from the intake topic, by what became of them: forwarded, repeated, dead_letter, redelivered.",
     ["outcome"],
 )
+REFUSED = Counter(
+    "deploytrail_intake_refused_total", "Records whose writer may not write them, by why they were refused.", ["reason"]
+)
 UNKNOWN_REGIONS = Counter(
     "deploytrail_unknown_region_records_total", "Records of regions that have no partition of their own."
 )

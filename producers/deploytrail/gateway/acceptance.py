@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,15 +12,19 @@ from deploytrail_schemas.codec import MAX_MESSAGE_BYTES, encode
 from deploytrail_schemas.errors import EncodeError, RetryLater
 from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.json_values import Violation
+from deploytrail_schemas.reasons import Refusal
+from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.scopes import PLACES, overridden, violations
 from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deploytrail.gateway import metrics
 from deploytrail.gateway.callers import Caller
-from deploytrail.gateway.problems import Problem
+from deploytrail.gateway.problems import Problem, Refused
 from deploytrail.gateway.publisher import Busy, Outgoing, Publisher
 
 _RETRY = {"Retry-After": "2"}
@@ -31,6 +36,7 @@ class Acceptance:
     def __init__(self, settings: Settings, publisher: Publisher) -> None:
         self._publisher = publisher
         self._regions = RegionMap.from_settings(settings)
+        self._signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
 
     async def accept(
         self,
@@ -42,8 +48,9 @@ class Acceptance:
     ) -> Response:
         """Return 202, with `more` in its body, once all records are durable.
 
-        Problem where one cannot be stored: then none is.
+        Problem where one cannot be stored or said: then none is.
         """
+        records = _within_scope(records, caller)
         given = _record_headers(request, received_at, caller.name)
         outgoing: list[Outgoing] = []
         wrong: list[Violation] = []
@@ -55,8 +62,7 @@ class Acceptance:
                 continue
             if len(data) > MAX_MESSAGE_BYTES:
                 wrong.append(Violation(f"/{index}", f"is {len(data)} bytes; a record may have {MAX_MESSAGE_BYTES}"))
-            partition = self._regions.partition_of(value["region"])
-            outgoing.append(Outgoing(partition, value["producer_id"].encode(), data, given))
+            outgoing.append(self._outgoing(value, data, given))
         if wrong:
             raise Problem(422, f"{len(wrong)} records cannot be stored; nothing was accepted", wrong)
         try:
@@ -69,10 +75,46 @@ class Acceptance:
             metrics.RECORDS.labels(kind.value).inc()
         return accepted([value[kind.id_field] for kind, value in records], received_at, **more)
 
+    async def store_signals(self, signals: Sequence[dict[str, Any]]) -> None:
+        """Store signals of our own; RetryLater where that failed."""
+        said = ((names.REPORTER, b"gateway"),)
+        at = (names.RECEIVED_AT, str(time.time_ns() // 1000).encode())
+        await self._publisher.publish(
+            [self._outgoing(value, encode(RecordType.SIGNAL, value), (at, *said)) for value in signals]
+        )
+
+    def _outgoing(self, value: dict[str, Any], data: bytes, said: tuple[tuple[str, bytes], ...]) -> Outgoing:
+        partition, key = self._regions.partition_of(value["region"]), value.get("producer_id", "").encode()
+        if self._signer is not None:
+            said = (*said, self._signer.header(Topic.INTAKE.value, partition, key, said, data))
+        return Outgoing(partition, key, data, said)
+
 
 def accepted(ids: list[str], received_at: int, **more: Any) -> Response:
     """202: how many records, their ids, and when they were received, which bounds the caller's clock."""
     return JSONResponse({"accepted": len(ids), "received_at": received_at, "ids": ids} | more, 202)
+
+
+def _within_scope(
+    records: Sequence[tuple[RecordType, dict[str, Any]]], caller: Caller
+) -> list[tuple[RecordType, dict[str, Any]]]:
+    """The records with what the caller's credential proves; Refused (403), with all that lies outside of its scope."""
+    wrong = [
+        (index, violation)
+        for index, (kind, value) in enumerate(records)
+        for violation in violations(caller.scope, kind, value)
+    ]
+    if wrong:
+        first = records[wrong[0][0]][1]
+        raise Refused(
+            403,
+            f"{len(wrong)} violations of what {caller.name} may say; nothing was accepted",
+            Refusal.OUT_OF_SCOPE,
+            caller=caller.name,
+            violations=[Violation(f"/{index}{v.pointer}", v.detail) for index, v in wrong],
+            tried=tuple((place, str(first.get(place, ""))) for place in PLACES),
+        )
+    return [(kind, overridden(caller.scope, caller.facts, kind, value)) for kind, value in records]
 
 
 def _record_headers(request: Request, received_at: int, reporter: str) -> tuple[tuple[str, bytes], ...]:

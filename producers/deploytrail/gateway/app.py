@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from deploytrail_schemas.settings import Settings
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,8 +16,9 @@ from deploytrail._reported import KINDS
 from deploytrail.gateway import metrics
 from deploytrail.gateway.acceptance import Acceptance
 from deploytrail.gateway.callers import Callers
-from deploytrail.gateway.problems import Problem, answer
+from deploytrail.gateway.problems import Problem, Refused, answer
 from deploytrail.gateway.publisher import Publisher
+from deploytrail.gateway.refusals import Attempt, Refusals
 from deploytrail.gateway.reports import Reports
 from deploytrail.gateway.uploads import Uploads
 from deploytrail.gateway.webhooks import Webhooks
@@ -28,24 +30,27 @@ def create_app(settings: Settings, publisher: Publisher) -> Starlette:
     """The app over a publisher."""
     callers, acceptance = Callers(settings), Acceptance(settings, publisher)
     reports, webhooks = Reports(callers, acceptance), Webhooks(callers, acceptance)
+    refusals = Refusals(settings, acceptance.store_signals)
 
     async def readyz(_: Request) -> Response:
         ready = await publisher.is_ready()
         return PlainTextResponse("ready\n" if ready else "Kafka does not answer\n", 200 if ready else 503)
 
     routes = [
-        *(_post(f"/v1/{path}", reports.of(kind)) for path, kind in KINDS.items()),
-        _post("/v1/csv/{map}", Uploads(settings, callers, acceptance).handle),
-        _post("/webhooks/{source}", webhooks.handle),
+        *(_post(f"/v1/{path}", reports.of(kind), refusals) for path, kind in KINDS.items()),
+        _post("/v1/csv/{map}", Uploads(settings, callers, acceptance).handle, refusals),
+        _post("/webhooks/{source}", webhooks.handle, refusals),
         Route("/healthz", _healthz),
         Route("/readyz", readyz),
         Route("/metrics", _metrics),
     ]
-    return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+    app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+    app.state.refusals = refusals
+    return app
 
 
-def _post(path: str, handle: Handler) -> Route:
-    """Problems become answers, and every answer is counted."""
+def _post(path: str, handle: Handler, refusals: Refusals) -> Route:
+    """Problems become answers, every answer is counted, every refusal recorded behind its answer."""
 
     async def guarded(request: Request) -> Response:
         began = time.perf_counter()
@@ -53,11 +58,18 @@ def _post(path: str, handle: Handler) -> Route:
             response = await handle(request)
         except Problem as problem:
             response = answer(problem)
+            if isinstance(problem, Refused):
+                response.background = BackgroundTask(refusals.note, _attempt(request, problem))
         metrics.REQUESTS.labels(path, str(response.status_code)).inc()
         metrics.SECONDS.labels(path).observe(time.perf_counter() - began)
         return response
 
     return Route(path, guarded, methods=["POST"])
+
+
+def _attempt(request: Request, refused: Refused) -> Attempt:
+    remote = request.client.host if request.client else "unknown"
+    return Attempt(refused.reason, remote, request.url.path, refused.caller, refused.tried)
 
 
 async def _healthz(_: Request) -> Response:

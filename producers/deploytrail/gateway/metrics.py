@@ -6,6 +6,7 @@ from prometheus_client import Counter, Histogram
 
 REQUESTS = Counter("deploytrail_gateway_requests_total", "Requests by route and status.", ["route", "status"])
 RECORDS = Counter("deploytrail_gateway_records_total", "Records accepted, by kind.", ["kind"])
+REFUSALS = Counter("deploytrail_gateway_refusals_total", "Requests refused for who sent them, by reason.", ["reason"])
 SECONDS = Histogram("deploytrail_gateway_request_seconds", "Time to answer, by route.", ["route"])
 SYSLOG = Counter(
     "deploytrail_gateway_syslog_total", "Syslog messages, by transport and outcome.", ["transport", "outcome"]

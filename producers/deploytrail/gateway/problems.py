@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.json_values import Violation
+from deploytrail_schemas.reasons import Refusal
 from starlette.responses import JSONResponse
 
 
@@ -22,6 +23,24 @@ class Problem(DeploytrailError):
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.violations, self.headers = status, detail, violations, headers or {}
+
+
+class Refused(Problem):
+    """A request of somebody who may not make it: answered, and recorded. `tried`: what it was about."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        reason: Refusal,
+        *,
+        caller: str = "",
+        violations: Sequence[Violation] = (),
+        headers: dict[str, str] | None = None,
+        tried: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(status, detail, violations, headers)
+        self.reason, self.caller, self.tried = reason, caller, tried
 
 
 def answer(problem: Problem) -> JSONResponse:

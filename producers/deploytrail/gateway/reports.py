@@ -9,6 +9,7 @@ from typing import Any
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.json_values import JsonError
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.scopes import completed
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,7 +32,7 @@ class Reports:
         """The handler of one kind."""
 
         async def handle(request: Request) -> Response:
-            caller = self._callers.of_report(request.headers)
+            caller = await self._callers.of_report(request)
             called = media_type(request.headers.get("content-type", ""))
             if called not in (JSON, FORM):
                 raise Problem(415, f"Content-Type is {called!r}; expected {JSON} or {FORM}")
@@ -39,11 +40,13 @@ class Reports:
             received_at = time.time_ns() // 1000
             host = request.client.host if request.client else "unknown"
 
-            def usual() -> dict[str, Any]:
-                return {kind.id_field: uuid7(), "occurred_at": received_at, "producer_id": f"http:{host}"}
+            def complete(given: dict[str, Any]) -> dict[str, Any]:
+                """What a caller may leave out: the id, the time, who it is, and a place that its credential fixes."""
+                usual = {kind.id_field: uuid7(), "occurred_at": received_at, "producer_id": f"http:{host}"}
+                return completed(caller.scope, {**usual, **given})
 
             try:
-                values, wrong = _reported.check(kind, _reported.read(kind, called, body), usual)
+                values, wrong = _reported.check(kind, _reported.read(kind, called, body), complete)
             except JsonError as error:
                 raise unreadable(error) from error
             if wrong:

@@ -58,7 +58,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     publisher = KafkaPublisher(settings)
     app = create_app(settings, publisher)
     config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=10
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=10,
+        proxy_headers=False,
     )
 
     class Server(uvicorn.Server):
@@ -90,5 +96,6 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     finally:
         if syslog is not None:
             await syslog.close()
+        await app.state.refusals.close()
         publisher.close()
     return 0

@@ -27,7 +27,7 @@ class Uploads:
 
     async def handle(self, request: Request) -> Response:
         """Return 202 with the `violations` of the lines that were left out; 422 where no line is good."""
-        caller = self._callers.of_report(request.headers)
+        caller = await self._callers.of_report(request)
         name = request.path_params["map"]
         if name not in self._maps:
             raise Problem(

@@ -6,6 +6,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
+from deploytrail_schemas.scopes import PLACES, completed
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,9 +36,9 @@ class Webhooks:
             raise Problem(404, f"there is no source {name!r}; there are {', '.join(adapters.names())}") from None
         body = await body_of(request)
         headers = dict(request.headers.items())
-        caller = self._callers.of_delivery(source, body, headers)
+        caller = await self._callers.of_delivery(source, body, request)
         received_at = time.time_ns() // 1000
-        defaults = Defaults(**{n: request.query_params.get(n, "") for n in ("region", "environment", "service")})
+        defaults = Defaults(**completed(caller.scope, {n: request.query_params.get(n, "") for n in PLACES}))
         try:
             adapted = source.adapt(_payload(request, body), headers, defaults, received_at)
         except AdapterError as error:

@@ -1,18 +1,22 @@
 """The intake app: from what was reported to the trail.
 
-Decodes, drops repeats, gives names their canonical form, corrects clocks, ticks. What cannot be
-decoded goes to the dead letters with its raw bytes; nothing is dropped unseen.
+Decodes, asks who wrote it, drops repeats, gives names their canonical form, corrects clocks, ticks.
+What cannot be decoded, or was written by somebody who may not, goes to the dead letters with its raw
+bytes; nothing is dropped unseen, and nothing of what is refused is remembered.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faust
 from deploytrail_schemas import headers
 from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.credential_file import CredentialFile
 from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
@@ -33,7 +37,7 @@ from deploytrail_processors.apps.base import (
     tables_are_ready,
 )
 from deploytrail_processors.forwarder import DeliveryFailed
-from deploytrail_processors.rules import aliases, clock
+from deploytrail_processors.rules import aliases, clock, credentials
 from deploytrail_processors.safe_app import SafeApp
 
 NAME = "intake"
@@ -46,6 +50,24 @@ class InvalidRecord(Exception):
     """A record that decodes and still cannot be one."""
 
 
+class RefusedRecord(Exception):
+    """A record whose writer may not write it."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What is known of a record's time, and whether its id was seen before."""
+
+    outcome: str
+    at: int
+    uncertainty_ms: int
+    clock: clock.ClockState | None = None
+
+
 class Intake:
     """State: `seen` id → [offset, corrected, uncertainty, received]; `clocks` producer → state and last seen."""
 
@@ -53,6 +75,8 @@ class Intake:
         self._context = context
         self._wall_clock = wall_clock
         self._regions = RegionMap.from_settings(context.settings)
+        path = context.settings.credentials
+        self._credentials = CredentialFile(Path(path)) if path else None
         self._seen = context.table("seen")
         self._clocks = context.table("clocks")
         self._old_ids = Agenda(self._seen, lambda row: int(row[3]) + REMEMBER_IDS)
@@ -70,46 +94,49 @@ class Intake:
 
     def on_message(self, message: Any) -> str:
         """Handle one intake message; the word for its outcome."""
+        partition: int = message.partition
+        backfill = partition == self._regions.backfill_partition
+        # Before anything can be refused: a record that is set aside has been read as well, and must not stop the ticks.
+        self._last[partition] = (message.offset, _appended_at(message))
         kind, value = decode(message.value)
-        if kind is RecordType.TICK and message.partition == self._regions.backfill_partition:
-            self._tick(message.partition, value["at"])
+        if kind is RecordType.TICK and backfill:
+            self._admit(message, kind, value)
+            self._tick(partition, value["at"])
             return "tick"
         if not kind.is_reported:
             raise DecodeError(DeadLetterReason.UNEXPECTED_KIND, f"a {kind.value} cannot be reported")
         said = dict(_text_headers(message.headers))
         received_at = _received_at(message, said)
         _check(kind, value)
-        partition: int = message.partition
-        backfill = partition == self._regions.backfill_partition
+        corrected = self._correct(kind, value, message, said, received_at)
+        names = aliases.Names(value["region"], value["environment"], value["service"])
+        known = aliases.canonical(names, self._context.policies_at(corrected.at))
+        canonical = {"region": known.region, "environment": known.environment, "service": known.service}
+        admitted = self._admit(message, kind, value | canonical)
+        self._last[partition] = (message.offset, received_at)
         if backfill:
             self._tick(partition, received_at - received_at % self._interval)
-        self._last[partition] = (message.offset, received_at)
-        outcome, at, uncertainty = self._correct(kind, value, message, said, received_at)
-        if outcome == "repeated":
-            return outcome
-        names = aliases.Names(value["region"], value["environment"], value["service"])
-        known = aliases.canonical(names, self._context.policies_at(at))
+        if corrected.outcome == "repeated":
+            return corrected.outcome
+        self._remember(kind, value, message, corrected, received_at)
         if not self._regions.knows(known.region):
             metrics.UNKNOWN_REGIONS.inc()
-        record = value | {
-            "region": known.region,
-            "environment": known.environment,
-            "service": known.service,
+        record = admitted.value | {
             "reported_region": names.region if names.region != known.region else "",
             "reported_environment": names.environment if names.environment != known.environment else "",
             "reported_service": names.service if names.service != known.service else "",
             "sent_at": _sent_at(said),
             "received_at": received_at,
-            "corrected_at": at,
-            "uncertainty_ms": uncertainty,
-            "reporter": said.get(headers.REPORTER, ""),
+            "corrected_at": corrected.at,
+            "uncertainty_ms": corrected.uncertainty_ms,
+            "reporter": admitted.reporter,
         }
         # An alias may name a region whose reporter did not know its partition.
         target = partition if backfill else self._regions.partition_of(known.region)
         origin = [(headers.INTAKE, f"{partition}:{message.offset}".encode())]
         self._context.forwarder.forward(Topic.EVENTS, target, known.service, kind, record, list(origin))
         self._forget(partition, received_at)
-        return outcome
+        return corrected.outcome
 
     def tick_live(self, partitions: set[int], is_behind: Callable[[int, int], bool]) -> None:
         """Write the time into each live partition: now, or while behind, when its last record was received."""
@@ -124,29 +151,58 @@ class Intake:
             value = {"at": at, "region": ""}
             self._context.forwarder.forward(Topic.EVENTS, partition, "", RecordType.TICK, value)
 
+    def _admit(self, message: Any, kind: RecordType, value: dict[str, Any]) -> credentials.Admission:
+        """The verdict on a record with canonical names; RefusedRecord where its writer may not write it."""
+        delivery = credentials.Delivery(
+            topic=message.topic,
+            partition=message.partition,
+            key=message.key or b"",
+            headers={name: given for name, given in message.headers or () if given is not None},
+            value=message.value,
+            appended_at=_appended_at(message),
+            backfill=message.partition == self._regions.backfill_partition,
+        )
+        known = self._credentials.credentials if self._credentials else None
+        policies = self._context.policies_at(delivery.appended_at)
+        admission = credentials.judge(delivery, kind, value, known, policies)
+        if admission.refused is not None:
+            metrics.REFUSED.labels(admission.reason or "").inc()
+            raise RefusedRecord(admission.refused, admission.detail)
+        return admission
+
     def _correct(
         self, kind: RecordType, value: dict[str, Any], message: Any, said: dict[str, str], received_at: int
-    ) -> tuple[str, int, int]:
-        """Outcome, corrected time and its ± in ms. A redelivery gets what it was given at first."""
+    ) -> Correction:
+        """Its corrected time; a redelivery gets what it was given at first. Remembers nothing."""
         key = row_key(message.partition, value[kind.id_field])
         row = self._seen.get(key)
         if row is not None:
-            return ("redelivered" if row[0] == message.offset else "repeated"), row[1], row[2]
-        clock_key = row_key(message.partition, value["producer_id"])
-        stored = self._clocks.get(clock_key)
+            return Correction("redelivered" if row[0] == message.offset else "repeated", row[1], row[2])
+        stored = self._clocks.get(row_key(message.partition, value["producer_id"]))
         state = clock.ClockState.from_json(stored["clock"] if stored else None)
         sent_at = _sent_at(said)
+        learned = None
         if sent_at is not None and value["producer_id"]:
             known = state
             state = clock.observe(state, sent_at=sent_at, received_at=received_at, echo=_echo(said))
             # A table write costs more than all the rest: most records of a known clock teach nothing new.
             if stored is None or state != known or received_at - stored["at"] > REMEMBER_CLOCKS // 14:
-                self._clocks[clock_key] = {"clock": state.to_json(), "at": received_at}
-                self._old_clocks.put(message.partition, clock_key, self._clocks[clock_key])
+                learned = state
         fixed = clock.correct(state, occurred_at=value["occurred_at"], sent_at=sent_at, received_at=received_at)
-        self._seen[key] = [message.offset, fixed.at, fixed.uncertainty_ms, received_at]
+        return Correction("forwarded", fixed.at, fixed.uncertainty_ms, learned)
+
+    def _remember(
+        self, kind: RecordType, value: dict[str, Any], message: Any, corrected: Correction, received_at: int
+    ) -> None:
+        if corrected.outcome != "forwarded":
+            return
+        if corrected.clock is not None:
+            clock_key = row_key(message.partition, value["producer_id"])
+            self._clocks[clock_key] = {"clock": corrected.clock.to_json(), "at": received_at}
+            self._old_clocks.put(message.partition, clock_key, self._clocks[clock_key])
+        key = row_key(message.partition, value[kind.id_field])
+        self._seen[key] = [message.offset, corrected.at, corrected.uncertainty_ms, received_at]
         self._old_ids.put(message.partition, key, self._seen[key])
-        return "forwarded", fixed.at, fixed.uncertainty_ms
 
     def _forget(self, partition: int, now: int) -> None:
         for key, _ in list(self._old_ids.pop(partition, now)):
@@ -163,6 +219,11 @@ def _received_at(message: Any, said: dict[str, str]) -> int:
     """When it was received: the gateway's or backfill's word, else the broker's append time."""
     if headers.REPORTER in said and headers.RECEIVED_AT in said:
         return _instant(headers.RECEIVED_AT, said[headers.RECEIVED_AT])
+    return _appended_at(message)
+
+
+def _appended_at(message: Any) -> int:
+    """The broker's own time, which no writer can choose."""
     return int(message.timestamp * 1000) * 1000
 
 
@@ -244,6 +305,9 @@ def _handle(context: Context, intake: Intake, message: Any) -> None:
     except InvalidRecord as error:
         outcome = "dead_letter"
         set_aside(NAME, context.forwarder, message, DeadLetterReason.INVALID_VALUE, str(error))
+    except RefusedRecord as error:
+        outcome = "dead_letter"
+        set_aside(NAME, context.forwarder, message, error.reason, error.detail)
     except (DeliveryFailed, FaustError):
         raise  # no fault of this record: stop, commit nothing, start again
     except Exception as error:  # a defect here must not skip the record unseen, nor stop the stream

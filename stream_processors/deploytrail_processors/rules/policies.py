@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import rrule, rrulestr
 from deploytrail_schemas.instants import parse_instant
 
-KINDS = ("service", "environment", "region", "change_window", "thresholds")
+KINDS = ("service", "environment", "region", "change_window", "thresholds", "intake")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SCOPE_FIELDS = ("services", "teams", "environments", "regions", "tiers", "kinds")
 
@@ -94,7 +94,15 @@ class Thresholds:
     correlation_window_minutes: float = 15
 
 
-Spec = Service | Alias | ChangeWindow | Thresholds
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Whether records that nobody signed are accepted from Kafka, in some services, environments and regions."""
+
+    accept_unsigned: bool
+    scope: Scope
+
+
+Spec = Service | Alias | ChangeWindow | Thresholds | Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,7 @@ def read_document(value: object) -> Document:
         reader = _Reader(raw, "spec")
         spec = _SPECS[kind](reader)
         problems.extend(reader.finish())
-        scope = spec.scope if isinstance(spec, ChangeWindow) else _scope_or_all(raw)
+        scope = spec.scope if isinstance(spec, (ChangeWindow, Intake)) else _scope_or_all(raw)
     text = json.dumps(raw, sort_keys=True, ensure_ascii=False, default=str)
     return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope, text)
 
@@ -188,6 +196,20 @@ class Policies:
         """Documents of change windows, the invalid ones too."""
         return tuple(d for d in self.documents if d.kind == "change_window")
 
+    def accepts_unsigned(self, place: Mapping[str, str] | None) -> bool:
+        """Whether a record is accepted that nobody signed: where no policy of the kind `intake` covers it, or
+        the narrowest of those that do accepts it. Of two equally narrow ones the refusing one wins; an invalid
+        one always refuses.
+
+        `place` has service, environment and region; None: what concerns every place, which any of them may refuse.
+        """
+        covering = [d for d in self.documents if d.kind == "intake" and (place is None or d.scope.covers(place))]
+        accepts = [(_narrowness(d.scope), isinstance(d.spec, Intake) and d.spec.accept_unsigned) for d in covering]
+        if place is None or any(d.spec is None for d in covering):
+            return all(accepted for _, accepted in accepts)
+        narrowest = max((narrowness for narrowness, _ in accepts), default=0)
+        return all(accepted for narrowness, accepted in accepts if narrowness == narrowest)
+
     @cached_property
     def region_aliases(self) -> dict[str, str]:
         """Lower-case alias → region."""
@@ -210,6 +232,10 @@ class Policies:
                 found[document.name.lower()] = document.name
                 found.update({alias.strip().lower(): document.name for alias in document.spec.aliases})
         return found
+
+
+def _narrowness(scope: Scope) -> int:
+    return sum(1 for name in SCOPE_FIELDS if getattr(scope, name))
 
 
 @dataclass(frozen=True)
@@ -334,6 +360,17 @@ def _read_thresholds(reader: _Reader) -> Thresholds:
     return Thresholds(**{name: reader.number(name, getattr(usual, name)) or 0.0 for name in names})
 
 
+def _read_intake(reader: _Reader) -> Intake:
+    unsigned = reader.text("unsigned")
+    if unsigned not in ("accept", "refuse"):
+        reader.wrong("unsigned", f"is {unsigned!r}; expected accept or refuse")
+    scope = _read_scope(reader)
+    for name in ("teams", "tiers", "kinds"):
+        if getattr(scope, name):
+            reader.wrong(f"scope.{name}", "cannot be asked of a reporter that nobody knows")
+    return Intake(unsigned == "accept", replace(scope, teams=(), tiers=(), kinds=()))
+
+
 def _read_window(reader: _Reader) -> ChangeWindow:
     effect = reader.text("effect")
     if effect not in ("allow", "deny"):
@@ -388,4 +425,5 @@ _SPECS: dict[str, Any] = {
     "region": _read_alias,
     "change_window": _read_window,
     "thresholds": _read_thresholds,
+    "intake": _read_intake,
 }

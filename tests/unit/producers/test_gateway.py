@@ -31,7 +31,7 @@ EVENT: dict[str, Any] = {
 
 def gateway(**settings: str) -> tuple[TestClient, MemoryPublisher]:
     publisher = MemoryPublisher()
-    return TestClient(create_app(Settings(**settings), publisher)), publisher
+    return TestClient(create_app(Settings(**settings), publisher), client=("127.0.0.1", 1)), publisher
 
 
 @pytest.mark.requirement("M8.5")
@@ -184,7 +184,7 @@ def test_a_github_delivery_must_be_signed_where_a_secret_is_set() -> None:
     assert (unsigned.status_code, signed.status_code) == (401, 202)
     assert signed.json()["accepted"] == 0
     assert "says nothing of a deployment" in signed.json()["ignored"]
-    assert publisher.records == []
+    assert [decode(r.value)[1]["source"] for r in publisher.records] == ["deploytrail-gateway"]  # the refusal
 
 
 def test_published_signatures_are_accepted(shared: Path) -> None:
