@@ -20,6 +20,7 @@ from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.redaction import redact_value
 from deploytrail_schemas.settings import Settings
 
 from deploytrail import _agent_http, _clock, _time_sync
@@ -73,6 +74,8 @@ class Agent:
         return [value[kind.id_field] for value in values]
 
     def _encoder(self, kind: RecordType, value: dict[str, Any]) -> Callable[[str, int], bytes]:
+        value = redact_value(value)
+
         def encoded(producer: str, seq: int) -> bytes:
             counted = {"producer_seq": seq} if kind is RecordType.DEPLOYMENT_EVENT else {}
             return encode(kind, value | counted | {"producer_id": producer})

@@ -42,7 +42,7 @@ TOKENS = (
     ("whsec_", "webhook_secret", r"whsec_[A-Za-z0-9+/=_-]{16,}"),
     ("npm_", "npm_token", r"npm_[A-Za-z0-9]{30,}"),
     ("pypi-", "pypi_token", r"pypi-[A-Za-z0-9_-]{48,}"),
-    ("dtk_", "deploytrail_token", r"dtk_[A-Za-z0-9_.~+/=-]{8,}"),
+    ("dtk_", "deploytrail_token", r"dtk_[A-Za-z0-9]{4,}_[A-Za-z0-9_.~+/=-]{8,}"),
     ("dckr_", "docker_token", r"dckr_(?:pat|oat)_[A-Za-z0-9_-]{16,}"),
     ("_v1_", "digitalocean_token", r"do[opr]_v1_[a-f0-9]{32,}"),
     ("dapi", "databricks_token", r"\bdapi[a-f0-9]{32}(?:-\d)?\b"),

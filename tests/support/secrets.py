@@ -72,7 +72,9 @@ MARKED: dict[str, Callable[[random.Random], str]] = {
     "stripe": lambda rng: rng.choice(["sk_live_", "rk_live_"]) + text_of(rng, ALNUM, 24),
     "npm": lambda rng: "npm_" + text_of(rng, ALNUM, 36),
     "pypi": lambda rng: "pypi-AgEIcHlwaS5vcmc" + text_of(rng, URL_SAFE, 120),
-    "deploytrail": lambda rng: "dtk_" + text_of(rng, URL_SAFE, 43),
+    "deploytrail": lambda rng: (
+        f"dtk_{text_of(rng, string.ascii_lowercase + string.digits, 12)}_{text_of(rng, ALNUM, 49)}"
+    ),
     "jwt": _jwt,
     "pem": _pem,
     "random_32": lambda rng: text_of(rng, ALNUM, 32),

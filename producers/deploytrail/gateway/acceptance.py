@@ -15,6 +15,7 @@ from deploytrail_schemas.json_values import Violation
 from deploytrail_schemas.reasons import Refusal
 from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.redaction import redact_value
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.scopes import PLACES, overridden, violations
 from deploytrail_schemas.settings import Settings
@@ -50,7 +51,7 @@ class Acceptance:
 
         Problem where one cannot be stored or said: then none is.
         """
-        records = _within_scope(records, caller)
+        records = [(kind, redact_value(value)) for kind, value in _within_scope(records, caller)]
         given = _record_headers(request, received_at, caller.name)
         outgoing: list[Outgoing] = []
         wrong: list[Violation] = []

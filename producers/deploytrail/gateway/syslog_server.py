@@ -15,6 +15,7 @@ from deploytrail_schemas import headers as names
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.redaction import redact_value
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -96,7 +97,9 @@ class SyslogServer:
         kind, value = found
         given = ((names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, f"syslog:{transport}".encode()))
         partition = self._regions.partition_of(value["region"])
-        await self._publish(Outgoing(partition, value["producer_id"].encode(), encode(kind, value), given))
+        await self._publish(
+            Outgoing(partition, value["producer_id"].encode(), encode(kind, redact_value(value)), given)
+        )
         metrics.SYSLOG.labels(transport, "accepted").inc()
 
     def _dead_letter(self, data: bytes, transport: str, why: str, received_at: int) -> Outgoing:

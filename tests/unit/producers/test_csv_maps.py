@@ -133,7 +133,7 @@ def test_a_file_is_uploaded_to_its_map(tmp_path: Path) -> None:
     maps = tmp_path / "maps.yaml"
     maps.write_text("legacy: {columns: {service: App, event_type: Status}, constants: {environment: e, region: r}}\n")
     publisher = MemoryPublisher()
-    client = TestClient(create_app(Settings(csv_maps=str(maps)), publisher))
+    client = TestClient(create_app(Settings(csv_maps=str(maps)), publisher), client=("127.0.0.1", 1))
     some = client.post("/v1/csv/legacy", content=b"App,Status\nshop,succeeded\nshop,exploded\n")
     none = client.post("/v1/csv/legacy", content=b"App,Status\nshop,exploded\n")
     unknown = client.post("/v1/csv/other", content=b"")

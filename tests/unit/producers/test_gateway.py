@@ -117,6 +117,15 @@ def test_one_line_of_curl_reports_a_deployment() -> None:
     assert value["confidence"] == 0.9
 
 
+def test_secrets_in_a_report_are_not_kept() -> None:
+    client, publisher = gateway()
+    said = {"error": "login with password=hunter2-and-more failed", "tags": {"api_key": "abcdef0123456789"}}
+    client.post("/v1/events", json=EVENT | said)
+
+    assert b"hunter2" not in publisher.records[0].value
+    assert b"abcdef0123456789" not in publisher.records[0].value
+
+
 def test_a_form_with_a_wrong_field_is_answered_as_json_is() -> None:
     client, publisher = gateway()
     answer = client.post("/v1/events", data=EVENT | {"event_type": "exploded", "versoin": "4"})
