@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import EARLIEST, LATEST, parse_instant
 from deploytrail_schemas.records import RecordType
 
@@ -102,6 +104,65 @@ def _epoch(number: float) -> int | None:
         if EARLIEST <= number * unit < LATEST:
             return round(number * unit)
     return round(number / 1000) if EARLIEST <= number / 1000 < LATEST else None
+
+
+def record(
+    kind: RecordType, source: str, identity: tuple[str, ...], place: Mapping[str, str], **fields: Any
+) -> tuple[RecordType, dict[str, Any]]:
+    """A record of `kind` without what is empty; its id follows from `identity`, what the source itself calls it."""
+    value = {kind.id_field: name_based_id(source, *identity), **place, "source": source, **fields}
+    return kind, {name: item for name, item in value.items() if item is not None and item != "" and item != {}}
+
+
+def placed(
+    defaults: Defaults, source: str, *, region: str = "", environment: str = "", service: str = "", host: str = ""
+) -> dict[str, str]:
+    """Where it is: what the payload says, else what the webhook's URL says, else that nobody knows."""
+    return {
+        "region": first(region, defaults.region, OTHER_REGION),
+        "environment": first(environment, defaults.environment, UNKNOWN_PLACE),
+        "service": first(service, defaults.service, UNKNOWN_PLACE),
+        "producer_id": f"{source}:{host}" if host else source,
+    }
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, which tells one installation from another; "" where it has none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def items(value: object, *path: str) -> list[Any]:
+    """The list at a path; an empty one where there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def texts(**given: str) -> dict[str, str]:
+    """Those that are not empty, as tags or labels."""
+    return {name: item for name, item in given.items() if item}
+
+
+def deployer(name: str, *, bot: bool = False) -> dict[str, str]:
+    """The fields of who deployed; nothing where nobody is named."""
+    if not name:
+        return {}
+    return {"deployer": name, "deployer_type": "automation" if bot or name.endswith("[bot]") else "person"}
+
+
+def usual(kind: RecordType, *more: str) -> frozenset[str]:
+    """`more` fields, and those that every source fills of such a record."""
+    word = {
+        RecordType.DEPLOYMENT_EVENT: ("event_type", "deployment_id"),
+        RecordType.SIGNAL: ("signal_type",),
+        RecordType.APPROVAL: ("approval_type",),
+        RecordType.OBSERVATION: ("observation_type",),
+    }[kind]
+    place = ("occurred_at", "region", "environment", "service", "producer_id", "source")
+    return frozenset({kind.id_field, *word, *place, *more})
 
 
 def first(*texts: str) -> str:
