@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -59,16 +58,21 @@ def test_public_names_are_listed_and_there() -> None:
 
 @pytest.mark.requirement("M3.1")
 def test_import_takes_at_most_thirty_milliseconds_more_than_python() -> None:
+    """The quickest of several runs: what else the machine does only ever adds."""
+
     def seconds(script: str) -> float:
         began = time.perf_counter()
         _run(script)
         return time.perf_counter() - began
 
-    pairs = [(seconds("pass"), seconds("import deploytrail; deploytrail.track")) for _ in range(7)]
-    more = statistics.median(loaded - bare for bare, loaded in pairs)
-    told = _run("import deploytrail; deploytrail.track", "-X", "importtime").stderr
-    own = sum(int(line.split("|")[0].split()[-1]) for line in told.splitlines() if "deploytrail" in line)
-    print(f"import deploytrail: {more * 1000:.1f} ms more than bare Python, {own / 1000:.1f} ms by -X importtime")  # noqa: T201  # shown by pytest -rP
+    def own() -> int:
+        told = _run("import deploytrail; deploytrail.track", "-X", "importtime").stderr
+        return sum(int(line.split("|")[0].split()[-1]) for line in told.splitlines() if "deploytrail" in line)
+
+    pairs = [(seconds("pass"), seconds("import deploytrail; deploytrail.track")) for _ in range(9)]
+    more = min(loaded for _, loaded in pairs) - min(bare for bare, _ in pairs)
+    micros = min(own() for _ in range(5))
+    print(f"import deploytrail: {more * 1000:.1f} ms more than bare Python, {micros / 1000:.1f} ms by -X importtime")  # noqa: T201  # shown by pytest -rP
 
     assert more <= 0.030
-    assert own <= 15_000
+    assert micros <= 15_000
