@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,13 +12,10 @@ from deploytrail_schemas.errors import EncodeError, RetryLater
 from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.json_values import Violation
 from deploytrail_schemas.reasons import Refusal
-from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_value
-from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.scopes import PLACES, overridden, violations
 from deploytrail_schemas.settings import Settings
-from deploytrail_schemas.topics import Topic
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -27,6 +23,7 @@ from deploytrail.gateway import metrics
 from deploytrail.gateway.callers import Caller
 from deploytrail.gateway.problems import Problem, Refused
 from deploytrail.gateway.publisher import Busy, Outgoing, Publisher
+from deploytrail.gateway.relay import Relay
 
 _RETRY = {"Retry-After": "2"}
 
@@ -36,8 +33,7 @@ class Acceptance:
 
     def __init__(self, settings: Settings, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._regions = RegionMap.from_settings(settings)
-        self._signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
+        self._relay = Relay(settings, publisher)
 
     async def accept(
         self,
@@ -63,7 +59,7 @@ class Acceptance:
                 continue
             if len(data) > MAX_MESSAGE_BYTES:
                 wrong.append(Violation(f"/{index}", f"is {len(data)} bytes; a record may have {MAX_MESSAGE_BYTES}"))
-            outgoing.append(self._outgoing(value, data, given))
+            outgoing.append(self._relay.outgoing(value, data, given))
         if wrong:
             raise Problem(422, f"{len(wrong)} records cannot be stored; nothing was accepted", wrong)
         try:
@@ -78,17 +74,7 @@ class Acceptance:
 
     async def store_signals(self, signals: Sequence[dict[str, Any]]) -> None:
         """Store signals of our own; RetryLater where that failed."""
-        said = ((names.REPORTER, b"gateway"),)
-        at = (names.RECEIVED_AT, str(time.time_ns() // 1000).encode())
-        await self._publisher.publish(
-            [self._outgoing(value, encode(RecordType.SIGNAL, value), (at, *said)) for value in signals]
-        )
-
-    def _outgoing(self, value: dict[str, Any], data: bytes, said: tuple[tuple[str, bytes], ...]) -> Outgoing:
-        partition, key = self._regions.partition_of(value["region"]), value.get("producer_id", "").encode()
-        if self._signer is not None:
-            said = (*said, self._signer.header(Topic.INTAKE.value, partition, key, said, data))
-        return Outgoing(partition, key, data, said)
+        await self._relay.publish("gateway", [(RecordType.SIGNAL, value) for value in signals])
 
 
 def accepted(ids: list[str], received_at: int, **more: Any) -> Response:

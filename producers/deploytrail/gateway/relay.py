@@ -1,0 +1,43 @@
+"""Records of our own making on their way to Kafka: encoded, placed in their region's partition, signed, published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from deploytrail_schemas import headers as names
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.record_signatures import Signer
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.redaction import redact_value
+from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+from deploytrail.gateway.publisher import Outgoing, Publisher
+
+
+class Relay:
+    """What the gateway and the pollers share."""
+
+    def __init__(self, settings: Settings, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._regions = RegionMap.from_settings(settings)
+        self._signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
+
+    def outgoing(self, value: dict[str, Any], data: bytes, said: tuple[tuple[str, bytes], ...]) -> Outgoing:
+        """One encoded record with its headers, and our signature where we have a token."""
+        partition, key = self._regions.partition_of(value["region"]), value.get("producer_id", "").encode()
+        if self._signer is not None:
+            said = (*said, self._signer.header(Topic.INTAKE.value, partition, key, said, data))
+        return Outgoing(partition, key, data, said)
+
+    async def publish(self, reporter: str, records: Sequence[tuple[RecordType, dict[str, Any]]]) -> None:
+        """Return once all records are durable, received now and reported by `reporter`; RetryLater where one is not."""
+        said = (
+            (names.RECEIVED_AT, str(time.time_ns() // 1000).encode()),
+            (names.REPORTER, reporter.encode()),
+        )
+        redacted = [(kind, redact_value(value)) for kind, value in records]
+        await self._publisher.publish([self.outgoing(value, encode(kind, value), said) for kind, value in redacted])
