@@ -6,14 +6,11 @@ import gzip
 import hashlib
 import hmac
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from deploytrail.gateway import signatures
 from deploytrail.gateway.app import create_app
 from deploytrail.gateway.publisher import MemoryPublisher
-from deploytrail.gateway.signatures import Delivery
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.records import RecordType
@@ -196,36 +193,13 @@ def test_a_github_delivery_must_be_signed_where_a_secret_is_set() -> None:
     assert [decode(r.value)[1]["source"] for r in publisher.records] == ["deploytrail-gateway"]  # the refusal
 
 
-def test_published_signatures_are_accepted(shared: Path) -> None:
-    vectors = json.loads((shared / "fixtures/security/webhook_signatures.json").read_text())
-    for case in vectors["github"]:
-        headers = {"x-hub-signature-256": case["X-Hub-Signature-256"]}
-        body = case["payload"].encode()
-
-        assert signatures.is_github(Delivery(body, headers, 0), ["other", case["secret"]])
-        assert not signatures.is_github(Delivery(body + b" ", headers, 0), [case["secret"]])
-    for case in vectors["standard_webhooks"]:
-        headers = {n: str(case[n]) for n in ("webhook-id", "webhook-timestamp", "webhook-signature")}
-        now = float(case["webhook-timestamp"])
-
-        def check(h: dict[str, str], at: float, case: dict[str, Any] = case) -> bool:
-            return signatures.is_standard_webhook(Delivery(case["payload"].encode(), h, at), [case["secret"]])
-
-        assert check(headers, now)
-        assert check(headers | {"webhook-signature": f"v1,wrong {headers['webhook-signature']}"}, now)
-        assert not check(headers, now + 301)
-        assert not check(headers, now - 301)
-        assert not check(headers | {"webhook-signature": "v1,"}, now)
-        assert not any(check({k: v for k, v in headers.items() if k != gone}, now) for gone in headers)
-
-
 @pytest.mark.parametrize("secret", ["whsec_", "plain", "whsec_***"])
 def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> None:
     with pytest.raises(ConfigurationError, match="secret of cdevents is no Standard Webhooks secret"):
         gateway(webhook_secrets=f"cdevents={secret}")
 
 
-@pytest.mark.parametrize("setting", ["gitbuh=s", "github", "github=", "=s"])
+@pytest.mark.parametrize("setting", ["gitbuh=s", "github", "github=", "github= , ,", "=s"])
 def test_a_secret_of_nothing_is_refused_at_the_start(setting: str) -> None:
     with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_WEBHOOK_SECRETS names"):
         gateway(webhook_secrets=setting)
