@@ -26,6 +26,7 @@ OWN = {
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
+    "verify-permit": ("deploytrail.verify_permit_command", "main", "ask whether a permit allows a deployment; offline"),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
 

@@ -41,6 +41,39 @@ class Refusal(StrEnum):
     NO_RULE = "no_rule"
 
 
+class PermitRefusal(StrEnum):
+    """Why a permit does not allow what is about to be deployed."""
+
+    NO_PERMIT = "no_permit"
+    NO_KEYS = "no_keys"
+
+    # the text
+    MALFORMED = "malformed"
+    WRONG_TYPE = "wrong_type"
+    WRONG_ALGORITHM = "wrong_algorithm"
+    UNKNOWN_KEY = "unknown_key"
+    UNSUITABLE_KEY = "unsuitable_key"
+    WRONG_SIGNATURE = "wrong_signature"
+
+    # its claims
+    MISSING_CLAIM = "missing_claim"
+    INVALID_CLAIM = "invalid_claim"
+    WRONG_ISSUER = "wrong_issuer"
+    WRONG_AUDIENCE = "wrong_audience"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    TOO_LONG_LIVED = "too_long_lived"
+    ALREADY_USED = "already_used"
+
+    # what it is held against
+    OTHER_SERVICE = "other_service"
+    OTHER_ENVIRONMENT = "other_environment"
+    OTHER_REGION = "other_region"
+    OTHER_DEPLOYMENT = "other_deployment"
+    OTHER_ARTIFACT = "other_artifact"
+    NO_DIGEST = "no_digest"
+
+
 class Reason(StrEnum):
     """Why a rule gave its verdict."""
 

@@ -74,6 +74,10 @@ class Settings:
         "who needs no credential at the gateway: loopback (this host, while no token is configured), anyone, nobody",
     )
     relay_token: str = _setting("", "dtk_ token with the verb relay, by which gateway and backfill sign records")
+    permit: str = _setting("", "permit that `deploytrail verify-permit` checks")
+    permit_keys: str = _setting("", "public keys (JWKS) of the gate that issues permits: a file, or https://…")
+    permit_issuer: str = _setting("", "`iss` that permits must have: the gate's name")
+    permit_audience: str = _setting("deploytrail", "`aud` that permits must have")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
