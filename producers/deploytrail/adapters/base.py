@@ -107,7 +107,7 @@ def _epoch(number: float) -> int | None:
 
 
 def record(
-    kind: RecordType, source: str, identity: tuple[str, ...], place: Mapping[str, str], **fields: Any
+    kind: RecordType, source: str, identity: tuple[str, ...], place: Mapping[str, str], /, **fields: Any
 ) -> tuple[RecordType, dict[str, Any]]:
     """A record of `kind` without what is empty; its id follows from `identity`, what the source itself calls it."""
     value = {kind.id_field: name_based_id(source, *identity), **place, "source": source, **fields}
