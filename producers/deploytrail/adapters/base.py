@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -151,6 +151,20 @@ def deployer(name: str, *, bot: bool = False) -> dict[str, str]:
     if not name:
         return {}
     return {"deployer": name, "deployer_type": "automation" if bot or name.endswith("[bot]") else "person"}
+
+
+def each(payloads: Sequence[Any], adapt: Callable[[Any], Adapted]) -> Adapted:
+    """What comes of several payloads that were posted as one; AdapterError says which one is wrong."""
+    records: list[tuple[RecordType, dict[str, Any]]] = []
+    reasons: dict[str, None] = {}
+    for index, payload in enumerate(payloads):
+        try:
+            found = adapt(payload)
+        except AdapterError as error:
+            raise AdapterError(f"event {index}: {error}" if len(payloads) > 1 else str(error)) from error
+        records.extend(found.records)
+        reasons[found.ignored] = None
+    return Adapted(tuple(records), "" if records else "; ".join(filter(None, reasons)) or "no events")
 
 
 def usual(kind: RecordType, *more: str) -> frozenset[str]:
