@@ -51,8 +51,9 @@ class Source:
     `adapt(payload, headers, defaults, received_at)`: headers by lower-case name, `received_at` in
     µs; AdapterError where the payload is not what this source sends. `signature`: how deliveries
     prove who sent them, a name of `gateway.signatures.SCHEMES`. `statuses`: every status word of
-    the source → what it is for us. `fills`: the fields that the source can fill, of each kind of
-    record that it gives; the golden tests prove both directions.
+    the source → what it is for us; `ignored`: each word that gives no record, on purpose → why.
+    `fills`: the fields that the source can fill, of each kind of record that it gives; the golden
+    tests prove both directions.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     fills: Mapping[RecordType, frozenset[str]]
     signature: str = "bearer"
     statuses: Mapping[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
 
 def text(value: object, *path: str) -> str:

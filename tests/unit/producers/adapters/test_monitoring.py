@@ -11,7 +11,7 @@ import pytest
 from deploytrail import adapters
 from deploytrail.adapters import _monitoring as monitoring
 from deploytrail.adapters.base import Defaults
-from support.golden import NOON, adapted, cases
+from support.golden import FOLDER, NOON, adapted, cases
 
 ALERT = {
     "labels": {"alertname": "Down", "service": "checkout", "environment": "production", "region": "eu-west-1"},
@@ -93,9 +93,101 @@ def test_alerts_that_a_notification_left_out_are_told(name: str) -> None:
     assert found["labels"]["truncated_alerts"] == "7"
 
 
-def told_here() -> list[Path]:
+MONITORING = ("alertmanager", "datadog_monitors", "grafana", "opsgenie", "pagerduty", "sentry")
+
+
+def told_here(*names: str) -> list[Path]:
     """Cases that give records of a payload which was written here: a case of our own page is called own_page."""
-    return [p for p in cases() if {"payload", "records"} <= json.loads(p.read_text("utf-8")).keys()]
+    found = [p for p in cases() if {"payload", "records"} <= json.loads(p.read_text("utf-8")).keys()]
+    return [path for path in found if not names or path.parent.name in names]
+
+
+@pytest.mark.requirement("M2.3")
+@pytest.mark.parametrize("path", told_here(*MONITORING), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_delivery_that_comes_again_an_hour_later_gives_the_same_ids(path: Path) -> None:
+    case = json.loads(path.read_text("utf-8"))
+    url, headers = Defaults(**case.get("url", {})), case.get("headers", {})
+    first, again = (
+        adapters.load(path.parent.name).adapt(copy.deepcopy(case["payload"]), headers, url, at).records
+        for at in (NOON, NOON + 3_600_000_000)
+    )
+
+    assert [value["signal_id"] for _, value in again] == [value["signal_id"] for _, value in first]
+
+
+@pytest.mark.parametrize("name", MONITORING)
+def test_every_monitoring_source_knows_our_own_page(name: str) -> None:
+    assert any(path.parent.name == name and "own_page" in path.stem for path in cases())
+
+
+def case_of(name: str, stem: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / name / f"{stem}.json").read_text("utf-8"))
+    return found
+
+
+def ids(name: str, case: dict[str, Any], **changed: Any) -> list[str]:
+    found = adapted(name, case, {**case["payload"], **changed})
+    return [value["signal_id"] for _, value in found.records]
+
+
+def test_a_datadog_monitor_that_is_notified_again_in_its_cycle_is_the_same_signal() -> None:
+    case = case_of("datadog_monitors", "triggered")
+    later = {"id": "99", "date": "1793620790000"}
+
+    first = ids("datadog_monitors", case)
+
+    assert ids("datadog_monitors", case, transition="Renotify", **later) == first
+    assert ids("datadog_monitors", case, transition="Re-Triggered", **later) == first
+    assert ids("datadog_monitors", case, transition="Warn", **later) != first
+    assert ids("datadog_monitors", case, alert_cycle_key="another", **later) != first
+    assert ids("datadog_monitors", case, alert_cycle_key="$ALERT_CYCLE_KEY", **later) != first
+
+
+@pytest.mark.parametrize("unit", [1_000_000, 1000, 1])
+def test_datadogs_date_is_read_in_whatever_unit(unit: int) -> None:
+    case = case_of("datadog_monitors", "triggered")
+    payload = {**case["payload"], "date": str(1_793_620_740_000_000 // unit)}
+    [(_, found)] = adapted("datadog_monitors", case, payload).records
+
+    assert found["occurred_at"] == 1_793_620_740_000_000
+
+
+def test_an_opsgenie_alert_that_is_closed_and_then_deleted_ended_once() -> None:
+    case = case_of("opsgenie", "close")
+
+    assert ids("opsgenie", case, action="Delete") == ids("opsgenie", case)
+    assert ids("opsgenie", case, action="Create") != ids("opsgenie", case)
+
+
+def test_an_incident_that_two_pagerduty_subscriptions_tell_of_is_one_signal() -> None:
+    case = case_of("pagerduty", "resolved")
+    other = {**case["payload"]["event"], "id": "01E9"}
+
+    assert ids("pagerduty", case, event=other) == ids("pagerduty", case)
+
+
+def test_resolving_a_sentry_issue_ends_the_alert_that_its_rule_raised() -> None:
+    stems = ("issue_created", "issue_alert", "issue_resolved")
+    told = [case_of("sentry", stem)["records"][0]["value"] for stem in stems]
+
+    assert len({value["fingerprint"] for value in told}) == 1
+    assert [value["signal_type"] for value in told] == ["alert_firing", "alert_firing", "alert_resolved"]
+
+
+def test_a_sentry_delivery_without_its_header_is_known_by_its_data() -> None:
+    for stem in ("issue_created", "issue_alert", "metric_alert_resolved"):
+        case = case_of("sentry", stem)
+        bare = {name: value for name, value in case.items() if name != "headers"}
+
+        assert ids("sentry", bare) == ids("sentry", case)
+
+
+@pytest.mark.parametrize("name", adapters.names())
+def test_no_word_of_a_source_is_both_mapped_and_ignored(name: str) -> None:
+    source = adapters.load(name)
+
+    assert not source.statuses.keys() & source.ignored.keys()
+    assert all(source.ignored.values())
 
 
 @pytest.mark.requirement("M4.3")
