@@ -17,9 +17,10 @@ beside it, such as `"cluster"`. The template for it, of https://argoproj.github.
       - send: [deploytrail]
     # the same of on-rollout-step-completed, on-rollout-paused, on-rollout-completed and on-rollout-aborted
 
-Every event speaks of the cohort that gets the new version, with the weight that it has by then; where that is all and it
-is healthy, the whole has succeeded. An aborted rollout has failed: Argo Rollouts gives the traffic back by itself, and a
-retry of the same revision may still succeed. Degraded once the new version is the stable one is a health check alone.
+Every event speaks of the cohort that gets the new version, with the weight that it has by then; where that is all and
+it is healthy, the whole has succeeded. An aborted rollout has failed: Argo Rollouts gives the traffic back by itself,
+and a retry of the same revision may still succeed. Degraded once the new version is the stable one is a health check
+alone.
 """
 
 from __future__ import annotations
