@@ -49,8 +49,8 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     Text that is too long is cut; what no field holds goes into `tags`; what cannot be read is
     left out. Each of these is said once. Secrets are taken out of every text.
     """
-    value: dict[str, Any] = {name: _text(text) for name, text in known.items()}
-    extra: dict[str, str] = {}
+    extra = {name: _text(text) for name, text in known.items() if name not in _specs()}
+    value = {name: _converted(name, _specs()[name], text, extra) for name, text in known.items() if name in _specs()}
     for name, given in facts.items():
         if given is None or (isinstance(given, str) and not given):
             continue

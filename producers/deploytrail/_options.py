@@ -89,8 +89,14 @@ def needs_service(options: argparse.Namespace) -> None:
     """UsageError where nobody says which service is deployed."""
     if not (options.service or os.environ.get("DEPLOYTRAIL_SERVICE")):
         raise UsageError("which service? Give --service NAME, or set DEPLOYTRAIL_SERVICE")
-    if not (options.environment or os.environ.get("DEPLOYTRAIL_ENVIRONMENT")):
+    if not (options.environment or os.environ.get("DEPLOYTRAIL_ENVIRONMENT") or _deploy_target()):
         raise UsageError("which environment? Give --environment NAME, or set DEPLOYTRAIL_ENVIRONMENT")
+
+
+def _deploy_target() -> bool:
+    from deploytrail._build_identity import targets
+
+    return bool(targets(os.environ))
 
 
 def usage_error(word: str, error: UsageError) -> int:

@@ -32,6 +32,23 @@ REMEMBERED = 1000
 _TIDY_EVERY = 256
 FINAL_SEQ = "final_seq"
 SPOOL_LOSS = "spool_loss"
+# What a progress event says, as its raw status, that warns of another deploy target than the one reported.
+ENVIRONMENT_MISMATCH = "environment_mismatch"
+DEPLOY_TARGET = "deploy_target"
+_BEGINNINGS = frozenset({"registered", "started"})
+# What a registration has in common with the event beside it.
+_ASKED = (
+    "occurred_at",
+    "region",
+    "environment",
+    "service",
+    "deployment_id",
+    "artifact_digest",
+    "change_ticket",
+    "justification",
+    "emergency",
+    "source",
+)
 
 
 class Reporter:
@@ -46,6 +63,7 @@ class Reporter:
         self.last: tuple[str, int, int] | None = None
         self._remembered = 0
         self._boot_id = _clock.boot_id()
+        self._targets = _build_identity.targets(os.environ)
         self._known = self._defaults()
 
     def emit(
@@ -85,8 +103,9 @@ class Reporter:
             say_once("size", "an event is larger than a message may be; it is sent without tags and config_changes")
             return encode(RecordType.DEPLOYMENT_EVENT, value | {"tags": {}, "config_changes": {}})
 
+        heartbeat = event_type == "progressed" and value.get("raw_status") != ENVIRONMENT_MISMATCH
         try:
-            self._store(numbered, droppable=event_type == "progressed")
+            self._store(numbered, droppable=heartbeat)
         finally:
             if self.settings.log:
                 from deploytrail._event_log import write
@@ -94,6 +113,44 @@ class Reporter:
                 write(self.settings.log, value)
         if self.spool.untold:
             self._tell_loss(value)
+        if event_type == "registered":
+            self._ask(value)
+        if event_type in _BEGINNINGS and self._targets:
+            self._compare_target(deployment_id, facts, stamp, value)
+
+    def _compare_target(
+        self, deployment_id: str, facts: Mapping[str, Any], stamp: Stamp, begun: Mapping[str, Any]
+    ) -> None:
+        """Warn, by a progress event, where the CI system says that it deploys to another environment."""
+        said, target = begun["environment"], self._targets[0]
+        if any(_build_identity.agree(said, name) for name in self._targets):
+            return
+        why = (
+            f"the deployment says {said!r}, the deploy target of {begun.get('build_system', 'the build')} is {target!r}"
+        )
+        say_once("deploy target", f"{why}; it is reported as {said!r}, with a warning")
+        warning = {
+            "raw_status": ENVIRONMENT_MISMATCH,
+            "error": f"environment mismatch: {why}",
+            "tags": begun.get("tags", {}) | {DEPLOY_TARGET: target},
+        }
+        self.emit("progressed", deployment_id, {**facts, **warning}, stamp)
+
+    def _ask(self, begun: Mapping[str, Any]) -> None:
+        """Store a registration beside its event: what approvals and permits are bound to."""
+        from deploytrail_schemas.codec import encode
+        from deploytrail_schemas.ids import uuid7
+        from deploytrail_schemas.records import RecordType
+
+        value = {name: begun[name] for name in _ASKED if name in begun}
+        value |= {"approval_id": uuid7(), "approval_type": "registered"}
+        said = {name: str(begun[name]) for name in ("version", "kind", "deployer") if begun.get(name)}
+
+        def numbered(producer_id: str, seq: int) -> bytes:
+            tags = {**begun.get("tags", {}), **said, "producer_seq": str(seq)}
+            return encode(RecordType.APPROVAL, value | {"producer_id": producer_id, "tags": tags})
+
+        self._store(numbered, droppable=False)
 
     def _store(self, numbered: Callable[[str, int], bytes], *, droppable: bool) -> None:
         try:
@@ -172,8 +229,10 @@ class Reporter:
     def _defaults(self) -> dict[str, str]:
         known = _build_identity.read(os.environ)
         user = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or os.environ.get("USER") or ""
-        if user and "build_system" not in known:
+        if user and "build_system" not in known and "deployer" not in known:
             known["deployer"] = user
+        if self._targets:
+            known["environment"] = self._targets[0]
         for name in ("service", "environment", "region"):
             if text := getattr(self.settings, name):
                 known[name] = text

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deploytrail._facts import Facts, Placed
 
 STARTED, PROGRESSED, SUCCEEDED, FAILED = "started", "progressed", "succeeded", "failed"
-AMENDED, VOIDED = "amended", "voided"
+REGISTERED, AMENDED, VOIDED = "registered", "amended", "voided"
 
 
 class Tracker:
@@ -51,6 +51,11 @@ class Tracker:
 
     def __repr__(self) -> str:
         return f"<deployment {self.id}>"
+
+    def register(self, **facts: Unpack[Placed]) -> Self:
+        """Report that it is intended, before it begins: what approvals and permits are bound to."""
+        self._emit(REGISTERED, {**self._of_the_start, **facts})
+        return self
 
     def start(self, **facts: Unpack[Placed]) -> Self:
         """Report that it began."""

@@ -1,4 +1,4 @@
-"""`deploytrail start`, `progress`, `succeed`, `fail`, `rollback`, `amend`, `void`: one event each.
+"""`deploytrail register`, `start`, `progress`, `succeed`, `fail`, `rollback`, `amend`, `void`: one event each.
 
 Exit status 0 also where the event could not be delivered or even stored: reporting never breaks
 the deploy. 64 where the words make no sense.
@@ -35,6 +35,25 @@ def start(argv: list[str]) -> int:
         sys.stdout.flush()  # before the wait for delivery: a pipe's reader may go on
 
     return _word("start", made, argv, act)
+
+
+def register(argv: list[str]) -> int:
+    """Report that a deployment is intended, and print its id."""
+    made = _options.parser(
+        "register", "Report that a deployment is intended, for approvals to refer to. Prints its id, for start."
+    )
+    made.add_argument("--deployment-id", metavar="ID", help="default: a new one")
+
+    def act(options: argparse.Namespace) -> None:
+        _options.needs_service(options)
+        from deploytrail import _tracker
+
+        tracker = _tracker.Tracker(deployment_id=options.deployment_id, **_options.facts(options)).register()
+        _tracker.remember(tracker)
+        sys.stdout.write(f"{tracker}\n")
+        sys.stdout.flush()
+
+    return _word("register", made, argv, act)
 
 
 def progress(argv: list[str]) -> int:

@@ -14,6 +14,7 @@ from deploytrail._report import USAGE_ERROR
 GROUP = "deploytrail.commands"
 OWN = {
     "run": ("deploytrail._run", "main", "run a command as a deployment: run [options] -- CMD"),
+    "register": ("deploytrail._words", "register", "report that a deployment is intended; prints its id"),
     "start": ("deploytrail._words", "start", "report that a deployment began; prints its id"),
     "progress": ("deploytrail._words", "progress", "report that a deployment goes on"),
     "succeed": ("deploytrail._words", "succeed", "report that a deployment succeeded"),

@@ -78,6 +78,19 @@ class Settings:
     permit_keys: str = _setting("", "public keys (JWKS) of the gate that issues permits: a file, or https://…")
     permit_issuer: str = _setting("", "`iss` that permits must have: the gate's name")
     permit_audience: str = _setting("deploytrail", "`aud` that permits must have")
+    # What stands above what the CI system says of a build; an argument of the call stands above these.
+    build_system: str = _setting("", "build system that producers report instead of the one that they see")
+    build_id: str = _setting("", "build id that producers report instead of the CI system's")
+    build_number: str = _setting("", "build number that producers report instead of the CI system's")
+    build_url: str = _setting("", "build URL that producers report instead of the CI system's")
+    commit_sha: str = _setting("", "commit that producers report instead of the CI system's")
+    repository: str = _setting("", "repository that producers report instead of the CI system's")
+    ref: str = _setting("", "branch or tag that producers report instead of the CI system's")
+    pipeline: str = _setting("", "pipeline that producers report instead of the CI system's")
+    job: str = _setting("", "job that producers report instead of the CI system's")
+    stage: str = _setting("", "stage that producers report instead of the CI system's")
+    deployer: str = _setting("", "deployer that producers report instead of who started the build")
+    deployer_type: str = _setting("", "person or automation, for a deployer that is set so")
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -27,9 +27,13 @@ class Received:
         return [event for _, events in self.requests for event in events]
 
 
+_IDS = ("event_id", "approval_id", "signal_id", "observation_id")
+
+
 def accept(events: list[dict[str, Any]], _request: int) -> tuple[int, dict[str, Any]]:
     now = time.time_ns() // 1000
-    return 202, {"accepted": len(events), "received_at": now, "ids": [event["event_id"] for event in events]}
+    ids = [next(event[name] for name in _IDS if name in event) for event in events]
+    return 202, {"accepted": len(events), "received_at": now, "ids": ids}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytrail._backlog import Backlog, producers
+from deploytrail._build_identity.systems import SYSTEMS
 from deploytrail_schemas.codec import decode
 
 COMMAND = [sys.executable, "-m", "deploytrail.command"]
@@ -22,8 +23,9 @@ def stored(spool: Path) -> list[dict[str, Any]]:
 
 def environment(spool: Path, **settings: str) -> dict[str, str]:
     """This process's environment without its own DEPLOYTRAIL_* and CI variables, with a spool and `settings`."""
-    marks = ("DEPLOYTRAIL_", "GITHUB_", "GITLAB_", "CI", "JENKINS_")
-    own = {name: value for name, value in os.environ.items() if not name.startswith(marks)}
+    marks = ("DEPLOYTRAIL_", "DD_", "GITHUB_", "GITLAB_", "CI", "JENKINS_")
+    seen = {mark.partition("=")[0] for system in SYSTEMS for mark in system.marks}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(marks) and name not in seen}
     return own | {
         "DEPLOYTRAIL_SPOOL": str(spool),
         "DEPLOYTRAIL_REGION": "eu-west-1",

@@ -1,0 +1,61 @@
+"""`deploytrail register`: a deployment that is intended, for approvals and permits to refer to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.gateways import gateway
+from support.spool import command, environment, python, stored
+
+
+@pytest.mark.requirement("M5.4")
+def test_a_registration_is_an_event_and_what_approvals_are_bound_to(tmp_path: Path) -> None:
+    env = environment(tmp_path, GITHUB_ACTIONS="true", GITHUB_ACTOR="mona")
+    words = ("--version", "4.2.0", "--artifact-digest", "sha256:ab", "--change-ticket", "CHG1", "--emergency")
+    done = command("register", *words, env=env)
+    event, approval = stored(tmp_path)
+    same = ("deployment_id", "service", "environment", "region", "artifact_digest", "change_ticket", "occurred_at")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (event["event_type"], event["deployment_id"]) == ("registered", done.stdout.strip())
+    assert (event["producer_seq"], event["version"], event["deployer"]) == (1, "4.2.0", "mona")
+    assert approval["approval_type"] == "registered"
+    assert {name: approval[name] for name in same} == {name: event[name] for name in same}
+    assert (approval["emergency"], approval["approver"], approval["source"]) == (True, "", "library")
+    assert approval["tags"] == {"version": "4.2.0", "deployer": "mona", "producer_seq": "2"}
+
+
+@pytest.mark.requirement("M5.4")
+def test_a_registered_deployment_is_begun_and_ended_by_its_id(tmp_path: Path) -> None:
+    with gateway() as there:
+        env = environment(tmp_path, DEPLOYTRAIL_URL=there.url)
+        registered = command("register", "--version", "4.2.0", "--wait", "20", env=env).stdout.strip()
+        command("run", "--deployment-id", registered, "--version", "4.2.0", "--wait", "20", "--", "true", env=env)
+    events = [e for e in there.events if "event_type" in e]
+
+    assert [(e["event_type"], e["deployment_id"]) for e in events] == [
+        ("registered", registered),
+        ("started", registered),
+        ("succeeded", registered),
+    ]
+    assert [h["path"] for h, _ in there.requests][:2] == ["/v1/events", "/v1/approvals"]
+
+
+@pytest.mark.requirement("M5.4")
+def test_the_library_registers_too(tmp_path: Path) -> None:
+    script = 'import deploytrail\nwith deploytrail.Tracker("checkout", "production").register(): pass'
+    done = python(script, environment(tmp_path))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [e.get("event_type") or e["approval_type"] for e in stored(tmp_path)] == [
+        *("registered", "registered", "started", "succeeded")
+    ]
+
+
+@pytest.mark.requirement("M5.4")
+def test_a_registration_needs_its_place(tmp_path: Path) -> None:
+    done = command("register", env=environment(tmp_path, DEPLOYTRAIL_SERVICE=""))
+
+    assert done.returncode == 64
+    assert "which service?" in done.stderr
