@@ -7,7 +7,7 @@ no number where one is expected stays text, so that the check names it.
 
 from __future__ import annotations
 
-import contextlib
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -17,6 +17,9 @@ from deploytrail_schemas.schema import fields, is_instant
 
 # Entries of a map: tags.sprint=42, config_changes.POOL_SIZE=20, labels.team=shop.
 SEPARATOR = "."
+# int() and float() alone read more: spaces, underscores, digits of all scripts, nan.
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -37,11 +40,10 @@ def from_texts(kind: RecordType, pairs: Iterable[tuple[str, str]]) -> dict[str, 
 
 
 def _typed(declared: str, text: str) -> Any:
-    with contextlib.suppress(ValueError):
-        if declared == "long" or (declared == "instant" and text.isdecimal()):
-            return int(text)
-        if declared == "double":
-            return float(text)
+    if declared in ("long", "instant") and _WHOLE.fullmatch(text):
+        return int(text)
+    if declared == "double" and _NUMBER.fullmatch(text):
+        return float(text)
     if declared == "boolean" and text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
     return text

@@ -123,7 +123,7 @@ def _record_headers(request: Request, received_at: int, reporter: str) -> tuple[
 def _are_instants(text: str, count: int) -> bool:
     parts = text.split(",")
     try:
-        return len(parts) == count and all(len(p) < 20 and bool(check_range(int(p))) for p in parts)
+        return len(parts) == count and all(re.fullmatch("[0-9]{1,19}", p) and check_range(int(p)) for p in parts)
     except ValueError:
         return False
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from deploytrail_schemas.settings import Settings
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from deploytrail._reported import KINDS
 from deploytrail.gateway import metrics
 from deploytrail.gateway.acceptance import Acceptance
 from deploytrail.gateway.callers import Callers
+from deploytrail.gateway.openapi import DOCUMENT, document
 from deploytrail.gateway.problems import Problem, Refused, answer
 from deploytrail.gateway.publisher import Publisher
 from deploytrail.gateway.refusals import Attempt, Refusals
@@ -30,6 +32,7 @@ def create_app(settings: Settings, publisher: Publisher) -> Starlette:
     """The app over a publisher."""
     callers, acceptance = Callers(settings), Acceptance(settings, publisher)
     reports, webhooks = Reports(callers, acceptance), Webhooks(callers, acceptance)
+    uploads = Uploads(settings, callers, acceptance)
     refusals = Refusals(settings, acceptance.store_signals)
 
     async def readyz(_: Request) -> Response:
@@ -38,11 +41,12 @@ def create_app(settings: Settings, publisher: Publisher) -> Starlette:
 
     routes = [
         *(_post(f"/v1/{path}", reports.of(kind), refusals) for path, kind in KINDS.items()),
-        _post("/v1/csv/{map}", Uploads(settings, callers, acceptance).handle, refusals),
+        _post("/v1/csv/{map}", uploads.handle, refusals),
         _post("/webhooks/{source}", webhooks.handle, refusals),
         Route("/healthz", _healthz),
         Route("/readyz", readyz),
         Route("/metrics", _metrics),
+        Route(DOCUMENT, _described(uploads.maps)),
     ]
     app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
     app.state.refusals = refusals
@@ -82,6 +86,18 @@ async def _metrics(_: Request) -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
+def _described(csv_maps: Sequence[str]) -> Handler:
+    """Made at the first request: few ask."""
+    made: list[bytes] = []
+
+    async def describe(_: Request) -> Response:
+        made[:] = made or [json.dumps(document(csv_maps), ensure_ascii=False).encode()]
+        return Response(made[0], media_type="application/json")
+
+    return describe
+
+
 async def _not_found(request: Request, error: Exception) -> Response:
     status = int(getattr(error, "status_code", 404))
-    return answer(Problem(status, f"{request.method} {request.url.path} is not served here"))
+    said = f"{request.method} {request.url.path} is not served here"
+    return answer(Problem(status, said, headers=dict(getattr(error, "headers", None) or {})))

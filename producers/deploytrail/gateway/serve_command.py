@@ -21,7 +21,10 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 def main(argv: list[str]) -> int:
     """Exit code 0 after a clean stop; 69 where a setting or the port is wrong."""
-    argparse.ArgumentParser(prog="deploytrail gateway", description="Serve the HTTP gateway.").parse_args(argv)
+    made = argparse.ArgumentParser(prog="deploytrail gateway", description="Serve the HTTP gateway.")
+    made.add_argument("--openapi", action="store_true", help="print what its routes take (OpenAPI 3.1) instead")
+    if made.parse_args(argv).openapi:
+        return _describe()
     logs.configure(logging.WARNING)
     try:
         settings = Settings.load()
@@ -32,6 +35,15 @@ def main(argv: list[str]) -> int:
         return EXIT_UNAVAILABLE
     except KeyboardInterrupt:
         return 0
+
+
+def _describe() -> int:
+    import json
+
+    from deploytrail.gateway.openapi import document
+
+    print(json.dumps(document(), indent=1, ensure_ascii=False))
+    return 0
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -25,6 +25,11 @@ class Uploads:
         self._callers = callers
         self._acceptance = acceptance
 
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The names of the maps."""
+        return tuple(self._maps)
+
     async def handle(self, request: Request) -> Response:
         """Return 202 with the `violations` of the lines that were left out; 422 where no line is good."""
         caller = await self._callers.of_report(request)

@@ -151,6 +151,7 @@ def test_wrong_time_headers_are_refused() -> None:
 
     assert answer.status_code == 400
     assert len(answer.json()["violations"]) == 2
+    assert client.post("/v1/events", json=EVENT, headers={"Deploytrail-Sent-At": "1_793_620_800_000_000"}).is_error
 
 
 def test_what_kafka_does_not_take_is_not_acknowledged() -> None:

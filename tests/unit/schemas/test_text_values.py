@@ -50,6 +50,14 @@ def test_what_does_not_fit_stays_text_and_is_named() -> None:
     assert {v.pointer for v in wrong} >= {"/exit_code", "/emergency", "/versoin", "/tags"}
 
 
+@pytest.mark.parametrize("text", ["1_0", " 1", "+1", "1 ", "١", "nan", "inf", "0x1"])
+def test_only_digits_are_numbers(text: str) -> None:
+    assert from_texts(KIND, [("exit_code", text), ("cohort_weight", text)]) == {
+        "exit_code": text,
+        "cohort_weight": text,
+    }
+
+
 @given(st.lists(st.tuples(st.text(max_size=12) | st.sampled_from(["tags", "tags.a", "exit_code"]), st.text())))
 def test_any_texts_are_read(pairs: list[tuple[str, str]]) -> None:
     validate(KIND, from_texts(KIND, pairs))

@@ -32,19 +32,40 @@ def secrets_of(setting: str) -> list[str]:
 SCHEMES = {
     "basic": Scheme("the user and password of Basic authentication", shown.is_basic, shown.is_no_basic),
     "bearer": Scheme("the bearer token", shown.is_bearer_delivery),
-    "buildkite": Scheme("X-Buildkite-Signature or X-Buildkite-Token", timed_hmac.is_buildkite),
-    "circleci": Scheme("circleci-signature", body_hmac.is_circleci),
-    "flux": Scheme("X-Signature", body_hmac.is_flux),
-    "github": Scheme("X-Hub-Signature-256", body_hmac.is_github),
-    "gitlab": Scheme("X-Gitlab-Token or the webhook-signature", timed_hmac.is_gitlab, timed_hmac.is_no_gitlab),
-    "grafana": Scheme("X-Grafana-Alerting-Signature", timed_hmac.is_grafana),
-    "hub_signature": Scheme("X-Hub-Signature", body_hmac.is_hub_signature),
-    "jwt": Scheme("the JSON Web Token with the digest of the body", body_jwt.is_jwt),
-    "pagerduty": Scheme("X-PagerDuty-Signature", body_hmac.is_pagerduty),
-    "sentry": Scheme("Sentry-Hook-Signature", body_hmac.is_sentry),
-    "slack": Scheme("X-Slack-Signature", timed_hmac.is_slack),
-    "standard_webhooks": Scheme(
-        "the Standard Webhooks signature", timed_hmac.is_standard_webhook, timed_hmac.is_no_standard_webhook
+    "buildkite": Scheme(
+        "X-Buildkite-Signature or X-Buildkite-Token",
+        timed_hmac.is_buildkite,
+        header="X-Buildkite-Signature",
+        is_timed=True,
     ),
-    "terraform_cloud": Scheme("X-TFE-Notification-Signature", body_hmac.is_terraform_cloud),
+    "circleci": Scheme("circleci-signature", body_hmac.is_circleci, header="circleci-signature"),
+    "flux": Scheme("X-Signature", body_hmac.is_flux, header="X-Signature"),
+    "github": Scheme("X-Hub-Signature-256", body_hmac.is_github, header="X-Hub-Signature-256"),
+    "gitlab": Scheme(
+        "X-Gitlab-Token or the webhook-signature",
+        timed_hmac.is_gitlab,
+        timed_hmac.is_no_gitlab,
+        header="webhook-signature",
+        is_timed=True,
+    ),
+    "grafana": Scheme(
+        "X-Grafana-Alerting-Signature", timed_hmac.is_grafana, header="X-Grafana-Alerting-Signature", is_timed=True
+    ),
+    "hub_signature": Scheme("X-Hub-Signature", body_hmac.is_hub_signature, header="X-Hub-Signature"),
+    "jwt": Scheme(
+        "the JSON Web Token with the digest of the body", body_jwt.is_jwt, header="X-Webhook-Signature", is_timed=True
+    ),
+    "pagerduty": Scheme("X-PagerDuty-Signature", body_hmac.is_pagerduty, header="X-PagerDuty-Signature"),
+    "sentry": Scheme("Sentry-Hook-Signature", body_hmac.is_sentry, header="Sentry-Hook-Signature"),
+    "slack": Scheme("X-Slack-Signature", timed_hmac.is_slack, header="X-Slack-Signature", is_timed=True),
+    "standard_webhooks": Scheme(
+        "the Standard Webhooks signature",
+        timed_hmac.is_standard_webhook,
+        timed_hmac.is_no_standard_webhook,
+        header="webhook-signature",
+        is_timed=True,
+    ),
+    "terraform_cloud": Scheme(
+        "X-TFE-Notification-Signature", body_hmac.is_terraform_cloud, header="X-TFE-Notification-Signature"
+    ),
 }

@@ -29,12 +29,15 @@ class Scheme:
     """How deliveries of a source are signed: `what` names the header for people.
 
     `check(delivery, secrets)`: whether it was made with one of the secrets. `problem_of(secret)`:
-    why a secret cannot be one of this scheme; empty where it can.
+    why a secret cannot be one of this scheme; empty where it can. `header`: the header with the
+    signature over the body, "" where nothing is signed; `is_timed`: whether it covers the time too.
     """
 
     what: str
     check: Callable[[Delivery, Sequence[str]], bool]
     problem_of: Callable[[str], str] = any_text
+    header: str = ""
+    is_timed: bool = False
 
 
 def is_any(given: str, expected: Iterable[str]) -> bool:
