@@ -17,6 +17,7 @@ from deploytrail_schemas.records import RecordType
 UNKNOWN_PLACE = "unknown"
 OTHER_REGION = "other"
 _TEXT_LIMIT = 4096
+_DEPLOYS = re.compile(r"deploy|promote|roll[ _-]?(?:out|back)", re.IGNORECASE | re.ASCII)
 _SPACED = re.compile(r"(\d{4}-\d\d-\d\d)[ Tt](\d\d:\d\d:\d\d(?:\.\d+)?) ?(?:UTC|GMT|Z|([+-]\d\d):?(\d\d))", re.ASCII)
 
 
@@ -167,6 +168,11 @@ def each(payloads: Sequence[Any], adapt: Callable[[Any], Adapted]) -> Adapted:
         records.extend(found.records)
         reasons[found.ignored] = None
     return Adapted(tuple(records), "" if records else "; ".join(filter(None, reasons)) or "no events")
+
+
+def says_deploy(*names: str) -> bool:
+    """Whether one of the names that people gave to a workflow, a stage or a job says that it deploys."""
+    return any(map(_DEPLOYS.search, names))
 
 
 def usual(kind: RecordType, *more: str) -> frozenset[str]:
