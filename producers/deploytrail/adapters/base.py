@@ -27,11 +27,15 @@ class AdapterError(DeploytrailError):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What the webhook's URL says where the payload does not: `?region=…&environment=…&service=…`."""
+    """What the webhook's URL says where the payload does not: `?region=…&environment=…&service=…`.
+
+    `options`: those of the source's own options (`Source.options`) that the URL gives.
+    """
 
     region: str = ""
     environment: str = ""
     service: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,8 @@ class Source:
     µs; AdapterError where the payload is not what this source sends. `signature`: how deliveries
     prove who sent them, a name of `gateway.signatures.SCHEMES`. `statuses`: every status word of
     the source → what it is for us; `ignored`: each word that gives no record, on purpose → why.
-    `fills`: the fields that the source can fill, of each kind of record that it gives; the golden
-    tests prove both directions.
+    `options`: what else the webhook's URL may say, name → meaning. `fills`: the fields that the
+    source can fill, of each kind of record that it gives; the golden tests prove both directions.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Source:
     signature: str = "bearer"
     statuses: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def text(value: object, *path: str) -> str:

@@ -38,7 +38,10 @@ class Webhooks:
         headers = dict(request.headers.items())
         caller = await self._callers.of_delivery(source, body, request)
         received_at = time.time_ns() // 1000
-        defaults = Defaults(**completed(caller.scope, {n: request.query_params.get(n, "") for n in PLACES}))
+        said = request.query_params
+        options = {name: said[name] for name in source.options if name in said}
+        places = completed(caller.scope, {n: said.get(n, "") for n in PLACES})
+        defaults = Defaults(**places, options=options)
         try:
             adapted = source.adapt(_payload(request, body), headers, defaults, received_at)
         except AdapterError as error:
