@@ -1,4 +1,4 @@
-"""What holds for every monitoring source: one signal an alert, however often and by whom it is sent."""
+"""What holds for every source of alerts and incidents: each is one signal, however often and by whom it is sent."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def test_alerts_that_a_notification_left_out_are_told(name: str) -> None:
     assert found["labels"]["truncated_alerts"] == "7"
 
 
-MONITORING = ("alertmanager", "datadog_monitors", "grafana", "opsgenie", "pagerduty", "sentry")
+ALERTS = ("alertmanager", "datadog_monitors", "grafana", "opsgenie", "pagerduty", "sentry")
+MONITORING = (*ALERTS, "jira", "servicenow")
 
 
 def told_here(*names: str) -> list[Path]:
@@ -112,7 +113,7 @@ def test_a_delivery_that_comes_again_an_hour_later_gives_the_same_ids(path: Path
         for at in (NOON, NOON + 3_600_000_000)
     )
 
-    assert [value["signal_id"] for _, value in again] == [value["signal_id"] for _, value in first]
+    assert [value[kind.id_field] for kind, value in again] == [value[kind.id_field] for kind, value in first]
 
 
 @pytest.mark.parametrize("name", MONITORING)

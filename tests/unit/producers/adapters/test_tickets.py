@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from deploytrail import adapters
-from deploytrail.adapters import jira
+from deploytrail.adapters import jira, servicenow
 from deploytrail.adapters.base import Defaults
 from support.golden import FOLDER, NOON, adapted
 
@@ -89,3 +89,63 @@ def test_answers_of_jira_are_no_reports(path: str, shared: Path) -> None:
         assert "a Jira webhook has" in str(error)
     else:
         assert not found.records
+
+
+def told(stem: str, **changed: Any) -> dict[str, Any]:
+    """The one record of a case of ServiceNow, with some of its fields changed."""
+    case = case_of("servicenow", stem)
+    [(_, value)] = adapted("servicenow", case, {**case["payload"], **changed}).records
+    return value
+
+
+@pytest.mark.requirement("M5.3", "M6.1")
+@pytest.mark.parametrize(("approval", "step"), [*servicenow.APPROVALS.items(), ("not_requested", "registered")])
+def test_every_approval_of_a_change_in_servicenow_is_mapped_on_purpose(approval: str, step: str) -> None:
+    found = told("change_approved", approval=approval, previous={"state": "-4", "approval": "other"})
+
+    assert found["approval_type"] == step
+
+
+@pytest.mark.requirement("M5.3")
+def test_whoever_works_on_an_approved_change_did_not_approve_it() -> None:
+    later = told("change_approved", previous={"state": "-2", "approval": "approved"}, updated_by="ann")
+    snapshot = told("change_approved", previous=None, updated_by="ann")
+    closed = told("change_approved", previous=None, state="3", updated_by="ann")
+
+    assert (later["approval_type"], later.get("approver")) == ("unknown", None)
+    assert (snapshot["approval_type"], snapshot.get("approver")) == ("approved", None)
+    assert (closed["approval_type"], closed["ticket_state"], closed.get("approver")) == ("unknown", "closed", None)
+
+
+def test_a_time_of_servicenow_is_utc_though_it_does_not_say_so() -> None:
+    at = NOON - 120_000_000
+
+    assert told("change_approved")["occurred_at"] == at
+    assert told("change_approved", sys_updated_on={"value": "2026-11-02 11:58:00"})["occurred_at"] == at
+    assert (
+        told("change_approved", sys_updated_on="02.11.2026 12:58")["occurred_at"] == NOON
+    )  # nobody's format: received
+
+
+@pytest.mark.parametrize(("number", "state"), servicenow._INCIDENT_NUMBERS.items())
+def test_a_state_of_an_incident_is_known_by_number_and_by_word(number: str, state: str) -> None:
+    by_number, by_word = told("incident_new", state=number), told("incident_new", state=state.title())
+
+    assert by_number == by_word
+    assert by_number["signal_type"] == servicenow.INCIDENT_STATES[state]
+
+
+def test_an_incident_is_opened_once_and_ends_once_until_it_is_reopened() -> None:
+    opened = {told("incident_new", state=state, sys_mod_count=state)["signal_id"] for state in "123"}
+    ended = {told("incident_resolved", state=state, sys_mod_count=state)["signal_id"] for state in "678"}
+    anew = told("incident_new", reopen_count="1")["signal_id"]
+
+    assert (len(opened), len(ended)) == (1, 1)
+    assert anew not in opened | ended
+
+
+@pytest.mark.requirement("M2.3")
+def test_a_change_is_the_same_step_whether_posted_or_asked_for() -> None:
+    asked = case_of("servicenow", "table_api")["records"][0]["value"]
+
+    assert asked["approval_id"] == told("change_approved")["approval_id"]
