@@ -28,6 +28,11 @@ OWN = {
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
     "verify-permit": ("deploytrail.verify_permit_command", "main", "ask whether a permit allows a deployment; offline"),
+    "admission": (
+        "deploytrail.kubernetes.admission_command",
+        "main",
+        "let only permitted images into regulated namespaces of Kubernetes (needs deploytrail[gateway])",
+    ),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
 
@@ -65,7 +70,7 @@ def _call(word: str, module: str, function: str, argv: list[str]) -> int:
         if missing.partition(".")[0] == "deploytrail":
             sys.stderr.write(f"deploytrail {word}: this installation lacks {missing}\n")
             return USAGE_ERROR
-        hint = "pip install 'deploytrail[gateway]'" if word == "gateway" else f"pip install {missing}"
+        hint = "pip install 'deploytrail[gateway]'" if word in ("gateway", "admission") else f"pip install {missing}"
         sys.stderr.write(f"deploytrail {word}: needs {missing}, which is not installed: {hint}\n")
         return USAGE_ERROR
     return int(getattr(found, function)(argv) or 0)

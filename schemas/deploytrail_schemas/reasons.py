@@ -74,6 +74,19 @@ class PermitRefusal(StrEnum):
     NO_DIGEST = "no_digest"
 
 
+class AdmissionReason(StrEnum):
+    """Why a change of a Kubernetes object was let in or not."""
+
+    NOT_A_ROLLOUT = "not_a_rollout"
+    SYSTEM_NAMESPACE = "system_namespace"
+    MADE_BY_CONTROLLER = "made_by_controller"
+    NO_NEW_IMAGE = "no_new_image"
+    EXEMPT_IMAGES = "exempt_images"
+    NOT_REGULATED = "not_regulated"
+    PERMIT_HOLDS = "permit_holds"
+    PERMIT_REFUSED = "permit_refused"
+
+
 class Reason(StrEnum):
     """Why a rule gave its verdict."""
 

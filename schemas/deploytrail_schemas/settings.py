@@ -91,6 +91,19 @@ class Settings:
     stage: str = _setting("", "stage that producers report instead of the CI system's")
     deployer: str = _setting("", "deployer that producers report instead of who started the build")
     deployer_type: str = _setting("", "person or automation, for a deployer that is set so")
+    cluster: str = _setting("", "name of the Kubernetes cluster that `admission` and `watch` speak of")
+    regulated_namespaces: str = _setting(
+        "", "namespaces that need permits at admission also where they lack the label, name,…"
+    )
+    namespace_environments: str = _setting(
+        "", "environment of each namespace, namespace=environment,…; the others have DEPLOYTRAIL_ENVIRONMENT"
+    )
+    exempt_images: str = _setting(
+        "", "images that need no permit at admission, registry/path*,…: sidecars of the platform"
+    )
+    admission_controllers: str = _setting(
+        "", "users whose objects with an owner need no permit, e.g. system:serviceaccount:argo-rollouts:*,…"
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
