@@ -81,6 +81,7 @@ WAYS: dict[str, tuple[str, str, Sign, bool, bool]] = {
     "buildkite signature": ("buildkite", "s3cret", _buildkite, True, True),
     "buildkite token": ("buildkite", "s3cret", lambda secret, _, __: {"x-buildkite-token": secret}, False, False),
     "circleci": ("circleci", "s3cret", _over_the_body("circleci-signature", "v1="), True, False),
+    "datadog_api_key": ("datadog_api_key", "s3cret", lambda secret, _, __: {"dd-api-key": secret}, False, False),
     "flux": ("flux", "s3cret", _over_the_body("x-signature", "sha256="), True, False),
     "github": ("github", "s3cret", _over_the_body("x-hub-signature-256", "sha256="), True, False),
     "gitlab secret token": ("gitlab", "s3cret", lambda secret, _, __: {"x-gitlab-token": secret}, False, False),

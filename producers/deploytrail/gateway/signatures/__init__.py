@@ -39,6 +39,7 @@ SCHEMES = {
         is_timed=True,
     ),
     "circleci": Scheme("circleci-signature", body_hmac.is_circleci, header="circleci-signature"),
+    "datadog_api_key": Scheme("DD-API-KEY", shown.is_datadog),
     "flux": Scheme("X-Signature", body_hmac.is_flux, header="X-Signature"),
     "github": Scheme("X-Hub-Signature-256", body_hmac.is_github, header="X-Hub-Signature-256"),
     "gitlab": Scheme(

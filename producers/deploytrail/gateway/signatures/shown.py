@@ -21,6 +21,11 @@ def is_bearer_delivery(delivery: Delivery, secrets: Sequence[str]) -> bool:
     return is_bearer(delivery.headers, secrets)
 
 
+def is_datadog(delivery: Delivery, secrets: Sequence[str]) -> bool:
+    """DD-API-KEY, https://docs.datadoghq.com/api/latest/authentication/: what Datadog's own clients send."""
+    return is_any(delivery.headers.get("dd-api-key", ""), secrets)
+
+
 def is_basic(delivery: Delivery, secrets: Sequence[str]) -> bool:
     """Authorization: Basic, https://www.rfc-editor.org/rfc/rfc7617; a secret is `user:password`."""
     scheme, _, given = delivery.headers.get("authorization", "").partition(" ")
