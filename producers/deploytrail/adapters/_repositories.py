@@ -19,11 +19,6 @@ def repository_of(address: str) -> str:
     return path.partition("?")[0].strip("/").removesuffix(".git")
 
 
-def name_of(address: str) -> str:
-    """The repository's own name: `shop`."""
-    return repository_of(address).rpartition("/")[2]
-
-
 def commit_in(revision: str) -> str:
     """The revision where it is a whole commit hash, else ""."""
     return revision if _COMMIT.fullmatch(revision) else ""
