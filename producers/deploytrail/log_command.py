@@ -33,7 +33,9 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 AVRO_FILE = b"Obj\x01"
 PREFIX = "deploytrail."
 TOPICS = {
-    topic.value.removeprefix(PREFIX): topic for topic in Topic if topic not in (Topic.POLICIES, Topic.ONCALL_STATE)
+    topic.value.removeprefix(PREFIX): topic
+    for topic in Topic
+    if topic not in (Topic.POLICIES, Topic.ONCALL_STATE, Topic.DELIVERIES)
 }
 Message = tuple[str, bytes | None]  # where it stands, its bytes
 

@@ -26,6 +26,7 @@ class Topic(Enum):
     FINDINGS = "deploytrail.findings"
     POLICIES = "deploytrail.policies"
     ONCALL_STATE = "deploytrail.oncall-state"
+    DELIVERIES = "deploytrail.deliveries"
     DEAD_LETTERS = "deploytrail.dead-letters"
 
 
@@ -51,6 +52,10 @@ TOPICS: dict[Topic, TopicSpec] = {
     Topic.FINDINGS: TopicSpec(None, {"retention.ms": str(400 * _DAY_MS)}),
     Topic.POLICIES: TopicSpec(1, {"cleanup.policy": "compact"}),
     Topic.ONCALL_STATE: TopicSpec(8, {"cleanup.policy": "compact"}),
+    # One row a delivery of a webhook that was accepted. Only closed segments are deleted: one a day.
+    Topic.DELIVERIES: TopicSpec(
+        1, {"cleanup.policy": "compact,delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
+    ),
     # A dead letter holds a whole message and more headers: it must fit wherever the message did.
     Topic.DEAD_LETTERS: TopicSpec(
         4, {"retention.ms": str(400 * _DAY_MS), "max.message.bytes": str(4 * _MESSAGE_BYTES)}

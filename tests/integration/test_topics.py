@@ -37,6 +37,7 @@ def test_topics_are_made_once_and_partitioned_by_region(settings: Settings, admi
         "deploytrail.findings": 16,
         "deploytrail.policies": 1,
         "deploytrail.oncall-state": 8,
+        "deploytrail.deliveries": 1,
         "deploytrail.dead-letters": 4,
     }
 

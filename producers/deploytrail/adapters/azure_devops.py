@@ -285,6 +285,7 @@ SOURCE = Source(
     title="Azure DevOps",
     adapt=adapt,
     signature="basic",
+    delivery=("/id",),
     statuses=STATUSES | {f"approval {status}": means for status, means in APPROVALS.items()},
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(

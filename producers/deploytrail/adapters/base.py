@@ -59,6 +59,9 @@ class Source:
     the source → what it is for us; `ignored`: each word that gives no record, on purpose → why.
     `options`: what else the webhook's URL may say, name → meaning. `fills`: the fields that the
     source can fill, of each kind of record that it gives; the golden tests prove both directions.
+    `delivery`: where a delivery's own id stands, which a repetition has again and no other delivery
+    has: a header by its lower-case name, or a pointer into the payload (`/event/id`); the first
+    that is there counts.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Source:
     statuses: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    delivery: tuple[str, ...] = ()
 
 
 def text(value: object, *path: str) -> str:
@@ -78,6 +82,15 @@ def text(value: object, *path: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     return str(value)[:_TEXT_LIMIT]
+
+
+def delivery_id(source: Source, payload: object, headers: Mapping[str, str]) -> str:
+    """What a source itself calls a delivery; "" where it says nothing."""
+    for place in source.delivery:
+        found = text(payload, *place[1:].split("/")) if place.startswith("/") else headers.get(place, "")
+        if found:
+            return found
+    return ""
 
 
 def mapping(value: object, *path: str) -> Mapping[str, Any]:

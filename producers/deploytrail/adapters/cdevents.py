@@ -272,6 +272,7 @@ SOURCE = Source(
     title="CDEvents and CloudEvents",
     adapt=adapt,
     signature="standard_webhooks",
+    delivery=("webhook-id",),
     statuses=OUTCOMES | {word: "succeeded" for word in SERVICES} | {"queued": "queued", "started": "started"},
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(

@@ -380,6 +380,7 @@ SOURCE = Source(
     title="GitHub and GitHub Enterprise",
     adapt=adapt,
     signature="github",
+    delivery=("x-github-delivery",),
     statuses=STATUSES,
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(

@@ -313,6 +313,8 @@ SOURCE = Source(
     title="GitLab",
     adapt=adapt,
     signature="gitlab",
+    # Not X-Gitlab-Event-UUID: hooks that a hook set off share it.
+    delivery=("webhook-id", "idempotency-key"),
     statuses=STATUSES,
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(

@@ -291,6 +291,7 @@ SOURCE = Source(
     title="Jira and Jira Service Management",
     adapt=adapt,
     signature="hub_signature",
+    delivery=("x-atlassian-webhook-identifier",),
     statuses={
         "change created": "registered",
         **{f"change {status}": step for status, step in CHANGE_STATUSES.items()},

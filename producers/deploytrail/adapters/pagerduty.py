@@ -131,6 +131,7 @@ SOURCE = Source(
     title="PagerDuty (webhooks v3)",
     adapt=adapt,
     signature="pagerduty",
+    delivery=("/event/id",),
     statuses=STATUSES,
     ignored=IGNORED,
     fills={

@@ -17,6 +17,7 @@ from deploytrail._reported import KINDS
 from deploytrail.gateway import metrics
 from deploytrail.gateway.acceptance import Acceptance
 from deploytrail.gateway.callers import Callers
+from deploytrail.gateway.deliveries import Deliveries
 from deploytrail.gateway.openapi import DOCUMENT, document
 from deploytrail.gateway.problems import Problem, Refused, answer
 from deploytrail.gateway.publisher import Publisher
@@ -28,16 +29,20 @@ from deploytrail.gateway.webhooks import Webhooks
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(settings: Settings, publisher: Publisher) -> Starlette:
-    """The app over a publisher."""
+def create_app(settings: Settings, publisher: Publisher, deliveries: Deliveries | None = None) -> Starlette:
+    """The app over a publisher; without `deliveries` it remembers those of its own."""
+    deliveries = deliveries or Deliveries(publisher)
     callers, acceptance = Callers(settings), Acceptance(settings, publisher)
-    reports, webhooks = Reports(callers, acceptance), Webhooks(callers, acceptance)
+    reports, webhooks = Reports(callers, acceptance), Webhooks(callers, acceptance, deliveries)
     uploads = Uploads(settings, callers, acceptance)
     refusals = Refusals(settings, acceptance.store_signals)
 
     async def readyz(_: Request) -> Response:
-        ready = await publisher.is_ready()
-        return PlainTextResponse("ready\n" if ready else "Kafka does not answer\n", 200 if ready else 503)
+        if not await publisher.is_ready():
+            return PlainTextResponse("Kafka does not answer\n", 503)
+        if not deliveries.is_read:
+            return PlainTextResponse("the memory of deliveries is not read to its end yet\n", 503)
+        return PlainTextResponse("ready\n")
 
     routes = [
         *(_post(f"/v1/{path}", reports.of(kind), refusals) for path, kind in KINDS.items()),

@@ -112,6 +112,9 @@ def _webhook(source: Source) -> Part:
         said.append("Statuses: " + ", ".join(f"{theirs} → {ours}" for theirs, ours in source.statuses.items()) + ".")
     if not SCHEMES[source.signature].header and source.signature != "bearer":
         said.append(f"Signed by {SCHEMES[source.signature].what}.")
+    if source.delivery:
+        places = [f"{place} of the payload" if place[0] == "/" else f"the header {place}" for place in source.delivery]
+        said.append(f"A delivery is known by {' or '.join(places)} for seven days, and accepted once.")
     any_json: Part = {"description": f"What {source.title} sends."}
     form = {"type": "object", "properties": {"payload": {"type": "string", "description": "The JSON, as text."}},
             "required": ["payload"]}  # fmt: skip
@@ -121,7 +124,14 @@ def _webhook(source: Source) -> Part:
         "summary": f"Webhooks of {source.title}.",
         "description": " ".join(said),
         "security": security(source.signature),
-        "parameters": [*_PLACES, *_TIMES],
+        "parameters": [
+            *_PLACES,
+            *(
+                {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
+                for name, meaning in source.options.items()
+            ),
+            *_TIMES,
+        ],
         "requestBody": {
             "required": True,
             "description": "As the source sends it; Content-Encoding may be gzip.",

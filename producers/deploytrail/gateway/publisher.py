@@ -23,7 +23,7 @@ class Busy(RetryLater):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One record: for the intake topic, or where a message cannot be read, for the dead letters."""
+    """One record: for the intake topic, or where a message cannot be read, for the dead letters; or a delivery."""
 
     partition: int
     key: bytes
@@ -46,16 +46,18 @@ class Publisher(Protocol):
 
 
 class MemoryPublisher:
-    """Keeps records; `away` plays a Kafka that does not answer."""
+    """Keeps records, and apart from them the keys of deliveries; `away` plays a Kafka that does not answer."""
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
+        self.deliveries: list[Outgoing] = []
         self.away = False
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise RetryLater("Kafka does not answer")
-        self.records.extend(records)
+        for record in records:
+            (self.deliveries if record.topic is Topic.DELIVERIES else self.records).append(record)
 
     async def is_ready(self) -> bool:
         return not self.away

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 
 from deploytrail_schemas import logs
@@ -17,6 +18,7 @@ from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+_MEMORY_SECONDS = 3.0  # what the start waits at most for the memory of deliveries
 
 
 def main(argv: list[str]) -> int:
@@ -67,11 +69,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     import uvicorn
 
     from deploytrail.gateway.app import create_app
+    from deploytrail.gateway.deliveries import Deliveries
+    from deploytrail.gateway.delivery_topic import DeliveryTopic
     from deploytrail.gateway.publisher import KafkaPublisher
     from deploytrail.gateway.syslog_server import SyslogServer
 
     publisher = KafkaPublisher(settings)
-    app = create_app(settings, publisher)
+    deliveries = Deliveries(publisher, is_read=False)
+    topic = DeliveryTopic(settings, deliveries)
+    app = create_app(settings, publisher, deliveries)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -104,6 +110,11 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
+    topic.start()
+    # Served meanwhile; only whoever waits for us waits a little longer, not for a Kafka that is away.
+    deadline = time.monotonic() + _MEMORY_SECONDS
+    while not deliveries.is_read and not serving.done() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
     print(f"deploytrail gateway: ready on {settings.gateway_host}:{settings.gateway_port}", file=sys.stderr, flush=True)
     try:
         with contextlib.suppress(asyncio.CancelledError):
@@ -111,6 +122,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     finally:
         if syslog is not None:
             await syslog.close()
+        await topic.close()
         await app.state.refusals.close()
         publisher.close()
     return 0

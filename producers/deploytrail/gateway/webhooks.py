@@ -13,22 +13,25 @@ from starlette.responses import Response
 from deploytrail import adapters
 from deploytrail._reported import FORM, media_type
 from deploytrail.adapters.base import AdapterError, Defaults
+from deploytrail.gateway import metrics
 from deploytrail.gateway.acceptance import Acceptance, accepted
 from deploytrail.gateway.bodies import body_of, parsed
 from deploytrail.gateway.callers import Callers
+from deploytrail.gateway.deliveries import Deliveries, keys_of
 from deploytrail.gateway.problems import Problem
 
 
 class Webhooks:
     """One handler for every source."""
 
-    def __init__(self, callers: Callers, acceptance: Acceptance) -> None:
+    def __init__(self, callers: Callers, acceptance: Acceptance, deliveries: Deliveries) -> None:
         self._callers = callers
         self._acceptance = acceptance
+        self._deliveries = deliveries
 
     async def handle(self, request: Request) -> Response:
-        """Return 202, with the reason where a delivery says nothing of a deployment. The type of the body does not
-        matter: sources call their JSON what they like."""
+        """Return 202, with the reason where a delivery says nothing of a deployment, and with `repeated` where it was
+        accepted before. The type of the body does not matter: sources call their JSON what they like."""
         name = request.path_params["source"]
         try:
             source = adapters.load(name)
@@ -42,13 +45,21 @@ class Webhooks:
         options = {name: said[name] for name in source.options if name in said}
         places = completed(caller.scope, {n: said.get(n, "") for n in PLACES})
         defaults = Defaults(**places, options=options)
+        payload = _payload(request, body)
         try:
-            adapted = source.adapt(_payload(request, body), headers, defaults, received_at)
+            adapted = source.adapt(payload, headers, defaults, received_at)
         except AdapterError as error:
             raise Problem(422, str(error)) from error
         if not adapted.records:
             return accepted([], received_at, ignored=adapted.ignored)
-        return await self._acceptance.accept(request, adapted.records, received_at, caller)
+        keys = keys_of(source, caller.name, request.url.query, headers, body, payload)
+        stored = await self._deliveries.once(
+            keys, lambda: self._acceptance.accept(request, adapted.records, received_at, caller)
+        )
+        if stored is None:
+            metrics.REPEATED.labels(source.name).inc()
+            return accepted([], received_at, repeated=True)
+        return stored
 
 
 def _payload(request: Request, body: bytes) -> Any:
