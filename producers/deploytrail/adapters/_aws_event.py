@@ -71,10 +71,11 @@ def events(
         return each(payload, inner)
     if not isinstance(payload, Mapping):
         raise AdapterError("an AWS event is a JSON object, or a list of them")
-    if isinstance(payload.get("Records"), list):
-        return each(payload["Records"], lambda item: _carried(item, inner))
+    # First of all: of a signed SNS message nothing but its Message is signed content.
     if text(payload, "TopicArn") and text(payload, "Type"):
         return _notification(payload, received_at, inner)
+    if isinstance(payload.get("Records"), list):
+        return each(payload["Records"], lambda item: _carried(item, inner))
     return adapt(_event(payload, defaults, received_at))
 
 
@@ -92,7 +93,8 @@ def _notification(message: Mapping[str, Any], received_at: int, inner: Callable[
     """An SNS message: https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html"""
     kind, topic = text(message, "Type"), text(message, "TopicArn")
     if kind in _CONFIRMATIONS:
-        return Adapted(ignored=f"{kind} of {topic}: no event")
+        how = "it is confirmed by itself once DEPLOYTRAIL_WEBHOOK_SECRETS allows the topic"
+        return Adapted(ignored=f"{kind} of {topic} is no event{'; ' + how if kind == _CONFIRMATIONS[0] else ''}")
     sent_at = instant(message, "Timestamp") or received_at
     body = message.get("Message")
     return _text(body if isinstance(body, str) else "", f"a message of {topic}", lambda given: inner(given, sent_at))

@@ -67,6 +67,7 @@ SOURCE = Source(
     name=NAME,
     title="AWS (CodeDeploy, CodePipeline, CodeBuild, ECS, CloudWatch)",
     adapt=adapt,
+    signature="sns",
     statuses={
         **{f"codedeploy {word}": ours for word, ours in code.CODEDEPLOY.items()},
         **{f"codepipeline {word}": ours for word, ours in code.CODEPIPELINE.items()},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,11 +87,23 @@ class Callers:
         if not secrets:
             return await self.of_report(request)
         scheme = signatures.SCHEMES[source.signature]
-        if not scheme.check(signatures.Delivery(body, request.headers, time.time()), secrets):
+        fits = scheme.check(signatures.Delivery(body, request.headers, time.time()), secrets)
+        if not isinstance(fits, bool):
+            with _answered_later():
+                fits = await fits
+        if not fits:
             more = _BEARER if source.signature == "bearer" else {}
             said = f"{scheme.what} is missing, too old, or does not fit the body"
             raise Refused(401, said, Refusal.WRONG_SIGNATURE, caller=f"webhook:{source.name}", headers=more)
         return Caller(f"webhook:{source.name}")
+
+    async def answered(self, source: Source, body: bytes, request: Request) -> str:
+        """What was done because a sender that was let in asks for it before it delivers anything; "" for nothing."""
+        secrets, answer = self._secrets.get(source.name), signatures.SCHEMES[source.signature].answer
+        if not secrets or answer is None:
+            return ""
+        with _answered_later():
+            return await answer(signatures.Delivery(body, request.headers, time.time()), secrets)
 
     async def _of_bearer(self, text: str) -> Caller:
         if self._file is not None and is_token(text):
@@ -99,14 +112,20 @@ class Callers:
                 raise _refused(found)
             return Caller(found.name, found.scope)
         if self._jobs is not None and text.count(".") == 2:
-            try:
+            with _answered_later():
                 job = await self._jobs.of_token(text, now=time.time())
-            except RetryLater as error:
-                raise Problem(503, f"{error}; send it again", headers={"Retry-After": "60"}) from error
             if isinstance(job, Refusal):
                 raise _refused(job)
             return Caller(job.name, job.scope, job.facts)
         raise _refused(Refusal.UNKNOWN_TOKEN)
+
+
+@contextlib.contextmanager
+def _answered_later() -> Iterator[None]:
+    try:
+        yield
+    except RetryLater as error:
+        raise Problem(503, f"{error}; send it again", headers={"Retry-After": "60"}) from error
 
 
 def _refused(reason: Refusal) -> Refused:

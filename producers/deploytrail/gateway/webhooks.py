@@ -41,6 +41,8 @@ class Webhooks:
         headers = dict(request.headers.items())
         caller = await self._callers.of_delivery(source, body, request)
         received_at = time.time_ns() // 1000
+        if done := await self._callers.answered(source, body, request):
+            return accepted([], received_at, ignored=done)
         said = request.query_params
         options = {name: said[name] for name in source.options if name in said}
         places = completed(caller.scope, {n: said.get(n, "") for n in PLACES})

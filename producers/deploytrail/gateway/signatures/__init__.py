@@ -1,4 +1,4 @@
-"""Signatures of deliveries, checked in constant time. Pure: time is an argument.
+"""Signatures of deliveries, checked in constant time. Pure but for `sns_fetch`: time is an argument.
 
 Each check takes every current secret, so that secrets can be rotated without losing a delivery.
 A source names its scheme in `Source.signature`.
@@ -6,7 +6,7 @@ A source names its scheme in `Source.signature`.
 
 from __future__ import annotations
 
-from deploytrail.gateway.signatures import body_hmac, body_jwt, shown, timed_hmac
+from deploytrail.gateway.signatures import body_hmac, body_jwt, shown, sns, sns_fetch, timed_hmac
 from deploytrail.gateway.signatures.body_hmac import is_github
 from deploytrail.gateway.signatures.scheme import TOLERANCE_SECONDS, Delivery, Scheme
 from deploytrail.gateway.signatures.shown import is_bearer
@@ -59,6 +59,12 @@ SCHEMES = {
     "pagerduty": Scheme("X-PagerDuty-Signature", body_hmac.is_pagerduty, header="X-PagerDuty-Signature"),
     "sentry": Scheme("Sentry-Hook-Signature", body_hmac.is_sentry, header="Sentry-Hook-Signature"),
     "slack": Scheme("X-Slack-Signature", timed_hmac.is_slack, header="X-Slack-Signature", is_timed=True),
+    "sns": Scheme(
+        "the SNS message's signature, or the bearer token",
+        sns_fetch.SNS.check,
+        sns.is_no_topic,
+        answer=sns_fetch.SNS.confirm,
+    ),
     "standard_webhooks": Scheme(
         "the Standard Webhooks signature",
         timed_hmac.is_standard_webhook,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 # Of the Standard Webhooks and of Slack; schemes that name no window of their own take it too.
@@ -31,13 +31,18 @@ class Scheme:
     `check(delivery, secrets)`: whether it was made with one of the secrets. `problem_of(secret)`:
     why a secret cannot be one of this scheme; empty where it can. `header`: the header with the
     signature over the body, "" where nothing is signed; `is_timed`: whether it covers the time too.
+
+    A check that must ask somebody for a key is awaited, and raises RetryLater where it gets none.
+    `answer(delivery, secrets)`: what a sender asks for before it delivers anything, once it is
+    done, in words; "" where it asks for nothing.
     """
 
     what: str
-    check: Callable[[Delivery, Sequence[str]], bool]
+    check: Callable[[Delivery, Sequence[str]], bool | Awaitable[bool]]
     problem_of: Callable[[str], str] = any_text
     header: str = ""
     is_timed: bool = False
+    answer: Callable[[Delivery, Sequence[str]], Awaitable[str]] | None = None
 
 
 def is_any(given: str, expected: Iterable[str]) -> bool:
