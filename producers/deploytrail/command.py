@@ -24,6 +24,7 @@ OWN = {
     "void": ("deploytrail._words", "void", "say that there was no such deployment; its record stays, marked"),
     "agent": ("deploytrail._agent", "main", "send what is spooled on this host; take events on a socket"),
     "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
+    "adapters": ("deploytrail.adapters_command", "main", "say what each source of webhooks tells, and what it cannot"),
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),

@@ -42,6 +42,7 @@ FILLS = usual(
     RecordType.DEPLOYMENT_EVENT,
     *("commit_sha", "repository", "ref", "build_system", "build_number", "build_url", "pipeline"),
     *("feature_ticket", "error", "raw_status", "tags"),
+    never=("region",),
 )
 Payload = Mapping[str, Any]
 

@@ -292,7 +292,10 @@ SOURCE = Source(
             RecordType.DEPLOYMENT_EVENT,
             *("version", "commit_sha", "repository", "build_system", "build_id", "build_number", "build_url"),
             *("pipeline", "stage", "deployer", "deployer_type", "error", "raw_status", "tags"),
+            never=("region",),
         ),
-        RecordType.APPROVAL: usual(RecordType.APPROVAL, "deployment_id", "approver", "justification", "tags"),
+        RecordType.APPROVAL: usual(
+            RecordType.APPROVAL, "deployment_id", "approver", "justification", "tags", never=("region",)
+        ),
     },
 )

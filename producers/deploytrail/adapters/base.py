@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -193,8 +193,11 @@ def says_deploy(*names: str) -> bool:
     return any(map(_DEPLOYS.search, names))
 
 
-def usual(kind: RecordType, *more: str) -> frozenset[str]:
-    """`more` fields, and those that every source fills of such a record."""
+def usual(kind: RecordType, *more: str, never: Iterable[str] = ()) -> frozenset[str]:
+    """`more` fields, and those that most sources fill of such a record, without what this one `never` can.
+
+    Never: a place that no payload of the source names, so that only the webhook's URL can.
+    """
     word = {
         RecordType.DEPLOYMENT_EVENT: ("event_type", "deployment_id"),
         RecordType.SIGNAL: ("signal_type",),
@@ -202,7 +205,7 @@ def usual(kind: RecordType, *more: str) -> frozenset[str]:
         RecordType.OBSERVATION: ("observation_type",),
     }[kind]
     place = ("occurred_at", "region", "environment", "service", "producer_id", "source")
-    return frozenset({kind.id_field, *word, *place, *more})
+    return frozenset({kind.id_field, *word, *place, *more}.difference(never))
 
 
 def first(*texts: str) -> str:

@@ -185,11 +185,14 @@ SOURCE = Source(
     statuses=STATUSES,
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(
-            RecordType.DEPLOYMENT_EVENT, "version", "commit_sha", "repository", "ref", "build_url", "raw_status", "tags"
+            RecordType.DEPLOYMENT_EVENT,
+            *("version", "commit_sha", "repository", "ref", "build_url", "raw_status", "tags"),
+            never=("region",),
         ),
         RecordType.SIGNAL: usual(
             RecordType.SIGNAL,
             *("fingerprint", "severity", "title", "started_at", "ended_at", "incident_id", "ticket_id", "labels"),
+            never=("region",),
         ),
     },
 )

@@ -322,6 +322,7 @@ SOURCE = Source(
             *("kind", "version", "artifact_uri", "commit_sha", "repository", "ref", "build_system", "build_id"),
             *("build_number", "build_url", "pipeline", "job", "stage", "deployer", "deployer_type", "error"),
             *("raw_status", "config_changes", "tags"),
+            never=("region",),
         )
     },
 )

@@ -162,6 +162,7 @@ SOURCE = Source(
             RecordType.DEPLOYMENT_EVENT,
             *("version", "build_system", "build_id", "build_url", "pipeline", "stage", "deployer", "deployer_type"),
             *("error", "raw_status", "tags"),
+            never=("region",),
         )
     },
 )

@@ -138,6 +138,7 @@ SOURCE = Source(
         RecordType.SIGNAL: usual(
             RecordType.SIGNAL,
             *("fingerprint", "severity", "title", "started_at", "ended_at", "incident_id", "labels"),
+            never=("environment", "region"),
         )
     },
 )

@@ -182,7 +182,12 @@ SOURCE = Source(
             RecordType.DEPLOYMENT_EVENT,
             *("kind", "version", "build_system", "build_id", "build_url", "pipeline", "justification", "deployer"),
             *("deployer_type", "error", "raw_status", "tags"),
+            never=("environment", "region"),
         ),
-        RecordType.SIGNAL: usual(RecordType.SIGNAL, "fingerprint", "severity", "title", "started_at", "labels"),
+        RecordType.SIGNAL: usual(
+            RecordType.SIGNAL,
+            *("fingerprint", "severity", "title", "started_at", "labels"),
+            never=("environment", "region"),
+        ),
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from deploytrail.adapters.base import AdapterError, Defaults, instant
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.schema import fields
+from deploytrail_schemas.scopes import PLACES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.golden import NOON, adapted, cases, payload_of, told
@@ -63,14 +65,28 @@ def test_a_source_fills_the_fields_that_it_says_and_no_others(name: str) -> None
         if path.parent.name != name:
             continue
         for record in case.get("records", []):
-            kind = RecordType(record["kind"])
-            required = {f["name"] for f in fields(kind) if "default" not in f}
-            known = {"other", "unknown", ""}
-            seen[kind] |= {n for n, v in record["value"].items() if n not in required or v not in known}
+            seen[RecordType(record["kind"])] |= record["value"].keys() - set(PLACES)
+        if case.get("records"):
+            for kind, place in _places_told(name, *_case(path)):
+                seen[kind].add(place)
 
-    assert {kind: names - ALWAYS for kind, names in seen.items()} == {
-        kind: set(names) - ALWAYS for kind, names in adapters.load(name).fills.items()
-    }
+    said = adapters.load(name).fills
+    # A place that only the webhook's URL tells is not the source's: usual(…, never=("region",)).
+    never_filled = {kind.value: names - ALWAYS - seen[kind] for kind, names in said.items()}
+    unsaid = {kind.value: names - ALWAYS - said.get(kind, frozenset()) for kind, names in seen.items()}
+
+    assert {kind: names for kind, names in never_filled.items() if names} == {}
+    assert {kind: names for kind, names in unsaid.items() if names} == {}
+
+
+def _places_told(name: str, case: dict[str, Any], payload: Any) -> Iterator[tuple[RecordType, str]]:
+    """The places that the payload itself tells: those that are known though the webhook's URL leaves them out."""
+    for place in PLACES:
+        others = {other: "of-url" for other in PLACES if other != place}
+        url = {**case.get("url", {}), **others, place: ""}
+        for kind, value in adapted(name, {**case, "url": url}, payload).records:
+            if value[place] not in ("other", "unknown", ""):
+                yield kind, place
 
 
 @pytest.mark.parametrize("name", adapters.names())
