@@ -17,6 +17,15 @@ from deploytrail_schemas.records import RecordType
 UNKNOWN_PLACE = "unknown"
 OTHER_REGION = "other"
 _TEXT_LIMIT = 4096
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", re.ASCII)
+_PRE = re.compile(r"(?<![a-z])pre[ _-]?prod(?:uction)?", re.IGNORECASE | re.ASCII)
+_ENVIRONMENTS = {
+    **dict.fromkeys(("live", "prd", "prod", "production"), "production"),
+    **dict.fromkeys(("stage", "staging", "stg"), "staging"),
+    **dict.fromkeys(("dev", "development"), "development"),
+    "preprod": "preproduction",
+    **{name: name for name in ("demo", "integration", "qa", "sandbox", "test", "uat")},
+}
 _DEPLOYS = re.compile(r"deploy|promote|roll[ _-]?(?:out|back)", re.IGNORECASE | re.ASCII)
 _SPACED = re.compile(r"(\d{4}-\d\d-\d\d)[ Tt](\d\d:\d\d:\d\d(?:\.\d+)?) ?(?:UTC|GMT|Z|([+-]\d\d):?(\d\d))", re.ASCII)
 
@@ -191,6 +200,22 @@ def each(payloads: Sequence[Any], adapt: Callable[[Any], Adapted]) -> Adapted:
 def says_deploy(*names: str) -> bool:
     """Whether one of the names that people gave to a workflow, a stage or a job says that it deploys."""
     return any(map(_DEPLOYS.search, names))
+
+
+def environment_of(name: str, default: str) -> str:
+    """The environment that a job or stage called `name` deploys to: "Deploy to prod" → production.
+
+    `default`, of the webhook's URL, is what that one is called here; and the one where `name` tells of none or several.
+    """
+    said = _environments_in(name)
+    if len(said) != 1 or said == _environments_in(default):
+        return default
+    return next(iter(said))
+
+
+def _environments_in(name: str) -> set[str]:
+    words = (word.lower() for word in _WORD.findall(_PRE.sub("preprod", name)))
+    return {_ENVIRONMENTS[word] for word in words if word in _ENVIRONMENTS}
 
 
 def usual(kind: RecordType, *more: str, never: Iterable[str] = ()) -> frozenset[str]:
