@@ -41,6 +41,10 @@ class Outbox:
         except queue.Full:
             self._lose(kind, "too many records wait for the disk")
 
+    def put_waiting(self, kind: RecordType, value: dict[str, Any]) -> None:
+        """The same for a caller who may wait while too many records wait for the disk."""
+        self._queue.put((kind, value))
+
     def close(self, seconds: float) -> int:
         """Keep what was put, and try so long to deliver it; how many records stay in the spool."""
         self._queue.put(None)

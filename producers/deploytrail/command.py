@@ -34,6 +34,11 @@ OWN = {
         "main",
         "let only permitted images into regulated namespaces of Kubernetes (needs deploytrail[gateway])",
     ),
+    "watch": (
+        "deploytrail.kubernetes.watch_command",
+        "main",
+        "find what was deployed to Kubernetes without a permit: watch kubernetes",
+    ),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
 
