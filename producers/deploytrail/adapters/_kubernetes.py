@@ -11,12 +11,12 @@ from deploytrail.adapters.base import Defaults, first, mapping, placed, text
 # Labels or annotations, the first of each list that is there; ours win.
 # https://kubernetes.io/docs/reference/labels-annotations-taints/
 NAMES = {
-    "region": ("deploytrail/region", "topology.kubernetes.io/region", "region"),
-    "environment": ("deploytrail/environment", "environment", "env", "dd_env"),
-    "service": ("deploytrail/service", "dd_service"),
-    "team": ("deploytrail/team", "team"),
-    "parent": ("deploytrail/deployment-id",),
-    "version": ("deploytrail/version", "app.kubernetes.io/version"),
+    "region": ("deploytrail.dev/region", "topology.kubernetes.io/region", "region"),
+    "environment": ("deploytrail.dev/environment", "environment", "env", "dd_env"),
+    "service": ("deploytrail.dev/service", "dd_service"),
+    "team": ("deploytrail.dev/team", "team"),
+    "parent": ("deploytrail.dev/deployment-id",),
+    "version": ("deploytrail.dev/version", "app.kubernetes.io/version"),
 }
 _DIGEST = re.compile(r"sha(256|384|512):[0-9a-f]+", re.ASCII)
 
