@@ -30,6 +30,8 @@ EVENT_BYTES = (1 << 20) - (64 << 10)
 REMEMBERED = 1000
 # So often does a process that starts many look whether there are too many.
 _TIDY_EVERY = 256
+# Of the seconds that the end of a process may take: for a transport that does not let go at once, and the interpreter.
+_LETTING_GO = 0.2
 FINAL_SEQ = "final_seq"
 SPOOL_LOSS = "spool_loss"
 # What a progress event says, as its raw status, that warns of another deploy target than the one reported.
@@ -186,7 +188,7 @@ class Reporter:
             return True
         if not self.settings.url:
             return False
-        wait = self.settings.exit_wait_seconds if seconds is None else seconds
+        wait = max(0.0, self.settings.exit_wait_seconds - _LETTING_GO) if seconds is None else seconds
         return self.sender.flush(self.last, wait, patient=seconds is not None, hurry=hurry)
 
     def remember(self, deployment_id: str, facts: Mapping[str, Any]) -> None:
