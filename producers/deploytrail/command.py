@@ -25,6 +25,7 @@ OWN = {
     "agent": ("deploytrail._agent", "main", "send what is spooled on this host; take events on a socket"),
     "gateway": ("deploytrail.gateway.serve_command", "main", "serve the HTTP gateway (needs deploytrail[gateway])"),
     "adapters": ("deploytrail.adapters_command", "main", "say what each source of webhooks tells, and what it cannot"),
+    "poll": ("deploytrail.poll_command", "main", "ask APIs for what webhooks missed (needs deploytrail[gateway])"),
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
@@ -41,6 +42,9 @@ OWN = {
     ),
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
+
+# Words that need the extra `gateway`.
+_OF_GATEWAY = {"gateway", "admission", "poll"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,7 +80,7 @@ def _call(word: str, module: str, function: str, argv: list[str]) -> int:
         if missing.partition(".")[0] == "deploytrail":
             sys.stderr.write(f"deploytrail {word}: this installation lacks {missing}\n")
             return USAGE_ERROR
-        hint = "pip install 'deploytrail[gateway]'" if word in ("gateway", "admission") else f"pip install {missing}"
+        hint = "pip install 'deploytrail[gateway]'" if word in _OF_GATEWAY else f"pip install {missing}"
         sys.stderr.write(f"deploytrail {word}: needs {missing}, which is not installed: {hint}\n")
         return USAGE_ERROR
     return int(getattr(found, function)(argv) or 0)

@@ -6,7 +6,8 @@ SENT_AT = "dt-sent-at"  # µs, sender's wall clock when it handed the record ove
 RECEIVED_AT = "dt-received-at"  # µs, when the gateway or the backfilled system received it
 ECHO = "dt-echo"  # "sent,received,acknowledged" µs of the producer's latest acknowledged record
 CLOCK = "dt-clock"  # "offset,uncertainty" µs of the sender's clock, by the word of what disciplines it
-REPORTER = "dt-reporter"  # who was authenticated; set by gateway and backfill only
+REPORTER = "dt-reporter"  # who was authenticated; set by gateway, poller and backfill only
+POLLED_BY = "poll:"  # how a poller begins its REPORTER; the source follows
 SIGNATURE = "dt-signature"  # "token id:base64", who wrote a record straight to Kafka; see record_signatures
 INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail record came from
 

@@ -57,6 +57,8 @@ class Settings:
     )
     syslog_port: int = _setting(0, "port on which the gateway takes syslog (RFC 5424), TCP and UDP; 0: none")
     csv_maps: str = _setting("", "YAML file that says how the CSV of legacy systems is read; empty: none is")
+    poll: str = _setting("", "YAML file of the APIs that `deploytrail poll` asks for what webhooks missed")
+    poll_state: Path = _setting(Path(".deploytrail/state/poll.json"), "file in which a poller keeps how far it came")
     metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
     remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")
     clickhouse_batch_rows: int = _setting(50_000, "messages after which the ClickHouse sink inserts")

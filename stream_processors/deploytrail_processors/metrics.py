@@ -12,6 +12,12 @@ INTAKE_RECORDS = Counter(
 REFUSED = Counter(
     "deploytrail_intake_refused_total", "Records whose writer may not write them, by why they were refused.", ["reason"]
 )
+POLLED = Counter(
+    "deploytrail_intake_polled_total",
+    "Records that pollers found, by source and outcome: missed (no webhook came first) or known. "
+    "missed / (missed + known) is the gap rate of the source's webhooks.",
+    ["source", "outcome"],
+)
 UNKNOWN_REGIONS = Counter(
     "deploytrail_unknown_region_records_total", "Records of regions that have no partition of their own."
 )

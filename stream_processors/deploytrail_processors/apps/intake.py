@@ -114,6 +114,7 @@ class Intake:
         canonical = {"region": known.region, "environment": known.environment, "service": known.service}
         admitted = self._admit(message, kind, value | canonical)
         self._last[partition] = (message.offset, received_at)
+        _count_polled(said.get(headers.REPORTER, ""), corrected.outcome)
         if backfill:
             self._tick(partition, received_at - received_at % self._interval)
         if corrected.outcome == "repeated":
@@ -209,6 +210,13 @@ class Intake:
             self._seen.pop(key, None)
         for key, _ in list(self._old_clocks.pop(partition, now)):
             self._clocks.pop(key, None)
+
+
+def _count_polled(reporter: str, outcome: str) -> None:
+    """A redelivery was counted before."""
+    if reporter.startswith(headers.POLLED_BY) and outcome != "redelivered":
+        source = reporter.removeprefix(headers.POLLED_BY)
+        metrics.POLLED.labels(source, "missed" if outcome == "forwarded" else "known").inc()
 
 
 def _text_headers(given: Any) -> list[tuple[str, str]]:
