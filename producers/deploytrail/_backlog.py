@@ -94,7 +94,7 @@ class Backlog:
                 if isinstance(found, Damage):
                     if found.tail and len(existing) == 1:
                         return entries  # being written just now, or torn: the next append cuts it
-                    set_aside(str(self.folder.parent), self.producer_id, at.segment, found, data)
+                    self._set_aside(at.segment, found, data)
                     continue
                 at = Position(at.segment, found.end)
                 if found.kind == END_OF_SEGMENT:
@@ -159,6 +159,9 @@ class Backlog:
                         shutil.rmtree(self.folder)
             finally:
                 os.close(descriptor)
+
+    def _set_aside(self, first: int, damage: Damage, data: bytes) -> None:
+        set_aside(str(self.folder.parent), self.producer_id, first, damage, data)
 
     def _segment(self, first: int) -> bytes | None:
         path = Path(segment_path(str(self.folder), first))

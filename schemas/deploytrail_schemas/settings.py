@@ -52,6 +52,11 @@ class Settings:
     )
     gateway_host: str = _setting("127.0.0.1", "address that the gateway listens on")
     gateway_port: int = _setting(8470, "port that the gateway listens on")
+    gateway_spool: Path = _setting(
+        Path(".deploytrail/gateway-spool"), "folder in which the gateway keeps records while Kafka is away"
+    )
+    gateway_spool_max_bytes: int = _setting(256 << 20, "size that the gateway's spool may reach, in bytes; 0: none")
+    gateway_workers: int = _setting(1, "processes that serve the gateway's port")
     webhook_secrets: str = _setting(
         "", "secrets of webhook sources, source=secret;…, several of one separated by commas; unsigned are refused then"
     )

@@ -15,7 +15,7 @@ from deploytrail_local.kafka_broker import KafkaBroker
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.topics import Topic
 from support.commands import run, running
-from support.kafka import make_topics, read_topic
+from support.kafka import make_topics, read_topic, wait_for
 
 EVENT = {"event_type": "started", "region": "eu-west-1", "environment": "production", "service": "shop"}
 
@@ -104,20 +104,74 @@ def test_a_port_in_use_is_named(own_kafka: str, tmp_path: Path) -> None:
     assert "DEPLOYTRAIL_GATEWAY_PORT" in done.stderr
 
 
-def test_without_kafka_nothing_is_acknowledged_and_later_all_is_well(tmp_path: Path) -> None:
+def test_without_kafka_and_spool_nothing_is_acknowledged_and_later_all_is_well(tmp_path: Path) -> None:
+    port = ports.free_port()
+    with KafkaBroker(tmp_path / "kafka") as broker:
+        make_topics(broker.bootstrap)
+        env = {
+            "DEPLOYTRAIL_KAFKA": broker.bootstrap,
+            "DEPLOYTRAIL_GATEWAY_PORT": str(port),
+            "DEPLOYTRAIL_GATEWAY_SPOOL_MAX_BYTES": "0",
+        }
+        with running("gateway", env=env, cwd=tmp_path):
+            url = f"http://127.0.0.1:{port}"
+
+            def report(deployment: str) -> httpx.Response:
+                return httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": deployment}, timeout=20)
+
+            first = report("first")
+            broker.stop()
+            away, began = report("away"), time.monotonic()
+            again, took = report("again"), time.monotonic() - began
+            ready = httpx.get(f"{url}/readyz")
+            broker.start()
+            wait_for(lambda: report("back").status_code == 202, what="a Kafka that is back")
+            stored = {decode(m.value())[1]["deployment_id"] for m in read_topic(broker.bootstrap, Topic.INTAKE)}
+
+    assert (first.status_code, away.status_code, again.status_code) == (202, 503, 503)
+    assert away.headers["retry-after"] == "2"
+    assert took < 2
+    assert (ready.status_code, ready.text) == (503, "Kafka does not answer, and there is no spool\n")
+    assert stored >= {"first", "back"}
+
+
+def test_what_comes_while_kafka_is_away_is_kept_and_published_once_it_is_back(tmp_path: Path) -> None:
     port = ports.free_port()
     with KafkaBroker(tmp_path / "kafka") as broker:
         make_topics(broker.bootstrap)
         env = {"DEPLOYTRAIL_KAFKA": broker.bootstrap, "DEPLOYTRAIL_GATEWAY_PORT": str(port)}
-        with running("gateway", env=env, cwd=tmp_path):
-            url = f"http://127.0.0.1:{port}/v1/events"
-            first = httpx.post(url, json=EVENT | {"deployment_id": "first"}, timeout=20)
+        with running("gateway", env=env, cwd=tmp_path) as command:
+            url = f"http://127.0.0.1:{port}"
             broker.stop()
-            away = httpx.post(url, json=EVENT | {"deployment_id": "away"}, timeout=20)
+            headers = {
+                "Deploytrail-Sent-At": "1793620800000000",
+                "Deploytrail-Echo": "1793620800000000," * 2 + "1793620800000000",
+            }
+            began = time.monotonic()
+            answers = [
+                httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": f"d-{n}"}, headers=headers, timeout=20)
+                for n in range(50)
+            ]
+            took = time.monotonic() - began
+            ready, told = httpx.get(f"{url}/readyz"), httpx.get(f"{url}/metrics").text
             broker.start()
-            back = httpx.post(url, json=EVENT | {"deployment_id": "back"}, timeout=20)
-            stored = {decode(m.value())[1]["deployment_id"] for m in read_topic(broker.bootstrap, Topic.INTAKE)}
+            wait_for(lambda: httpx.get(f"{url}/readyz").text == "ready\n", what="an empty spool")
+            drained = httpx.get(f"{url}/metrics").text
+            stored = read_topic(broker.bootstrap, Topic.INTAKE)
+            assert command.stop() == 0
 
-    assert (first.status_code, away.status_code, back.status_code) == (202, 503, 202)
-    assert away.headers["retry-after"] == "2"
-    assert stored >= {"first", "back"}
+    assert {answer.status_code for answer in answers} == {202}
+    assert took < 10
+    assert ready.status_code == 200
+    assert "50 records wait in the spool" in ready.text
+    assert "deploytrail_gateway_spool_waiting_records 50.0" in told
+    assert "deploytrail_gateway_kafka_away 1.0" in told
+    assert "deploytrail_gateway_drained_records_total 50.0" in drained
+    assert "deploytrail_gateway_spool_bytes 0.0" in drained
+    assert [decode(m.value())[1]["deployment_id"] for m in stored if m.partition() == 1] == [
+        f"d-{n}" for n in range(50)
+    ]
+    received = [str(answer.json()["received_at"]).encode() for answer in answers]
+    assert [dict(m.headers())["dt-received-at"] for m in stored] == received
+    assert {dict(m.headers())["dt-sent-at"] for m in stored} == {b"1793620800000000"}
+    assert not list((tmp_path / ".deploytrail" / "gateway-spool").iterdir())

@@ -58,6 +58,9 @@ def effective_settings(home: Path, settings: Settings, numbers: Mapping[str, int
         gateway_port=numbers["gateway"],
         url=f"http://{host}:{numbers['gateway']}",
         state=home / "state" if settings.state == _DEFAULTS.state else settings.state,
+        gateway_spool=home / "gateway-spool"
+        if settings.gateway_spool == _DEFAULTS.gateway_spool
+        else settings.gateway_spool,
         archive=f"file:{home / 'archive'}" if settings.archive == _DEFAULTS.archive else settings.archive,
         metrics_port=0,
     )

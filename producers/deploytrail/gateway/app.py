@@ -1,4 +1,4 @@
-"""The gateway as an ASGI app. 202 means: durable in Kafka. Whatever is not accepted is said why."""
+"""The gateway as an ASGI app. 202 means: durable. Whatever is not accepted is said why."""
 
 from __future__ import annotations
 
@@ -38,11 +38,10 @@ def create_app(settings: Settings, publisher: Publisher, deliveries: Deliveries 
     refusals = Refusals(settings, acceptance.store_signals)
 
     async def readyz(_: Request) -> Response:
-        if not await publisher.is_ready():
-            return PlainTextResponse("Kafka does not answer\n", 503)
-        if not deliveries.is_read:
+        found = await publisher.readiness()
+        if found.ready and found.kafka and not deliveries.is_read:
             return PlainTextResponse("the memory of deliveries is not read to its end yet\n", 503)
-        return PlainTextResponse("ready\n")
+        return PlainTextResponse(f"{found.says}\n", 200 if found.ready else 503)
 
     routes = [
         *(_post(f"/v1/{path}", reports.of(kind), refusals) for path, kind in KINDS.items()),

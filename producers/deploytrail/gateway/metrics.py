@@ -15,3 +15,22 @@ REPEATED = Counter(
 SYSLOG = Counter(
     "deploytrail_gateway_syslog_total", "Syslog messages, by transport and outcome.", ["transport", "outcome"]
 )
+
+# Summed over the workers of one gateway.
+KAFKA_AWAY = Gauge(
+    "deploytrail_gateway_kafka_away", "Workers that Kafka does not take records from.", multiprocess_mode="livesum"
+)
+SPOOL_BYTES = Gauge(
+    "deploytrail_gateway_spool_bytes", "Bytes of the gateway's own spool on disk.", multiprocess_mode="livesum"
+)
+SPOOL_WAITING = Gauge(
+    "deploytrail_gateway_spool_waiting_records", "Records that wait for Kafka in it.", multiprocess_mode="livesum"
+)
+SPOOLED = Counter("deploytrail_gateway_spooled_records_total", "Records made durable in it.")
+DRAINED = Counter("deploytrail_gateway_drained_records_total", "Records published out of it.")
+SPOOL_REFUSED = Counter(
+    "deploytrail_gateway_spool_refused_records_total", "Records that it had no room for, by reason.", ["reason"]
+)
+SPOOL_DAMAGED = Counter(
+    "deploytrail_gateway_spool_damaged_total", "Stretches of it that are no record, set aside with their bytes."
+)

@@ -28,7 +28,7 @@ from deploytrail.gateway.signatures import SCHEMES
 TEXT = "text/plain"
 CSV = "text/csv"
 DOCUMENT = "/openapi.json"
-_STORED = "Every record is durable in Kafka."
+_STORED = "Every record is durable: in Kafka, or in the spool that waits for it."
 _TIMES = [ref("parameters", name) for name in ("SentAt", "Echo", "Clock")]
 _PLACES = [ref("parameters", name) for name in ("Region", "Environment", "Service")]
 
@@ -41,7 +41,7 @@ def document(csv_maps: Sequence[str] = ()) -> Part:
             "title": "deploytrail gateway",
             "version": version("deploytrail"),
             "summary": "Takes what cannot reach Kafka itself.",
-            "description": "202 means durable in Kafka; whatever else is answered, nothing of the request was "
+            "description": "202 means durable; whatever else is answered, nothing of the request was "
             "accepted. Errors are problem details (RFC 9457). A request may have 16 MiB, packed with gzip or not, "
             "and a record 1 MiB.",
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
@@ -98,8 +98,7 @@ def _upload(csv_maps: Sequence[str]) -> Part:
             "content": {CSV: {"schema": {"type": "string"}}},
             "description": "A header line and one line a record; Content-Encoding may be gzip.",
         },
-        "responses": accepted("The good lines are durable in Kafka.")
-        | problems(400, 401, 403, 404, 413, 415, 422, 429, 503),
+        "responses": accepted("The good lines are durable.") | problems(400, 401, 403, 404, 413, 415, 422, 429, 503),
     }
 
 

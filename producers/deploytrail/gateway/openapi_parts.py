@@ -65,8 +65,11 @@ _PROBLEMS = {
     413: ("TooLarge", f"More than {MAX_BODY_BYTES} bytes, also once unpacked, or more than {MAX_RECORDS} records."),
     415: ("NotUnderstood", "Another Content-Type or Content-Encoding."),
     422: ("Violations", "Every violation of every record, with its pointer. Nothing was accepted."),
-    429: ("Busy", "Too much is waiting for Kafka: send it again after Retry-After."),
-    503: ("Away", "Kafka, or what else is needed, does not answer: send it again after Retry-After."),
+    429: ("Busy", "Too much is waiting to be stored: send it again after Retry-After."),
+    503: (
+        "Away",
+        "Kafka does not answer and the spool is full, or what else is needed is away: send it again after Retry-After.",
+    ),
 }
 
 
@@ -272,7 +275,7 @@ _PROBLEM: Part = {
 }
 _ACCEPTED: Part = {
     "type": "object",
-    "description": "What is durable in Kafka now.",
+    "description": "What is durable now.",
     "properties": {
         "accepted": {"type": "integer", "minimum": 0, "description": "How many records."},
         "received_at": {"type": "integer", "description": "When, in µs since the epoch: it bounds the caller's clock."},

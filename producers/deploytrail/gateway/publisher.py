@@ -1,4 +1,4 @@
-"""Where the gateway puts records: Kafka, or memory in tests. Returns when they are durable."""
+"""Kafka as the gateway writes to it, or memory in tests. Publishing returns when records are there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import producer_config
@@ -14,11 +14,16 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 DELIVERY_SECONDS = 8.0
-MAX_WAITING = 50_000  # records; beyond that callers are told to slow down
+ANSWER_SECONDS = 1.0
+_RECONNECT_MS = 1_000  # the client's own default lets a Kafka that is back wait for 10 s
 
 
 class Busy(RetryLater):
     """Too much is waiting for Kafka already."""
+
+
+class Unpublishable(RetryLater):
+    """Kafka is there and will never take this record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +37,52 @@ class Outgoing:
     topic: Topic = Topic.INTAKE
 
 
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether records would be made durable now, and where, in words. `kafka`: straight in Kafka."""
+
+    ready: bool
+    says: str
+    kafka: bool = False
+
+
 class Publisher(Protocol):
-    """The contract that the real one and the one for tests share."""
+    """What makes records durable."""
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Return once every record is durable; RetryLater where that failed for one."""
 
-    async def is_ready(self) -> bool:
+    async def readiness(self) -> Readiness:
         """Whether records would be accepted now."""
 
     def close(self) -> None:
         """Deliver what is waiting, and stop."""
 
 
+class Broker(Protocol):
+    """Kafka, as the gateway sees it: the contract that the real one and the one for tests share."""
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """Return once Kafka has every record; RetryLater where it did not take one, Unpublishable where it never will.
+
+        A list is not atomic: where it failed, some of it may be there.
+        """
+
+    async def answers(self) -> bool:
+        """Whether Kafka answers at all, within a second."""
+
+    def give_up(self) -> None:
+        """Send nothing of what was not sent yet: whoever waits for it keeps it elsewhere."""
+
+    def close(self) -> None:
+        """Deliver what is waiting, and stop."""
+
+
 class MemoryPublisher:
-    """Keeps records, and apart from them the keys of deliveries; `away` plays a Kafka that does not answer."""
+    """Keeps records, and apart from them the keys of deliveries; `away` plays a Kafka that does not answer.
+
+    Both a Broker and a Publisher.
+    """
 
     def __init__(self) -> None:
         self.records: list[Outgoing] = []
@@ -59,8 +95,14 @@ class MemoryPublisher:
         for record in records:
             (self.deliveries if record.topic is Topic.DELIVERIES else self.records).append(record)
 
-    async def is_ready(self) -> bool:
+    async def answers(self) -> bool:
         return not self.away
+
+    async def readiness(self) -> Readiness:
+        return Readiness(not self.away, "Kafka does not answer" if self.away else "ready", not self.away)
+
+    def give_up(self) -> None:
+        return None
 
     def close(self) -> None:
         return None
@@ -72,48 +114,61 @@ class KafkaPublisher:
     def __init__(self, settings: Settings) -> None:
         from confluent_kafka import Producer
 
-        self._settings = settings
-        config = producer_config(settings) | {"linger.ms": 2, "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000)}
-        self._producer = Producer(config | {"request.timeout.ms": 5000, "log_level": 2})
+        config = producer_config(settings) | {
+            "linger.ms": 2,
+            "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000),
+            "request.timeout.ms": 5000,
+            "reconnect.backoff.max.ms": _RECONNECT_MS,
+            "log_level": 2,
+        }
+        self._producer = Producer(config)
         self._waiting = 0
         self._poller: asyncio.Task[None] | None = None
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        """See Publisher. What is not delivered within 8 s is refused; the sender tries again."""
-        if self._waiting + len(records) > MAX_WAITING:
-            raise Busy(f"{self._waiting} records are waiting for Kafka")
+        """See Broker. What is not delivered within 8 s counts as not taken."""
+        from confluent_kafka import KafkaException
+
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
         done = _Countdown(len(records))
         self._waiting += len(records)
+        produce, delivered = self._producer.produce, done.delivered
         try:
             for record in records:
-                self._producer.produce(
+                produce(
                     record.topic.value,
                     record.value,
                     record.key,
-                    partition=record.partition,
+                    record.partition,
+                    delivered,
                     headers=list(record.headers),
-                    on_delivery=done.delivered,
                 )
             self._producer.poll(0)
-            await asyncio.wait_for(done.future, DELIVERY_SECONDS + 2)
+            async with asyncio.timeout(DELIVERY_SECONDS + 2):
+                await done.future
         except (BufferError, TimeoutError) as error:
             raise RetryLater(f"Kafka did not take the records: {error or 'no answer'}") from error
+        except KafkaException as error:
+            raise _refusal(error.args[0]) from error
         finally:
             self._waiting -= len(records)
 
-    async def is_ready(self) -> bool:
-        """See Publisher."""
+    async def answers(self) -> bool:
+        """See Broker."""
         from confluent_kafka import KafkaException
 
         with contextlib.suppress(KafkaException):
-            await asyncio.to_thread(self._producer.list_topics, Topic.INTAKE.value, 2.0)
+            await asyncio.to_thread(self._producer.list_topics, Topic.INTAKE.value, ANSWER_SECONDS)
             return True
         return False
 
+    def give_up(self) -> None:
+        """See Broker."""
+        self._producer.purge(in_queue=True, in_flight=False, blocking=False)
+
     def close(self) -> None:
-        """See Publisher."""
+        """See Broker."""
         if self._poller is not None:
             self._poller.cancel()
         self._producer.flush(DELIVERY_SECONDS)
@@ -134,11 +189,21 @@ class _Countdown:
         if not count:
             self.future.set_result(None)
 
-    def delivered(self, error: object, _: object) -> None:
+    def delivered(self, error: Any, _: object) -> None:
         self._left -= 1
         if self.future.done():
             return
         if error is not None:
-            self.future.set_exception(RetryLater(f"Kafka did not take a record: {error}"))
+            self.future.set_exception(_refusal(error))
         elif self._left == 0:
             self.future.set_result(None)
+
+
+def _refusal(error: Any) -> RetryLater:
+    from confluent_kafka import KafkaError
+
+    # https://kafka.apache.org/protocol.html#protocol_error_codes
+    for_good = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
+    if error.code() in for_good:
+        return Unpublishable(f"Kafka refuses a record: {error}")
+    return RetryLater(f"Kafka did not take a record: {error}")

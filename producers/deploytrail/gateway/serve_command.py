@@ -71,10 +71,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     from deploytrail.gateway.app import create_app
     from deploytrail.gateway.deliveries import Deliveries
     from deploytrail.gateway.delivery_topic import DeliveryTopic
+    from deploytrail.gateway.durable import DurablePublisher
     from deploytrail.gateway.publisher import KafkaPublisher
+    from deploytrail.gateway.spool import open_spool
     from deploytrail.gateway.syslog_server import SyslogServer
 
-    publisher = KafkaPublisher(settings)
+    publisher = DurablePublisher(KafkaPublisher(settings), open_spool(settings))
     deliveries = Deliveries(publisher, is_read=False)
     topic = DeliveryTopic(settings, deliveries)
     app = create_app(settings, publisher, deliveries)
@@ -106,6 +108,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 f"port {settings.syslog_port} of {settings.gateway_host} cannot be had for syslog ({error.strerror}); "
                 "free it or set DEPLOYTRAIL_SYSLOG_PORT"
             ) from error
+    publisher.start()
     server = Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     while not server.started and not serving.done():
