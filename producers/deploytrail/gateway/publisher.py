@@ -163,6 +163,11 @@ class KafkaPublisher:
             return True
         return False
 
+    async def readiness(self) -> Readiness:
+        """See Publisher, which it is too for whoever needs no spool."""
+        answers = await self.answers()
+        return Readiness(answers, "ready" if answers else "Kafka does not answer", answers)
+
     def give_up(self) -> None:
         """See Broker."""
         self._producer.purge(in_queue=True, in_flight=False, blocking=False)
