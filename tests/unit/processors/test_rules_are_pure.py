@@ -31,7 +31,7 @@ def impurities(source: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(RULES.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RULES.rglob("*.py")), ids=lambda path: path.relative_to(RULES).as_posix())
 def test_a_rule_is_pure(path: Path) -> None:
     assert impurities(path.read_text("utf-8")) == set()
 

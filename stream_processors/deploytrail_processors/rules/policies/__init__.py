@@ -1,0 +1,33 @@
+"""Policy documents: read, checked, and looked up as they were on a day.
+
+In: documents as plain JSON values. Out: typed policies, or every problem at once. A document that
+is invalid is kept as such: the rule that needs it fails closed.
+"""
+
+from deploytrail_processors.rules.policies.alias import Alias
+from deploytrail_processors.rules.policies.document import Document, read_document
+from deploytrail_processors.rules.policies.intake import Intake
+from deploytrail_processors.rules.policies.kinds import KINDS, Spec
+from deploytrail_processors.rules.policies.policy_set import Policies, PolicySet
+from deploytrail_processors.rules.policies.reader import Problem
+from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
+from deploytrail_processors.rules.policies.service import Service
+from deploytrail_processors.rules.policies.thresholds import Thresholds
+from deploytrail_processors.rules.policies.window import ChangeWindow
+
+__all__ = [
+    "KINDS",
+    "SCOPE_FIELDS",
+    "Alias",
+    "ChangeWindow",
+    "Document",
+    "Intake",
+    "Policies",
+    "PolicySet",
+    "Problem",
+    "Scope",
+    "Service",
+    "Spec",
+    "Thresholds",
+    "read_document",
+]

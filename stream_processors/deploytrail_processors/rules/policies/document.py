@@ -1,0 +1,73 @@
+"""One version of one policy, read whole: valid, or with everything that is wrong in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+
+from deploytrail_schemas.instants import parse_instant
+
+from deploytrail_processors.rules.policies.kinds import KINDS, Spec
+from deploytrail_processors.rules.policies.reader import Problem, Reader
+from deploytrail_processors.rules.policies.scope import Scope, scope_or_all
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One version of one policy. `spec` None: invalid, for the `problems`."""
+
+    kind: str
+    name: str
+    version: int
+    effective_from: int
+    spec: Spec | None
+    problems: tuple[Problem, ...] = ()
+    scope: Scope = field(default_factory=Scope)
+    text: str = ""  # the spec as canonical JSON, by which versions compare
+
+    @property
+    def key(self) -> str:
+        """kind/name/version, as findings cite it."""
+        return f"{self.kind}/{self.name}/{self.version}"
+
+
+def read_document(value: object) -> Document:
+    """The document of a JSON value; invalid ones come back with every problem."""
+    problems: list[Problem] = []
+    document = value if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        problems.append(Problem("", "a policy is a mapping with kind, name and spec"))
+    problems.extend(
+        Problem(str(key), "is no field of a policy document")
+        for key in document.keys() - {"kind", "name", "version", "effective_from", "spec"}
+    )
+    kind, name = str(document.get("kind", "")), str(document.get("name", ""))
+    if kind not in KINDS:
+        problems.append(Problem("kind", f"is {kind!r}; expected one of {', '.join(KINDS)}"))
+    if not _NAME.fullmatch(name):
+        problems.append(Problem("name", f"is {name!r}; expected letters, digits, dots, dashes, underscores"))
+    version = document.get("version", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        problems.append(Problem("version", f"is {version!r}; expected an integer from 1"))
+        version = 1
+    effective = 0
+    if "effective_from" in document:
+        try:
+            effective = parse_instant(str(document["effective_from"]))
+        except ValueError as error:
+            problems.append(Problem("effective_from", str(error)))
+    raw = document.get("spec")
+    spec: Spec | None = None
+    scope = Scope()
+    if not isinstance(raw, dict):
+        problems.append(Problem("spec", "is missing or no mapping"))
+    elif kind in KINDS:
+        reader = Reader(raw, "spec")
+        spec = KINDS[kind](reader)
+        problems.extend(reader.finish())
+        scope = getattr(spec, "scope", None) or scope_or_all(raw)
+    text = json.dumps(raw, sort_keys=True, ensure_ascii=False, default=str)
+    return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope, text)

@@ -1,0 +1,113 @@
+"""Policies in force: looked up as they were at an instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from deploytrail_processors.rules.policies.alias import Alias
+from deploytrail_processors.rules.policies.document import Document
+from deploytrail_processors.rules.policies.intake import Intake
+from deploytrail_processors.rules.policies.scope import narrowness
+from deploytrail_processors.rules.policies.service import Service
+from deploytrail_processors.rules.policies.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The policies in force at one moment."""
+
+    documents: tuple[Document, ...] = ()
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], Document]:
+        return {(d.kind, d.name): d for d in self.documents}
+
+    def service(self, name: str) -> Service:
+        """The policy of a service; an empty one where there is none."""
+        document = self._by_name.get(("service", name))
+        return document.spec if document and isinstance(document.spec, Service) else Service()
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """The limits in force."""
+        document = self._by_name.get(("thresholds", "default"))
+        return document.spec if document and isinstance(document.spec, Thresholds) else Thresholds()
+
+    @cached_property
+    def change_windows(self) -> tuple[Document, ...]:
+        """Documents of change windows, the invalid ones too."""
+        return tuple(d for d in self.documents if d.kind == "change_window")
+
+    def accepts_unsigned(self, place: Mapping[str, str] | None) -> bool:
+        """Whether a record is accepted that nobody signed: where no policy of the kind `intake` covers it, or
+        the narrowest of those that do accepts it. Of two equally narrow ones the refusing one wins; an invalid
+        one always refuses.
+
+        `place` has service, environment and region; None: what concerns every place, which any of them may refuse.
+        """
+        covering = [d for d in self.documents if d.kind == "intake" and (place is None or d.scope.covers(place))]
+        accepts = [(narrowness(d.scope), isinstance(d.spec, Intake) and d.spec.accept_unsigned) for d in covering]
+        if place is None or any(d.spec is None for d in covering):
+            return all(accepted for _, accepted in accepts)
+        narrowest = max((narrowness for narrowness, _ in accepts), default=0)
+        return all(accepted for narrowness, accepted in accepts if narrowness == narrowest)
+
+    @cached_property
+    def region_aliases(self) -> dict[str, str]:
+        """Lower-case alias → region."""
+        return self._aliases("region")
+
+    @cached_property
+    def environment_aliases(self) -> dict[str, str]:
+        """Lower-case alias → environment."""
+        return self._aliases("environment")
+
+    @cached_property
+    def service_aliases(self) -> dict[str, str]:
+        """Lower-case alias → service."""
+        return self._aliases("service")
+
+    def _aliases(self, kind: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for document in self.documents:
+            if document.kind == kind and isinstance(document.spec, (Service, Alias)):
+                found[document.name.lower()] = document.name
+                found.update({alias.strip().lower(): document.name for alias in document.spec.aliases})
+        return found
+
+
+@dataclass(frozen=True)
+class PolicySet:
+    """Every version of every policy."""
+
+    versions: Mapping[tuple[str, str, int], Document] = field(default_factory=dict)
+
+    def with_documents(self, documents: Iterable[Document]) -> PolicySet:
+        """The set with more versions; the same version again replaces it."""
+        return replace(self, versions={**self.versions, **{(d.kind, d.name, d.version): d for d in documents}})
+
+    def latest(self, kind: str, name: str) -> Document | None:
+        """The newest version of one policy."""
+        found = [d for (k, n, _), d in self.versions.items() if (k, n) == (kind, name)]
+        return max(found, key=lambda d: d.version, default=None)
+
+    @cached_property
+    def _changes(self) -> list[int]:
+        return sorted({d.effective_from for d in self.versions.values()})
+
+    @cached_property
+    def _epochs(self) -> dict[int, Policies]:
+        return {}
+
+    def at(self, when: int) -> Policies:
+        """The policies in force at an instant: of each, the newest version effective by then."""
+        epoch = max((change for change in self._changes if change <= when), default=-1)
+        if epoch not in self._epochs:
+            newest: dict[tuple[str, str], Document] = {}
+            for d in sorted(self.versions.values(), key=lambda d: (d.effective_from, d.version)):
+                if d.effective_from <= epoch:
+                    newest[d.kind, d.name] = d
+            self._epochs[epoch] = Policies(tuple(newest[key] for key in sorted(newest)))
+        return self._epochs[epoch]
