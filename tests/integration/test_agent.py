@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from deploytrail_local import ports
+from support.certificates import write_certificate
 from support.commands import Command, running
 from support.gateways import Received, gateway
 from support.spool import command, environment, stored
@@ -146,16 +148,26 @@ def test_bad_requests_are_answered_and_the_agent_lives_on(there: Received, tmp_p
 
 
 @pytest.mark.requirement("M3.1")
-def test_an_agent_at_rest_needs_at_most_40_mb(there: Received, tmp_path: Path) -> None:
+def test_an_agent_at_rest_needs_at_most_40_mb(tmp_path: Path) -> None:
+    """Over TLS, with this system's authorities loaded, and after it had thousands of events to send."""
+    certificate, key, _ = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    usual = ssl.get_default_verify_paths().cafile
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_bytes((Path(usual).read_bytes() if usual else b"") + certificate.read_bytes())
     port = ports.free_port()
-    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
-    with running("agent", "--port", str(port), env=env, cwd=tmp_path) as agent:
-        for number in range(20):
-            httpx.post(f"http://127.0.0.1:{port}/v1/events", json=EVENT | {"deployment_id": f"d-{number}"})
-        wait_for(there, 20)
-        time.sleep(0.3)
-        status = Path(f"/proc/{agent.process.pid}/status").read_text()
+    with gateway(context=context) as there:
+        env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url, SSL_CERT_FILE=str(authorities))
+        with running("agent", "--port", str(port), env=env, cwd=tmp_path) as agent:
+            for number in range(20):
+                httpx.post(f"http://127.0.0.1:{port}/v1/events", json=EVENT | {"deployment_id": f"d-{number}"})
+            httpx.post(f"http://127.0.0.1:{port}/v1/events", json=[EVENT] * 1000, timeout=60)
+            wait_for(there, 1020, 60)
+            time.sleep(0.3)
+            status = Path(f"/proc/{agent.process.pid}/status").read_text()
     resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     print(f"an agent at rest: {resident / 1024:.1f} MB")  # noqa: T201  # shown by pytest -rP
 
+    assert len(there.events) == 1020
     assert resident <= 40 * 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,8 @@ def accept(events: list[dict[str, Any]], _request: int) -> tuple[int, dict[str, 
 
 
 @contextmanager
-def gateway(answer: Answer = accept) -> Iterator[Received]:
+def gateway(answer: Answer = accept, context: ssl.SSLContext | None = None) -> Iterator[Received]:
+    """A gateway on localhost; over TLS where there is a context."""
     received = Received()
 
     class Handler(BaseHTTPRequestHandler):
@@ -65,6 +67,9 @@ def gateway(answer: Answer = accept) -> Iterator[Received]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     received.url = f"http://127.0.0.1:{server.server_port}"
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        received.url = f"https://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
