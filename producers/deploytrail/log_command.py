@@ -3,11 +3,15 @@
 Each line on standard output conforms to the canonical JSON Schema of its kind (schemas,
 `json/*.canonical.schema.json`); `record_type` tells the kinds apart. Secrets are taken out, also of
 records whose producer did not. What cannot be decoded is named on standard error.
+
+With `--format cdevents` each line is a CDEvent in a structured CloudEvent instead, for consumers that
+speak that (`cdevents_out`); how many records no CDEvent tells is said at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -37,6 +41,7 @@ TOPICS = {
     for topic in Topic
     if topic not in (Topic.POLICIES, Topic.ONCALL_STATE, Topic.DELIVERIES)
 }
+FORMATS = {"records": "", "cdevents": "0.5.1", "cdevents-0.4.1": "0.4.1"}  # each with its version of CDEvents
 Message = tuple[str, bytes | None]  # where it stands, its bytes
 
 
@@ -52,6 +57,7 @@ def main(argv: list[str]) -> int:
     made.add_argument("--topic", choices=TOPICS, help="what to read of Kafka (default: events, the trail)")
     made.add_argument("--follow", action="store_true", help="print what comes from now on, until Ctrl-C (Kafka)")
     made.add_argument("--type", action="append", choices=[kind.value for kind in RecordType], help="only this kind")
+    made.add_argument("--format", choices=FORMATS, default="records", help="what each line is (default: records)")
     try:
         options = made.parse_args(argv)
     except SystemExit as ended:
@@ -61,7 +67,7 @@ def main(argv: list[str]) -> int:
     # Without a kind being asked for, ticks are left out: they are a clock, not news.
     wanted = {RecordType(name) for name in options.type or ()} or set(RecordType) - {RecordType.TICK}
     try:
-        return _print(_messages(options), wanted)
+        return _print(_messages(options), wanted, FORMATS[options.format])
     except NoInput as error:
         return _say(EXIT_NO_INPUT, str(error))
     except OSError as error:
@@ -73,8 +79,18 @@ def main(argv: list[str]) -> int:
         return _say(EXIT_UNAVAILABLE, str(error))
 
 
-def _print(messages: Iterator[Message], wanted: set[RecordType]) -> int:
-    flawed = 0
+def _lines(kind: RecordType, value: dict[str, Any], spec: str) -> list[str]:
+    """The record's line; with a version of CDEvents, those of its events."""
+    if not spec:
+        return [json_line(kind, value)]
+    from deploytrail import cdevents_out
+
+    told = cdevents_out.cdevents_of(kind, value, spec)
+    return [json.dumps(cdevents_out.structured(event), separators=(",", ":")) for event in told]
+
+
+def _print(messages: Iterator[Message], wanted: set[RecordType], spec: str) -> int:
+    flawed = untold = 0
     for place, data in messages:
         try:
             kind, value = decode(data)
@@ -83,8 +99,12 @@ def _print(messages: Iterator[Message], wanted: set[RecordType]) -> int:
             sys.stderr.write(f"deploytrail log: {place}: {redact_text(str(error))}\n")
             continue
         if kind in wanted:
-            sys.stdout.write(json_line(kind, redact_value(value)) + "\n")
+            lines = _lines(kind, redact_value(value), spec)
+            untold += not lines
+            sys.stdout.write("".join(line + "\n" for line in lines))
             sys.stdout.flush()
+    if untold:
+        sys.stderr.write(f"deploytrail log: no CDEvent tells {untold} of the records\n")
     return EXIT_FLAWED if flawed else 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deploytrail.adapters import cdevents
+from deploytrail.adapters.base import Defaults
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.json_schema import json_schema
 from deploytrail_schemas.records import RecordType
@@ -189,3 +191,28 @@ def test_what_comes_is_followed(trail: str, tmp_path: Path) -> None:
     told = records(out.read_text())
 
     assert all(v["deployment_id"].startswith("followed-") for v in told)
+
+
+@pytest.mark.requirement("M3.3", "M7.5")
+def test_a_spool_is_printed_as_cdevents_that_come_back_as_the_same_events(tmp_path: Path) -> None:
+    env = environment(tmp_path / "spool")
+    started = command("start", "--version", "4.2.0", env=env).stdout.strip()
+    command("progress", started, env=env)
+    command("succeed", started, env=env)
+    done = command("log", "--format", "cdevents", env=env)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    kept = {value["event_id"]: value for value in stored(tmp_path / "spool")}
+    again = [cdevents.adapt(event, {}, Defaults(), NOON).records[0][1] for event in told]
+
+    assert (done.returncode, done.stderr) == (0, "deploytrail log: no CDEvent tells 1 of the records\n")
+    assert [event["type"] for event in told] == [
+        "dev.cdevents.pipelinerun.started.0.3.0",
+        "dev.cdevents.pipelinerun.finished.0.3.0",
+        "dev.cdevents.service.deployed.0.3.0",
+    ]
+    assert {value["event_id"] for value in again} == {
+        number for number, value in kept.items() if value["event_type"] != "progressed"
+    }
+    for value in again:
+        kind = RecordType.DEPLOYMENT_EVENT
+        assert encode(kind, value) == encode(kind, kept[value["event_id"]])

@@ -11,6 +11,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from deploytrail.adapters.base import AdapterError, mapping, text
 
@@ -23,7 +24,8 @@ def opened(given: Any, headers: Mapping[str, str]) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
         raise AdapterError("a CDEvent is a JSON object, alone, in a CloudEvent, or in a list of these")
     data = given
-    attributes = {name: headers.get(f"ce-{name}", "") for name in _CONTEXT}
+    # Headers are percent-encoded, where they hold more than ASCII.
+    attributes = {name: unquote(headers.get(f"ce-{name}", "")) for name in _CONTEXT}
     if "context" not in given and ("data" in given or "data_base64" in given):
         attributes = {name: text(given, name) for name in _CONTEXT}
         data = _data(given)
