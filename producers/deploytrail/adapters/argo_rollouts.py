@@ -103,14 +103,17 @@ def _event(
         word = "Progressing/start"
     event_type = STATUSES.get(word, "unknown")
     strategy, cohort, weight = _cohort(rollout, phase)
+    at = _at(status, phase)
+    # It begins and goes on many times, and ends once.
+    when = str(at or "") if event_type in ("started", "progressed") else ""
     return record(
         RecordType.DEPLOYMENT_EVENT,
         NAME,
-        (known_as, revision, word, step, "" if weight is None else f"{weight:.4f}"),
+        (known_as, revision, word, step, "" if weight is None else f"{weight:.4f}", when),
         place,
         event_type=event_type,
         deployment_id=f"{NAME}:{known_as}:{revision}",
-        occurred_at=_at(status, phase) or received_at,
+        occurred_at=at or received_at,
         strategy=strategy,
         cohort=cohort,
         cohort_weight=weight,

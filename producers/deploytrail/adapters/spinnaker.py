@@ -193,11 +193,13 @@ def _event(
     over = event_type in ("succeeded", "failed", "cancelled")
     at = instant(stage, "endTime" if over else "startTime") or heard_at
     known_as = ":".join(filter(None, (number, text(stage, "id"), target["key"])))
+    # Told before Orca wrote down when it began: another event of the same deployment, a moment off.
+    early = () if text(stage, "startTime") else ("early",)
     user = first(text(execution, "authentication", "user"), text(trigger, "user"))
     return record(
         RecordType.DEPLOYMENT_EVENT,
         NAME,
-        (known_as, status),
+        (known_as, status, *early),
         placed(
             defaults,
             NAME,
