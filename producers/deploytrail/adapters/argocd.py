@@ -136,7 +136,8 @@ def _event(
     return record(
         RecordType.DEPLOYMENT_EVENT,
         NAME,
-        (known_as, begun, status, event_type),
+        # Of a past sync the history tells a poller that it succeeded, and no health.
+        (known_as, begun, "Succeeded" if event_type == "succeeded" else status, event_type),
         place,
         event_type=event_type,
         deployment_id=_deployment(known_as, begun),
@@ -182,10 +183,8 @@ def _before(app: Payload, operation: Payload, revision: str, known_as: str) -> d
 
     Argo CD's own rollback is a sync to the revision of an earlier entry; nothing else marks it.
     """
-    began = text(operation, "startedAt")
-    earlier = [
-        e for e in items(app, "status", "history") if isinstance(e, Mapping) and _began(e) != began and _began(e)
-    ]
+    now = instant(operation, "startedAt") or 0
+    earlier = [entry for entry in items(app, "status", "history") if 0 < (instant(entry, "deployStartedAt") or 0) < now]
     if not earlier:
         return {}
     *older, last = sorted(earlier, key=lambda entry: (instant(entry, "deployedAt") or 0, text(entry, "id")))

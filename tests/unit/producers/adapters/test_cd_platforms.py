@@ -232,3 +232,23 @@ def test_no_record_of_a_repository_keeps_the_password_of_its_address() -> None:
 
     assert "hunter2" not in json.dumps(deployments("devlake", given))
     assert "hunter2" not in json.dumps(deployments("argocd", payload("argocd", "template_in_full")))
+
+
+@pytest.mark.requirement("M2.3")
+def test_what_argocd_keeps_in_its_history_is_what_its_notification_had_told() -> None:
+    told = payload("argocd", "template_in_full")
+    [entry] = [e for e in told["app"]["status"]["history"] if e["id"] == 7]
+    seen = json.loads(json.dumps(told))
+    seen["app"]["status"] = {
+        "history": [*told["app"]["status"]["history"], entry | {"id": 8, "deployStartedAt": "2026-11-02T11:58:00Z"}],
+        "operationState": {
+            "phase": "Succeeded",
+            "startedAt": entry["deployStartedAt"],
+            "finishedAt": entry["deployedAt"],
+            "syncResult": {"revision": entry["revision"], "source": entry["source"]},
+        },
+    }
+    by_webhook, by_poller = deployments("argocd", told), deployments("argocd", seen)
+
+    assert [event["event_id"] for event in by_poller] == [event["event_id"] for event in by_webhook]
+    assert by_poller[-1]["previous_version"] == by_webhook[-1]["previous_version"]
