@@ -105,7 +105,7 @@ Payload = Mapping[str, Any]
 
 
 def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received_at: int) -> Adapted:
-    """One event of what was applied; of an uninstalled release, that it no longer runs."""
+    """One event of what was applied, and what its health checks found; of an uninstalled release, that it is gone."""
     del headers
     involved, reason = mapping(payload, "involvedObject"), text(payload, "reason")
     if not text(involved, "name") or not reason:
@@ -129,14 +129,14 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
     revision = first(_said(payload, "revision"), _said(payload, "originRevision"))
     if not revision:
         return Adapted(ignored=f"Flux's {reason} names no revision")
-    return Adapted((_event(payload, involved, reason, revision, place, at),))
+    event = _event(payload, involved, reason, revision, place, at)
+    return Adapted((event, *_health(payload, involved, reason, place, at)))
 
 
 def _event(
     payload: Payload, involved: Payload, reason: str, revision: str, place: dict[str, str], at: int
 ) -> tuple[RecordType, dict[str, Any]]:
-    message = text(payload, "message")
-    healthy = reason == "Progressing" and message.startswith("Health check passed")
+    message, healthy = text(payload, "message"), _is_healthy(payload, reason) is True
     event_type = STATUSES.get("Progressing/healthy" if healthy else reason, "unknown")
     known_as = _known_as(payload, involved)
     deployment = ":".join(filter(None, (NAME, known_as, revision, _said(payload, "token"))))
@@ -170,6 +170,36 @@ def _event(
         **more,
         **_version(revision, _said(payload, "originRevision"), _said(payload, "oci-digest")),
     )
+
+
+def _is_healthy(payload: Payload, reason: str) -> bool | None:
+    """What a Kustomization's health checks found; None where it is not about them."""
+    if reason == "Progressing" and text(payload, "message").startswith("Health check passed"):
+        return True
+    return False if reason == "HealthCheckFailed" else None
+
+
+def _health(
+    payload: Payload, involved: Payload, reason: str, place: dict[str, str], at: int
+) -> tuple[tuple[RecordType, dict[str, Any]], ...]:
+    healthy, name = _is_healthy(payload, reason), text(involved, "name")
+    if healthy is None:
+        return ()
+    known_as = _known_as(payload, involved)
+    check = record(
+        RecordType.SIGNAL,
+        NAME,
+        (known_as, "health", str(healthy), text(payload, "timestamp")),
+        place,
+        signal_type="health_check",
+        occurred_at=at,
+        fingerprint=f"{known_as}:health",
+        severity="info" if healthy else "error",
+        title=f"{name} is {'healthy' if healthy else 'not healthy'}",
+        healthy=healthy,
+        labels=texts(name=name, namespace=text(involved, "namespace"), message=text(payload, "message")),
+    )
+    return (check,)
 
 
 def _known_as(payload: Payload, involved: Payload) -> str:
@@ -229,6 +259,7 @@ SOURCE = Source(
             *("kind", "team", "parent_deployment_id", "version", "artifact_digest", "commit_sha", "ref", "deployer"),
             *("deployer_type", "error", "raw_status", "tags"),
         ),
+        RecordType.SIGNAL: usual(RecordType.SIGNAL, "fingerprint", "severity", "title", "healthy", "labels"),
         RecordType.OBSERVATION: usual(RecordType.OBSERVATION, "cluster", "version", "tags"),
     },
 )
