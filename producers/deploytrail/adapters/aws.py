@@ -78,6 +78,15 @@ SOURCE = Source(
         **dict.fromkeys((f"ecs action {word}" for word in running.ECS_ACTION), "health_check"),
         **{f"cloudwatch {word}": ours for word, ours in running.ALARM.items()},
     },
+    ignored={
+        **_UNTOLD,
+        "CodeBuild Build Phase Change": "a phase is a part of its build",
+        **dict.fromkeys(
+            (f"ecs task {word}" for word in running.ECS_TASK_ON_THE_WAY), "it neither runs nor has stopped"
+        ),
+    },
+    # SNS signs what it calls a message; EventBridge calls an event the same when it sends it again.
+    delivery=("/MessageId", "/id"),
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(
             RecordType.DEPLOYMENT_EVENT,

@@ -29,10 +29,12 @@ from deploytrail.adapters.base import (
     each,
     first,
     instant,
+    items,
     mapping,
     placed,
     record,
     text,
+    texts,
     usual,
 )
 
@@ -197,7 +199,14 @@ class _Event:
             names += [place["region"], place["environment"]]
         if kind == "rollback":
             names.append(kind)
-        about = {"version": version, "artifact_digest": _digest(version), "artifact_uri": self.artifact}
+        links = items(self.context, "links")
+        triggers = [text(link, "target", "contextId") for link in links if text(link, "linkKind") == "TRIGGER"]
+        about = {
+            "version": version,
+            "artifact_digest": _digest(version),
+            "artifact_uri": self.artifact,
+            "tags": texts(chain=text(self.context, "chainId"), triggered_by=",".join(filter(None, triggers))),
+        }
         return self._record(
             RecordType.DEPLOYMENT_EVENT,
             event_type=event_type,
@@ -272,13 +281,14 @@ SOURCE = Source(
     title="CDEvents and CloudEvents",
     adapt=adapt,
     signature="standard_webhooks",
+    ignored=_UNTOLD,
     delivery=("webhook-id",),
     statuses=OUTCOMES | {word: "succeeded" for word in SERVICES} | {"queued": "queued", "started": "started"},
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(
             RecordType.DEPLOYMENT_EVENT,
             *("kind", "instance", "version", "previous_version", "artifact_digest", "artifact_uri", "commit_sha"),
-            *("build_id", "build_url", "pipeline", "job", "reversible", "error", "raw_status"),
+            *("build_id", "build_url", "pipeline", "job", "reversible", "error", "raw_status", "tags"),
         ),
         RecordType.OBSERVATION: usual(RecordType.OBSERVATION, "version", "artifact_digest"),
         RecordType.SIGNAL: usual(

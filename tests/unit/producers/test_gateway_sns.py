@@ -364,6 +364,15 @@ def test_raw_delivery_is_not_signed_and_needs_the_token(aws: Aws) -> None:
     assert post(EVENT, f"{TOPIC},{BEARER}", authorization=f"Bearer {BEARER}", **raw)[0] == 202
 
 
+def test_a_message_that_sns_repeats_is_accepted_once(aws: Aws) -> None:
+    publisher = MemoryPublisher()
+    client = TestClient(create_app(Settings(webhook_secrets=f"aws={TOPIC}"), publisher), client=("127.0.0.1", 1))
+    body = json.dumps(notification(now()))
+    first, again = (client.post("/webhooks/aws", content=body).json() for _ in range(2))
+
+    assert (first["accepted"], again["accepted"], again["repeated"]) == (1, 0, True)
+
+
 @pytest.mark.requirement("M2.6")
 def test_nothing_beside_the_signed_message_is_taken_from_it(aws: Aws) -> None:
     forged = EVENT | {"detail": EVENT["detail"] | {"state": "FAILURE", "application": "forged"}}

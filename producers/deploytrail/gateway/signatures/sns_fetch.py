@@ -77,6 +77,8 @@ class Sns:
 
     async def confirm(self, delivery: Delivery, secrets: Sequence[str]) -> str:
         """Begin the subscription that a signed message asks for, and say so; "" where it asks for none."""
+        if b"SubscriptionConfirmation" not in delivery.body:
+            return ""  # as nearly always, and proven once already
         message = await self._proven(delivery, secrets)
         if message is None or not (url := sns.subscription_url(message)):
             return ""
