@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 SYNCED := .venv/.synced
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test unit light lint types bench clean
+.PHONY: help setup demo test unit light lint types bench truth clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -44,6 +44,9 @@ lint: setup ## ruff and mypy
 
 bench: setup ## the numbers, measured on this machine, as ratios of one run
 	@PYTHONPATH=tests exec $(BIN)/python -m benchmarks $(BENCH)
+
+truth: setup ## how right correlation is, on simulated companies whose causes are known
+	@PYTHONPATH=tests exec $(BIN)/python -m truth $(TRUTH)
 
 clean: ## what the embedded stack left: data, logs, state
 	-$(BIN)/deploytrail down
