@@ -65,7 +65,8 @@ ALERTS = frozenset(
 STRATEGIES = {"RollingUpdate": "rolling", "Recreate": "recreate"}
 WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 CONTROLLERS = WORKLOADS | {"ReplicaSet"}
-# Seen on the platform, not told by who did it; less where an Event of before 1.29 may be of a mere scaling.
+# Seen on the platform, not told by who did it; less where an old Kubernetes does not say from how many replicas, since
+# the Event may then be of a mere scaling.
 CONFIDENCE, GUESS = 0.9, 0.5
 _SCALED = re.compile(
     r"Scaled (?P<way>up|down) replica set (?P<set>\S+)(?: from (?P<from>\d+))? to (?P<to>\d+)(?: from (?P<was>\d+))?",
