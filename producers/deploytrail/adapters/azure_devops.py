@@ -2,7 +2,8 @@
 
 https://learn.microsoft.com/azure/devops/service-hooks/events. A stage of a release is a deployment to the environment
 of its name. A stage of a pipeline is one where its name says that it deploys, or where the webhook's URL names an
-environment: give such a subscription the filter of that stage. Runs, jobs and builds are parts of it or deploy nothing.
+environment: give such a subscription the filter of that stage. Its environment is the one in its name, or that of the
+URL, or its name. Runs, jobs and builds are parts of it or deploy nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from deploytrail.adapters.base import (
     Defaults,
     Source,
     deployer,
+    environment_of,
     first,
     instant,
     items,
@@ -171,7 +173,7 @@ def _stage(payload: Any, resource: Payload, defaults: Defaults, host: str, at: i
         placed(
             defaults,
             NAME,
-            environment=first(defaults.environment, shown, name),
+            environment=first(environment_of(f"{name} {shown}", defaults.environment), shown, name),
             service=first(defaults.service, pipeline),
             host=host,
         ),

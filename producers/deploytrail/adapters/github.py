@@ -21,6 +21,7 @@ from deploytrail.adapters.base import (
     AdapterError,
     Defaults,
     Source,
+    environment_of,
     first,
     host_of,
     instant,
@@ -189,7 +190,8 @@ def _run(payload: Payload, sender: _Sender) -> Adapted:
     run, workflow = mapping(payload, "workflow_run"), mapping(payload, "workflow")
     if not sender.defaults.environment:
         return Adapted(ignored="the webhook's URL names no environment, so a run is no deployment")
-    if not says_deploy(text(workflow, "name"), text(run, "name"), text(run, "path")):
+    name = first(text(workflow, "name"), text(run, "name"))
+    if not says_deploy(name, text(run, "path")):
         return Adapted(ignored="neither the workflow's name nor its file says that it deploys")
     number, host, state = _id_of(run, "workflow_run"), sender.host(run), _state(payload, run)
     attempt = first(text(run, "run_attempt"), "1")
@@ -200,7 +202,7 @@ def _run(payload: Payload, sender: _Sender) -> Adapted:
         RecordType.DEPLOYMENT_EVENT,
         NAME,
         (host, "workflow_run", number, attempt, state),
-        _placed(payload, run, sender),
+        _placed(payload, run, sender, environment_of(name, sender.defaults.environment)),
         event_type=event_type,
         deployment_id=f"{NAME}:{host}:run-{number}-{attempt}",
         occurred_at=(began if event_type == "queued" else instant(run, "updated_at")) or sender.received_at,

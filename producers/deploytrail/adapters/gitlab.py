@@ -1,9 +1,10 @@
 """GitLab webhooks: deployments, jobs, pipelines, releases and feature flags.
 
 https://docs.gitlab.com/user/project/integrations/webhook_events/. A deployment is known by its job, which deployment,
-job and pipeline events all name: any or all of them may be sent. A pipeline is a deployment of its own, and so is a
-release, only where the webhook's URL names an environment; a child pipeline is a part of its parent. The service is
-the last part of the project's path; the region comes from the webhook's URL.
+job and pipeline events all name: any or all of them may be sent. Only where the webhook's URL names an environment is
+a release a deployment of its own, and a pipeline one whose jobs name none, if its own name or one of its stages or jobs
+says that it deploys; a child pipeline is a part of its parent. The service is the last part of the project's path; the
+region comes from the webhook's URL.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from deploytrail.adapters.base import (
     mapping,
     placed,
     record,
+    says_deploy,
     text,
     texts,
     usual,
@@ -57,6 +59,7 @@ STATUSES = {
     "create": "succeeded",
 }
 _ENDS = ("succeeded", "failed", "cancelled")
+_OF_MERGE_REQUESTS = ("merge_request_event", "external_pull_request_event")
 # https://docs.gitlab.com/user/project/settings/project_access_tokens/#bot-users-for-projects
 _BOT = re.compile(r"(project|group)_\d+_bot(_\w+)?", re.ASCII)
 
@@ -165,6 +168,11 @@ def _pipeline(payload: Payload, defaults: Defaults, received_at: int) -> Adapted
         return Adapted(ignored="no job of the pipeline names an environment, and neither does the webhook's URL")
     if _is_child(payload):
         return Adapted(ignored="a child pipeline is a part of its parent")
+    if text(pipeline, "source") in _OF_MERGE_REQUESTS:
+        return Adapted(ignored="a pipeline of a merge request deploys nothing")
+    names = (text(job, name) for job in items(payload, "builds") for name in ("name", "stage"))
+    if not says_deploy(text(pipeline, "name"), *names):
+        return Adapted(ignored="no name of the pipeline, its stages or its jobs says that it deploys")
     status = text(pipeline, "status")
     ended = instant(pipeline, "finished_at") if STATUSES.get(status) in _ENDS else None
     event = _event(
