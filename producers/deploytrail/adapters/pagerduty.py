@@ -49,8 +49,8 @@ IGNORED = {
     "incident.reassigned": _WHO,
     "incident.responder.added": _WHO,
     "incident.responder.replied": _WHO,
-    "incident.role.assigned": _WHO,
-    "incident.role.unassigned": _WHO,
+    "incident.role.*": _WHO,
+    "incident.task.*": _WHO,
     "incident.service_updated": _HOW_BAD,
     "incident.priority_updated": _HOW_BAD,
     "incident.urgency_updated": _HOW_BAD,
@@ -60,13 +60,10 @@ IGNORED = {
     "incident.annotated": _TALK,
     "incident.status_update_published": _TALK,
     "incident.conference_bridge.updated": _TALK,
-    "incident.workflow.started": "a workflow of PagerDuty's is no change of the incident",
-    "incident.workflow.completed": "a workflow of PagerDuty's is no change of the incident",
+    "incident.workflow.*": "a workflow of PagerDuty's is no change of the incident",
+    "incident.action_invocation.*": "what a person ran by hand is no change of the incident",
     "pagey.ping": "it is PagerDuty's test of the webhook",
-    "service.created": "it is about PagerDuty's own list of services",
-    "service.updated": "it is about PagerDuty's own list of services",
-    "service.deleted": "it is about PagerDuty's own list of services",
-    "service.custom_field_values.updated": "it is about PagerDuty's own list of services",
+    "service.*": "it is about PagerDuty's own list of services",
 }
 
 
@@ -77,8 +74,8 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
     kind = text(event, "event_type")
     if not kind:
         raise AdapterError("a PagerDuty v3 webhook is a JSON object with an event that has an event_type")
-    if kind in IGNORED or not kind.startswith("incident."):
-        return Adapted(ignored=f"PagerDuty's {kind}: {IGNORED.get(kind, 'it is not about an incident')}")
+    if reason := _why_ignored(kind):
+        return Adapted(ignored=f"PagerDuty's {kind}: {reason}")
     data = mapping(event, "data")
     # Notes, answers and their like name their incident beside themselves.
     incident = mapping(data, "incident") or data
@@ -86,6 +83,13 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
     if not identity:
         raise AdapterError("the event's data has no incident with an id")
     return Adapted((_signal(kind, event, incident, defaults, received_at),))
+
+
+def _why_ignored(kind: str) -> str:
+    family = ".".join(kind.split(".")[:-1]) + ".*"
+    return (
+        IGNORED.get(kind) or IGNORED.get(family) or ("" if kind.startswith("incident.") else "it is about no incident")
+    )
 
 
 def _signal(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from deploytrail import adapters
 from deploytrail.adapters import _monitoring as monitoring
+from deploytrail.adapters import opsgenie, pagerduty
 from deploytrail.adapters.base import Defaults
 from support.golden import FOLDER, NOON, adapted, cases
 
@@ -160,11 +161,35 @@ def test_an_opsgenie_alert_that_is_closed_and_then_deleted_ended_once() -> None:
     assert ids("opsgenie", case, action="Create") != ids("opsgenie", case)
 
 
+@pytest.mark.parametrize("action", opsgenie.IGNORED)
+def test_what_opens_or_closes_no_alert_is_ignored_with_its_reason(action: str) -> None:
+    case = case_of("opsgenie", "escalate_next")
+    found = adapted("opsgenie", case, {**case["payload"], "action": action})
+
+    assert found.ignored == f"Opsgenie's {action}: {opsgenie.IGNORED[action]}"
+
+
 def test_an_incident_that_two_pagerduty_subscriptions_tell_of_is_one_signal() -> None:
     case = case_of("pagerduty", "resolved")
     other = {**case["payload"]["event"], "id": "01E9"}
 
     assert ids("pagerduty", case, event=other) == ids("pagerduty", case)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        *[(kind, kind) for kind in pagerduty.IGNORED if not kind.endswith("*")],
+        *[("incident.task.created", "incident.task.*"), ("incident.role.unassigned", "incident.role.*")],
+        *[("incident.workflow.started", "incident.workflow.*"), ("service.updated", "service.*")],
+        ("incident.action_invocation.terminated", "incident.action_invocation.*"),
+    ],
+)
+def test_what_changes_no_incident_is_ignored_with_its_reason(kind: str, word: str) -> None:
+    case = case_of("pagerduty", "acknowledged")
+    event = {**case["payload"]["event"], "event_type": kind}
+
+    assert adapted("pagerduty", case, {"event": event}).ignored == f"PagerDuty's {kind}: {pagerduty.IGNORED[word]}"
 
 
 def test_resolving_a_sentry_issue_ends_the_alert_that_its_rule_raised() -> None:
