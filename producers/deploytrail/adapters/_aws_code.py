@@ -59,6 +59,9 @@ CODEBUILD = {
     "TIMED_OUT": "failed",
     "STOPPED": "cancelled",
 }
+# What the webhook's URL may say of pipelines, beside its environment.
+PIPELINES = "pipelines"
+_BY = ("executions", "actions", "none")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _EVENT = RecordType.DEPLOYMENT_EVENT
 
@@ -100,11 +103,15 @@ def codedeploy(event: AwsEvent) -> Adapted:
 def codepipeline(event: AwsEvent) -> Adapted:
     """An execution of a pipeline, of one of its stages, or of an action.
 
-    Where the webhook's URL names the environment, the pipeline's execution is one deployment there;
-    stages and actions are its progress. Where not, each action of the category Deploy is one, in
-    the environment that its stage is named after and in its own region; the rest is no deployment.
+    By `executions` the pipeline's execution is one deployment, stages and actions are its progress;
+    so it is where the webhook's URL names the environment. By `actions` each action of the category
+    Deploy is one, in the environment that its stage is named after and in its own region; the rest
+    is no deployment. By `none` nothing is, where CodeDeploy or ECS tell of the same.
     """
     detail = event.detail
+    by = event.defaults.options.get(PIPELINES) or ("executions" if event.defaults.environment else "actions")
+    if by not in _BY:
+        raise AdapterError(f"{PIPELINES} of the URL is {by!r}; expected {', '.join(_BY)}")
     pipeline, execution = text(detail, "pipeline"), text(detail, "execution-id")
     if not pipeline or not execution:
         raise AdapterError("a CodePipeline event has no pipeline or no execution-id")
@@ -121,11 +128,13 @@ def codepipeline(event: AwsEvent) -> Adapted:
                 **place,
                 environment=first(event.defaults.environment, stage),
                 approval_type=APPROVAL.get(state, "unknown"),
-                deployment_id=whole if event.defaults.environment else "",
+                deployment_id=whole if by == "executions" else "",
                 justification=text(detail, "execution-result", "external-execution-summary"),
                 tags=texts(pipeline=pipeline, execution=execution, stage=stage, action=action, state=state),
             )
         )
+    if by == "none":
+        return Adapted(ignored=f"the URL says that no pipeline is a deployment: {event.kind} of {pipeline}")
     result = mapping(detail, "execution-result")
     fields: dict[str, Any] = {
         "build_system": "codepipeline",
@@ -144,7 +153,7 @@ def codepipeline(event: AwsEvent) -> Adapted:
     event_type = CODEPIPELINE.get(state, "unknown")
     if event_type == "failed":
         fields["error"] = text(result, "external-execution-summary")
-    if event.defaults.environment:
+    if by == "executions":
         part = "progressed" if stage or action or "Stage" in event.kind else event_type
         fields |= _who(text(detail, "execution-trigger", "trigger-detail"))
         return _one(event.record(_EVENT, *identity, **place, event_type=part, deployment_id=whole, **fields))
@@ -155,7 +164,7 @@ def codepipeline(event: AwsEvent) -> Adapted:
             _EVENT,
             *identity,
             **place,
-            environment=stage,
+            environment=first(event.defaults.environment, stage),
             region=text(detail, "region"),
             event_type=event_type,
             deployment_id=f"{whole}:{stage}:{action}",

@@ -4,7 +4,8 @@ Body: an event of EventBridge, an SNS message around one (or raw), a list of the
 a Lambda is given. Region and account are the event's; each deployment is named after them.
 
 Tell of each deployment once: where CodePipeline starts CodeDeploy or ECS, let the EventBridge rule
-match the events of one of them. What a pipeline is, its URL decides: `_aws_code.codepipeline`.
+match the events of one of them, or say `?pipelines=none`. What a pipeline is, the URL decides:
+`_aws_code.codepipeline`.
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ SOURCE = Source(
         **dict.fromkeys(
             (f"ecs task {word}" for word in running.ECS_TASK_ON_THE_WAY), "it neither runs nor has stopped"
         ),
+    },
+    options={
+        code.PIPELINES: "what of a pipeline is a deployment: its `executions` (where the URL names the environment), "
+        "its deploy `actions` (else), or `none`"
     },
     # SNS signs what it calls a message; EventBridge calls an event the same when it sends it again.
     delivery=("/MessageId", "/id"),

@@ -86,9 +86,12 @@ def notification(at: datetime = NOON, version: str = "2", **more: Any) -> dict[s
     return signed(message | more)
 
 
+def subscription_url(host: str = "sns.eu-west-1.amazonaws.com", topic: str = TOPIC, token: str = TOKEN) -> str:
+    return f"https://{host}/?{urlencode({'Action': 'ConfirmSubscription', 'TopicArn': topic, 'Token': token})}"
+
+
 def subscription(at: datetime = NOON, **more: Any) -> dict[str, Any]:
-    asked = urlencode({"Action": "ConfirmSubscription", "TopicArn": TOPIC, "Token": TOKEN})
-    url = f"https://sns.eu-west-1.amazonaws.com/?{asked}"
+    url = subscription_url()
     return notification(
         at, Type="SubscriptionConfirmation", Message="You have chosen", Token=TOKEN, **{"SubscribeURL": url} | more
     )
@@ -263,6 +266,22 @@ def test_a_certificate_is_fetched_once_a_day() -> None:
     assert len(aws.asked) == 2
 
 
+def test_other_requests_go_on_while_a_certificate_is_fetched() -> None:
+    has_gone_on = threading.Event()
+
+    def slow(url: str) -> bytes:
+        assert has_gone_on.wait(10), f"nothing went on while {url} was fetched"
+        return pem()
+
+    async def both() -> bool:
+        checked = asyncio.create_task(Sns(slow).check(delivery(notification()), [TOPIC]))
+        await asyncio.sleep(0.05)  # it is being fetched
+        has_gone_on.set()
+        return await checked
+
+    assert asyncio.run(both())
+
+
 def test_what_is_not_there_is_asked_for_again_after_a_minute() -> None:
     def missing(url: str) -> bytes:
         raise NotThere("it answered 404")
@@ -402,6 +421,11 @@ def test_a_subscription_of_an_allowed_topic_is_confirmed(aws: Aws) -> None:
         {"SubscribeURL": "https://evil.example/?Action=ConfirmSubscription"},
         {"SubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=Publish&TopicArn=x"},
         {"SubscribeURL": "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=x&Token=y"},
+        {"SubscribeURL": subscription_url(host="sns.us-east-1.amazonaws.com")},
+        {"SubscribeURL": subscription_url(topic=TOPIC + "x")},
+        {"SubscribeURL": subscription_url(token="of-another")},
+        {"SubscribeURL": subscription_url() + "&Action=Publish"},
+        {"SubscribeURL": subscription_url().replace("/?", "/x?")},
         {"SubscribeURL": "http://169.254.169.254/latest/meta-data/"},
         {"SubscribeURL": "file:///etc/passwd"},
         {"Type": "UnsubscribeConfirmation"},

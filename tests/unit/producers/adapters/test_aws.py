@@ -160,6 +160,23 @@ def test_without_it_each_deploy_action_is_one_in_the_environment_of_its_stage() 
     assert len({value["deployment_id"] for value in values}) == 2
 
 
+def test_the_url_may_say_what_of_a_pipeline_is_a_deployment() -> None:
+    told = [
+        codepipeline("Pipeline", "SUCCEEDED"),
+        codepipeline("Action", "SUCCEEDED", stage="Prod", action="Deploy", type={"category": "Deploy"}),
+    ]
+
+    def types(**options: str) -> list[tuple[str, str]]:
+        given = Defaults(environment="production", options=options)
+        return [(value["event_type"], value["environment"]) for _, value in adapted(told, given).records]
+
+    assert types() == types(pipelines="executions") == [("succeeded", "production"), ("progressed", "production")]
+    assert types(pipelines="actions") == [("succeeded", "production")]
+    assert types(pipelines="none") == []
+    with pytest.raises(AdapterError, match="pipelines of the URL is 'all'; expected executions, actions, none"):
+        types(pipelines="all")
+
+
 def test_the_token_of_an_approval_is_not_kept() -> None:
     token = "1f1f2d4a-approve-it"  # no real one
     wanted = {"approval": {"pipelineName": "shop", "stageName": "Prod", "actionName": "Ask", "token": token}}
