@@ -7,10 +7,12 @@ Values are dicts by field name; instants are int microseconds since the epoch, u
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from deploytrail_schemas.avro_writer import writer_for
 from deploytrail_schemas.errors import DeploytrailError, EncodeError
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
@@ -75,11 +77,12 @@ def writers() -> dict[bytes, Writer]:
 
 
 @cache
-def _newest(kind: RecordType) -> tuple[bytes, AvroSchema]:
+def _newest(kind: RecordType) -> tuple[bytes, AvroSchema, Callable[[Value], bytes | None]]:
     from fastavro import parse_schema
 
     schema = avro_schema(kind)
-    return MARKER + schema_fingerprint(schema), _parsed(parse_schema(without_logical_types(schema)))
+    plain = without_logical_types(schema)
+    return MARKER + schema_fingerprint(schema), _parsed(parse_schema(plain)), writer_for(plain)
 
 
 def _parsed(schema: Any) -> AvroSchema:
@@ -92,9 +95,12 @@ def encode(kind: RecordType, value: Value) -> bytes:
 
     EncodeError names what does not fit, also for fields that the schema does not have.
     """
+    header, schema, write = _newest(kind)
+    body = write(value)
+    if body is not None:
+        return header + body
     from fastavro import schemaless_writer
 
-    header, schema = _newest(kind)
     out = BytesIO()
     out.write(header)
     try:
@@ -155,7 +161,7 @@ def writer_of(data: bytes | None) -> Writer:
 def _read(body: BytesIO, writer: Writer, schema: AvroSchema, *, projected: bool = False) -> Value:
     from fastavro import schemaless_reader
 
-    _header, newest = _newest(writer.kind)
+    _, newest, _ = _newest(writer.kind)
     # Resolution to the newest schema costs; most bytes are of the newest.
     same = projected or writer.version == max(versions(writer.kind))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import math
@@ -14,6 +15,7 @@ from typing import Any
 from deploytrail_schemas.codec import MAX_MESSAGE_BYTES
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.instants import check_range, parse_instant
+from deploytrail_schemas.quick_check import NOT_EMPTY, UUIDS, quick_check
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.schema import AvroSchema, fields, is_instant
 
@@ -50,7 +52,18 @@ def parse_json(data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise JsonError(f"not UTF-8 at byte {error.start}") from None
-    _check_depth(text)
+    outside = _outside_strings(text)
+    _check_depth(outside)
+    if not _is_unusual(outside) and not _SURROGATE.search(text):
+        with contextlib.suppress(ValueError):  # what is wrong with it is said below
+            value = json.loads(text)
+            # As many keys as colons: none stood twice in one object.
+            if _count_keys(value) == outside.count(":"):
+                return value
+    return _read_strictly(text)
+
+
+def _read_strictly(text: str) -> Any:
     try:
         return json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_int, parse_float=_float
@@ -68,6 +81,11 @@ def validate(kind: RecordType, obj: object) -> tuple[dict[str, Any], list[Violat
     """
     if not isinstance(obj, dict):
         return {}, [Violation("", f"a {kind.value} is an object, not {_name_of(obj)}")]
+    value = quick_check(kind, obj)
+    return (value, []) if value is not None else _explained(kind, obj)
+
+
+def _explained(kind: RecordType, obj: dict[str, Any]) -> tuple[dict[str, Any], list[Violation]]:
     known = _known_fields(kind)
     value: dict[str, Any] = {}
     wrong: list[Violation] = []
@@ -92,7 +110,7 @@ def validate(kind: RecordType, obj: object) -> tuple[dict[str, Any], list[Violat
     )
     wrong.extend(
         Violation("/" + name, "must not be empty")
-        for name in ("deployment_id", "region", "environment", "service", kind.id_field)
+        for name in (*NOT_EMPTY, kind.id_field)
         if name in known and "default" not in known[name] and value.get(name) == "" and name in obj
     )
     return value, wrong
@@ -120,12 +138,11 @@ def _convert(field: AvroSchema, given: object, pointer: str) -> tuple[Any, list[
         if isinstance(given, list) and all(isinstance(item, str) for item in given):
             return given, []
         return None, [Violation(pointer, f"is {_name_of(given)}; expected a list of strings")]
-    if field["name"].endswith("_id") and field["name"] in _UUIDS and isinstance(given, str):
+    if field["name"].endswith("_id") and field["name"] in UUIDS and isinstance(given, str):
         return _uuid(given, pointer)
     return _scalar(name, given, pointer)
 
 
-_UUIDS = {"event_id", "signal_id", "approval_id", "observation_id", "finding_id"}
 # uuid.UUID alone reads more: braces, hyphens anywhere, signs, underscores.
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}")
 
@@ -186,28 +203,50 @@ def _whole(given: object) -> int | None:
     return int(given) if int(given) in _LONG else None
 
 
-def _check_depth(text: str) -> None:
+_MANY_DIGITS = re.compile(r"[0-9]{18}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+
+
+def _outside_strings(text: str) -> str:
+    """A JSON text without its strings; what follows an opening quote that is never closed is left out too."""
+    if "\\" in text:
+        text = _ESCAPED.sub("", text)
+    return "".join(text.split('"')[::2])
+
+
+def _is_unusual(outside: str) -> bool:
+    """Whether there are numbers that may not fit, NaN or infinities, which the quick way does not read as strictly."""
+    return (
+        outside.count("e") != outside.count("true") + outside.count("false")
+        or "E" in outside
+        or "N" in outside
+        or "I" in outside
+        or _MANY_DIGITS.search(outside) is not None
+    )
+
+
+def _check_depth(outside: str) -> None:
     """Refuse deep nesting before the parser recurses into it."""
-    depth = 0
-    in_string = escaped = False
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+    if outside.count("[") + outside.count("{") <= MAX_DEPTH:
         return
-    for char in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                in_string = False
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise JsonError(f"nested deeper than {MAX_DEPTH}")
-        elif char in "]}":
-            depth -= 1
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", outside):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise JsonError(f"nested deeper than {MAX_DEPTH}")
+
+
+def _count_keys(value: Any) -> int:
+    """How many keys all objects of a value have; it nests no deeper than MAX_DEPTH."""
+    if type(value) is dict:
+        return len(value) + sum([_count_keys(item) for item in value.values() if type(item) in _NESTED])
+    if type(value) is list:
+        return sum([_count_keys(item) for item in value if type(item) in _NESTED])
+    return 0
+
+
+_NESTED = frozenset((dict, list))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

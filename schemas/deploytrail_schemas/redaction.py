@@ -67,10 +67,50 @@ def redact_text(text: str) -> str:
 def redact_value(value: dict[str, Any]) -> dict[str, Any]:
     """The value of a record with no secret in any text, map or list; the same object where there is none.
 
-    Under a name that announces a secret the whole of a map's value goes.
+    Under a name that announces a secret the whole of a map's value goes. Texts in which none was
+    found lately are not searched again: services, versions and the like stand in every event.
     """
-    search = _search_of(value)
-    return {name: search.redacted(name, item) for name, item in value.items()} if search else value
+    unseen = {name: item for name, item in value.items() if _is_unseen(name, item)}
+    if not unseen:
+        return value
+    search = _search_of(unseen)
+    found = {name: search.redacted(name, item) for name, item in unseen.items()} if search else unseen
+    for name, item in unseen.items():
+        if found[name] == item:
+            _remember(name, item)
+    return {**value, **found} if search else value
+
+
+# What holds no secret: texts, texts that are names, and entries of maps. Bounded; whoever floods it only slows himself.
+_clean: set[str | tuple[str, str]] = set()
+_clean_names: set[str] = set()
+_MOST_CLEAN = 8192
+_LONGEST_CLEAN = 256
+_HEX = "0123456789abcdefABCDEF-"  # ids and digests: no mark and no hint is of these letters alone
+
+
+def _is_unseen(name: str, item: Any) -> bool:
+    if type(item) is str:
+        if len(item) < SHORTEST or item in _clean or (name in NAMES and item in _clean_names):
+            return False
+        return bool(item.strip(_HEX))
+    if type(item) is dict:
+        return any([entry not in _clean for entry in item.items() if type(entry[1]) is str]) or not all(
+            [type(one) is str for one in item.values()]
+        )
+    return isinstance(item, (str, dict, list, tuple)) and bool(item)
+
+
+def _remember(name: str, item: Any) -> None:
+    clean = _clean_names if name in NAMES else _clean
+    if len(clean) > _MOST_CLEAN:
+        clean.clear()
+    if type(item) is str and len(item) <= _LONGEST_CLEAN:
+        clean.add(item)
+    elif type(item) is dict:
+        _clean.update(
+            (key, one) for key, one in item.items() if type(one) is str and len(key) + len(one) <= _LONGEST_CLEAN
+        )
 
 
 def without_credentials(text: str) -> str:

@@ -90,6 +90,8 @@ def completed(scope: Scope, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def violations(scope: Scope, kind: RecordType, value: Mapping[str, Any], *, relayed: bool = False) -> list[Violation]:
     """Everything about a record that lies outside of a scope; `relayed`: it is passed on for somebody else."""
+    if scope is EVERYTHING and not relayed and kind in _VERB_OF_KIND:
+        return []
     found = []
     verb = Verb.RELAY if relayed else verb_for(kind, value)
     if verb not in scope.verbs:
@@ -122,8 +124,10 @@ def overridden(scope: Scope, claims: Mapping[str, str], kind: RecordType, value:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a name fits a pattern, in which `*` stands for any text."""
+    if pattern == "*":
+        return True
     if len(name) > _LONGEST_NAME:  # several stars against a long text take long
-        return pattern == "*"
+        return False
     return _expression(pattern).fullmatch(name.strip().lower()) is not None
 
 

@@ -72,7 +72,7 @@ _USERINFO = (
     r"|[^/?#\s]{0,512}@)"
 )
 LONG = r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{24,}+={0,2}"
-_DIGEST = r"(?:sha\d{1,3}[-:]|h1:)$"
+_DIGEST = r"(?:sha\d{1,3}[-:]|h1:)\Z"
 HEX = r"[0-9a-fA-F-]+"
 _WORD = r"[A-Z]?[a-z]{4,}"
 MIN_RANDOM = 24
