@@ -7,7 +7,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 SYNCED := .venv/.synced
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test unit light lint types bench truth clean
+.PHONY: help setup demo test unit light aws lint types bench truth clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -36,6 +36,12 @@ light: setup ## the producers' tests with nothing but the producers installed
 	@$(UV) run --quiet --isolated --locked --package deploytrail --no-default-groups --with 'pytest<10' \
 		--with 'pytest-timeout<3' --with 'hypothesis<7' \
 		pytest tests/unit/producers --ignore-glob '*/producers/test_gateway*.py' -p no:cacheprovider $(PYTEST_ARGS)
+
+# An environment of its own: boto3 wants an older dateutil than the processors do.
+aws: setup ## the tests of what runs on AWS, with boto3 and cfn-lint
+	@$(UV) run --quiet --isolated --locked --package deploytrail --extra signing --no-default-groups --with 'boto3<2' \
+		--with 'cfn-lint<2' --with 'pyjwt[crypto]<3' --with 'pytest<10' --with 'pytest-timeout<3' \
+		pytest tests/aws -p no:cacheprovider $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check

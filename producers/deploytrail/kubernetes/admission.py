@@ -19,14 +19,13 @@ from deploytrail_schemas.permits import Authority, Permit, PermitProblem, Subjec
 from deploytrail_schemas.reasons import AdmissionReason, PermitRefusal
 from deploytrail_schemas.scopes import matches
 
+from deploytrail._images import Image, is_exempt
 from deploytrail.adapters.base import OTHER_REGION, first, items, text, texts
 from deploytrail.kubernetes.workloads import (
     DEPLOYMENT_ID,
     SYSTEM_NAMESPACES,
-    Image,
     Workload,
     environment_of,
-    is_exempt,
     read_workload,
 )
 

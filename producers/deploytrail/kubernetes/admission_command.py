@@ -18,10 +18,10 @@ from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
+from deploytrail._names import names_of, pairs_of
 from deploytrail._outbox import Outbox
 from deploytrail.kubernetes.admission import AdmissionPolicy
 from deploytrail.kubernetes.admission_keys import Keys
-from deploytrail.kubernetes.places import names_of, pairs_of
 
 log = logging.getLogger(__name__)
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h

@@ -19,8 +19,9 @@ from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.permits import Authority, Subject, verify_permit
 from deploytrail_schemas.records import RecordType
 
+from deploytrail._images import Image
 from deploytrail.adapters.base import OTHER_REGION, instant, items, mapping, text, texts
-from deploytrail.kubernetes.workloads import DEPLOYMENT_ID, Image, Workload, environment_of, read_workload
+from deploytrail.kubernetes.workloads import DEPLOYMENT_ID, Workload, environment_of, read_workload
 
 SOURCE = "kubernetes_watch"
 Records = list[tuple[RecordType, dict[str, Any]]]

@@ -15,10 +15,10 @@ from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
+from deploytrail._names import names_of, pairs_of
 from deploytrail._outbox import Outbox
 from deploytrail.kubernetes.admission_keys import Keys
 from deploytrail.kubernetes.api import Api, context_of, in_cluster
-from deploytrail.kubernetes.places import names_of, pairs_of
 from deploytrail.kubernetes.rollouts import Place
 from deploytrail.kubernetes.watch_state import COLLECTIONS, Trail
 from deploytrail.kubernetes.watcher import Watcher

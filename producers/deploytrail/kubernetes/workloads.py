@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploytrail_schemas.scopes import matches
-
+from deploytrail._images import Image
 from deploytrail.adapters.base import first, items, mapping, text
 
 PERMIT = "deploytrail.dev/permit"
@@ -26,30 +25,6 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image as a pod template names it: `registry/path[:tag][@sha256:…]`."""
-
-    reference: str
-
-    @property
-    def digest(self) -> str:
-        """The digest that it is pinned to; empty where it is not."""
-        return self.reference.partition("@")[2]
-
-    @property
-    def name(self) -> str:
-        """Registry and path alone."""
-        bare = self.reference.partition("@")[0]
-        path, colon, tag = bare.rpartition(":")
-        return path if colon and "/" not in tag else bare
-
-    @property
-    def tag(self) -> str:
-        """The tag; empty where it has none."""
-        return self.reference.partition("@")[0][len(self.name) + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +84,6 @@ def read_workload(obj: object) -> Workload:
         controller=_controller(meta),
         template=template,
     )
-
-
-def is_exempt(image: Image, patterns: tuple[str, ...]) -> bool:
-    """Whether an image fits a pattern, in which `*` stands for any text."""
-    return any(matches(pattern, image.reference) or matches(pattern, image.name) for pattern in patterns)
 
 
 def environment_of(namespace: str, environments: Mapping[str, str], default: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from deploytrail._images import Image
 from deploytrail.kubernetes.admission import AdmissionPolicy, AdmissionVerdict, Uses, answer, decide, record_of
-from deploytrail.kubernetes.workloads import Image, read_workload
+from deploytrail.kubernetes.workloads import read_workload
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.reasons import AdmissionReason as Why
 from deploytrail_schemas.reasons import PermitRefusal as No
