@@ -79,7 +79,7 @@ def subscription_url(message: Mapping[str, str]) -> str:
     url, topic = message.get("SubscribeURL", ""), message.get("TopicArn", "")
     if message.get("Type") != "SubscriptionConfirmation" or _path_at_sns(url) != "/":
         return ""
-    asked = parse_qs(urlsplit(url).query, keep_blank_values=True, max_num_fields=10)
+    asked = parse_qs(urlsplit(url).query, keep_blank_values=True)
     wanted = {"Action": ["ConfirmSubscription"], "TopicArn": [topic], "Token": [message.get("Token", "")]}
     region = _HOST.fullmatch(urlsplit(url).netloc)
     of_topic = _TOPIC.fullmatch(topic)

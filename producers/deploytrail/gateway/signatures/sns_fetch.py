@@ -107,13 +107,15 @@ class Sns:
     def _load(self, url: str) -> Any:
         """The certificate at a URL; None where there is none. In a thread: whoever comes second finds it kept."""
         from cryptography import x509
+        from cryptography.exceptions import UnsupportedAlgorithm
 
         with self._lock:
             if (certificate := self._known(url)) is not _UNKNOWN:
                 return certificate
             try:
                 certificate = x509.load_pem_x509_certificate(self._get(url))
-            except (NotThere, ValueError) as error:
+                certificate.public_key()
+            except (NotThere, ValueError, UnsupportedAlgorithm) as error:
                 log.warning("%s is no certificate: %s", url, error)
                 certificate = None
             self._kept[url] = (self._clock(), certificate)
