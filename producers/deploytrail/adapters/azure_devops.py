@@ -75,6 +75,14 @@ APPROVALS = {
     "uninitiated": "registered",
 }
 
+IGNORED = {
+    "build.complete": "a build deploys nothing",
+    "ms.vss-pipelines.job-state-changed-event": "a job is a part of its stage",
+    "ms.vss-pipelines.run-state-changed-event": "a run deploys by its stages",
+    "ms.vss-release.release-abandoned-event": "what runs stays as it is",
+    "ms.vss-release.release-created-event": "a release deploys by its stages",
+}
+
 Payload = Mapping[str, Any]
 
 
@@ -96,7 +104,7 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
         return _release_approval(resource, defaults, host, at)
     if name.startswith("ms.vss-pipelinechecks-events.approval-"):
         return _stage_approval(resource, defaults, host, at)
-    return Adapted(ignored=f"Azure DevOps' {name} says nothing of a deployment to an environment")
+    return Adapted(ignored=f"Azure DevOps' {name}: {IGNORED.get(name, 'it says nothing of a deployment')}")
 
 
 def _release(payload: Any, resource: Payload, defaults: Defaults, host: str, at: int) -> Adapted:
@@ -288,6 +296,7 @@ SOURCE = Source(
     adapt=adapt,
     signature="basic",
     delivery=("/id",),
+    ignored=IGNORED,
     statuses=STATUSES | {f"approval {status}": means for status, means in APPROVALS.items()},
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(

@@ -48,6 +48,8 @@ STATUSES = {
     "unauthorized": "cancelled",  # it was not let begin
 }
 
+IGNORED = {"workflow-completed": "it fails where a test does; its jobs tell what was deployed"}
+
 
 def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received_at: int) -> Adapted:
     """The event's name is `type`."""
@@ -56,7 +58,7 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
     if not name:
         raise AdapterError("a CircleCI webhook is a JSON object with type")
     if name != "job-completed":
-        return Adapted(ignored=f"CircleCI's {name} event says nothing of a job that deploys")
+        return Adapted(ignored=f"CircleCI's {name}: {IGNORED.get(name, 'it says nothing of a job that deploys')}")
     if not says_deploy(text(job, "name")):
         return Adapted(ignored="the job's name does not say that it deploys")
     environment = environment_of(text(job, "name"), defaults.environment)
@@ -122,6 +124,7 @@ SOURCE = Source(
     adapt=adapt,
     signature="circleci",
     statuses=STATUSES,
+    ignored=IGNORED,
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(
             RecordType.DEPLOYMENT_EVENT,

@@ -60,6 +60,15 @@ STATUSES = {
     "waiting": "registered",
 }
 REVIEWS = {"requested": "requested", "approved": "approved", "rejected": "rejected"}
+# Actions of releases beside `released`, which alone tells once that a version is out.
+RELEASES = {
+    "created": "it may be a draft",
+    "deleted": "what runs stays as it is",
+    "edited": "its text changes nothing",
+    "prereleased": "it is not for everybody yet",
+    "published": "released tells of it, unless it is a pre-release",
+    "unpublished": "what runs stays as it is",
+}
 _DEPLOYERS = {"User": "person", "Bot": "automation", "Organization": "automation"}
 _RUN = re.compile(r"/actions/runs/(\d+)(?:/|$)", re.ASCII)
 _PUBLIC = "api.github.com"
@@ -220,12 +229,14 @@ def _run(payload: Payload, sender: _Sender) -> Adapted:
 
 
 def _release(payload: Payload, sender: _Sender) -> Adapted:
-    """Of the actions, `released` alone tells once that a version is out, and of no pre-release or draft."""
+    """`released` alone tells once that a version is out, and of no pre-release or draft."""
     release, action = mapping(payload, "release"), text(payload, "action")
     if not sender.defaults.environment:
         return Adapted(ignored="a release says what may be deployed; the webhook's URL names no environment for it")
     if action != "released":
-        return Adapted(ignored=f"GitHub's release action {action!r} puts no version out; released does")
+        return Adapted(
+            ignored=f"a release that is {action or 'changed'}: {RELEASES.get(action, 'it puts no version out')}"
+        )
     number, host = _id_of(release, "release"), sender.host(release)
     event = record(
         RecordType.DEPLOYMENT_EVENT,
@@ -383,7 +394,8 @@ SOURCE = Source(
     adapt=adapt,
     signature="github",
     delivery=("x-github-delivery",),
-    statuses=STATUSES,
+    statuses=STATUSES | {f"review {action}": means for action, means in REVIEWS.items()},
+    ignored={f"release {action}": why for action, why in RELEASES.items()},
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(
             RecordType.DEPLOYMENT_EVENT,

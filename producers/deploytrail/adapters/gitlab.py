@@ -58,6 +58,14 @@ STATUSES = {
     # of releases
     "create": "succeeded",
 }
+# https://docs.gitlab.com/ci/yaml/#environmentaction
+ACTIONS = {
+    "access": "it only uses the environment",
+    "prepare": "it makes the environment ready",
+    "stop": "it takes the environment down",
+    "verify": "it looks whether the environment is well",
+}
+RELEASES = {"delete": "what runs stays as it is", "update": "its text changes nothing"}
 _ENDS = ("succeeded", "failed", "cancelled")
 _OF_MERGE_REQUESTS = ("merge_request_event", "external_pull_request_event")
 # https://docs.gitlab.com/user/project/settings/project_access_tokens/#bot-users-for-projects
@@ -195,7 +203,7 @@ def _release(payload: Payload, defaults: Defaults, received_at: int) -> Adapted:
         return Adapted(ignored="a release says what may be deployed; the webhook's URL names no environment for it")
     action = text(payload, "action")
     if action != "create":
-        return Adapted(ignored=f"to {action or 'change'} a release's description deploys nothing")
+        return Adapted(ignored=f"to {action or 'change'} a release: {RELEASES.get(action, 'it puts no version out')}")
     released = instant(payload, "released_at") or received_at
     if released > received_at:
         return Adapted(ignored="the release is planned for later")
@@ -247,8 +255,9 @@ def _deploys_nothing(job: object) -> str:
     if not text(environment, "name"):
         return "a job without an environment deploys nothing"
     action = text(environment, "action")
-    # https://docs.gitlab.com/ci/yaml/#environmentaction
-    return "" if action in ("", "start") else f"a job that is to {action} its environment deploys nothing"
+    if action in ("", "start"):
+        return ""
+    return f"a job whose environment's action is {action}: {ACTIONS.get(action, 'it deploys nothing')}"
 
 
 def _job_event(
@@ -324,6 +333,7 @@ SOURCE = Source(
     # Not X-Gitlab-Event-UUID: hooks that a hook set off share it.
     delivery=("webhook-id", "idempotency-key"),
     statuses=STATUSES,
+    ignored=ACTIONS | {f"release {action}": why for action, why in RELEASES.items()},
     fills={
         RecordType.DEPLOYMENT_EVENT: usual(
             RecordType.DEPLOYMENT_EVENT,

@@ -26,6 +26,7 @@ from deploytrail.gateway.problems import Problem, Refused
 
 ANONYMOUS = "anonymous"
 _BEARER = {"WWW-Authenticate": "Bearer"}
+_CHALLENGES = {"bearer": _BEARER, "basic": {"WWW-Authenticate": 'Basic realm="deploytrail"'}}
 _WORDS = {
     Refusal.NO_CREDENTIAL: "the bearer token is missing",
     Refusal.MALFORMED_TOKEN: "the bearer token is cut short, mistyped or no token at all",
@@ -92,7 +93,7 @@ class Callers:
             with _answered_later():
                 fits = await fits
         if not fits:
-            more = _BEARER if source.signature == "bearer" else {}
+            more = _CHALLENGES.get(source.signature, {})
             said = f"{scheme.what} is missing, too old, or does not fit the body"
             raise Refused(401, said, Refusal.WRONG_SIGNATURE, caller=f"webhook:{source.name}", headers=more)
         return Caller(f"webhook:{source.name}")

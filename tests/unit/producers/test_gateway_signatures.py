@@ -6,19 +6,25 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deploytrail import adapters
+from deploytrail.gateway.app import create_app
+from deploytrail.gateway.publisher import MemoryPublisher
 from deploytrail.gateway.signatures import SCHEMES, Delivery
+from deploytrail_schemas.settings import Settings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 NOON = 1_793_620_800
 BODY = b'{"deployed": "checkout"}'
 KEY = base64.b64encode(b"thirty-two bytes that no one saw").decode()
+WRONG = f"whsec_{base64.b64encode(b'w' * 32).decode()}"
 Sign = Callable[[str, bytes, int], dict[str, str]]
 
 
@@ -111,6 +117,10 @@ WAYS: dict[str, tuple[str, str, Sign, bool, bool]] = {
     ),
 }
 EACH = pytest.mark.parametrize(("scheme", "secret", "sign", "covers_body", "covers_time"), WAYS.values(), ids=WAYS)
+
+
+def _sources_of(scheme: str) -> list[str]:
+    return [name for name in adapters.names() if adapters.load(name).signature == scheme]
 
 
 def _is_believed(
@@ -311,3 +321,27 @@ def test_no_header_of_any_shape_crashes_a_scheme_or_is_believed(scheme: str) -> 
         assert not believed or shown & {value.lower() for value in right}
 
     survives()
+
+
+@pytest.mark.requirement("M3.1")
+@pytest.mark.parametrize("way", [way for way in WAYS.values() if _sources_of(way[0])], ids=lambda way: way[0])
+def test_the_gateway_lets_in_what_is_signed_and_nothing_else(way: tuple[str, str, Sign, bool, bool]) -> None:
+    scheme, secret, sign, *_ = way
+    name, now = _sources_of(scheme)[0], int(time.time())
+    client = TestClient(create_app(Settings(webhook_secrets=f"{name}={secret}"), MemoryPublisher()))
+    url, sent = f"/webhooks/{name}", {"Content-Type": "application/json"}
+    unsigned = client.post(url, content=BODY, headers=sent)
+    wrong = client.post(url, content=BODY, headers=sent | sign(WRONG if "whsec" in secret else "x:y", BODY, now))
+    signed = client.post(url, content=BODY, headers=sent | sign(secret, BODY, now))
+
+    assert (unsigned.status_code, wrong.status_code) == (401, 401)
+    assert SCHEMES[scheme].what in unsigned.json()["detail"]
+    # What the adapter says of this body is its own matter.
+    assert signed.status_code in (202, 422)
+
+
+def test_a_sender_that_is_not_let_in_is_told_how_to_show_itself() -> None:
+    client = TestClient(create_app(Settings(webhook_secrets="azure_devops=azure:s3cret"), MemoryPublisher()))
+    answer = client.post("/webhooks/azure_devops", json={})
+
+    assert answer.headers["www-authenticate"] == 'Basic realm="deploytrail"'
