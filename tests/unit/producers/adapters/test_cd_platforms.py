@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -252,3 +254,20 @@ def test_what_argocd_keeps_in_its_history_is_what_its_notification_had_told() ->
 
     assert [event["event_id"] for event in by_poller] == [event["event_id"] for event in by_webhook]
     assert by_poller[-1]["previous_version"] == by_webhook[-1]["previous_version"]
+
+
+@pytest.mark.parametrize("case", ["template_in_full", "sync_failed", "rolled_back_to_an_earlier_revision"])
+def test_the_template_that_argocd_is_told_to_use_holds_all_that_is_read(case: str) -> None:
+    written = str(import_module("deploytrail.adapters.argocd").__doc__)
+    paths = re.findall(r"\{\{toJson \.app\.([\w.]+)\}\}", written)
+    told = payload("argocd", case)
+    rendered: Value = {}
+    for path in paths:
+        *parents, last = path.split(".")
+        source, target = told["app"], rendered
+        for name in parents:
+            source, target = source.get(name, {}), target.setdefault(name, {})
+        target[last] = source.get(last)
+
+    assert "metadata.uid" in paths
+    assert values("argocd", {"context": told["context"], "app": rendered}) == values("argocd", told)
