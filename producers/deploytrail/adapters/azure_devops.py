@@ -96,6 +96,8 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
     containers = mapping(payload, "resourceContainers")
     host = first(text(containers, "account", "id"), text(containers, "collection", "id"))
     at = instant(payload, "createdDate") or received_at
+    # Microsoft's pages call the same event of releases by both names.
+    name = name.replace("ms.azure-devops-release.", "ms.vss-release.")
     if name in ("ms.vss-release.deployment-started-event", "ms.vss-release.deployment-completed-event"):
         return _release(payload, resource, defaults, host, at)
     if name == "ms.vss-pipelines.stage-state-changed-event":
@@ -108,7 +110,8 @@ def adapt(payload: Any, headers: Mapping[str, str], defaults: Defaults, received
 
 
 def _release(payload: Any, resource: Payload, defaults: Defaults, host: str, at: int) -> Adapted:
-    environment, deployment = mapping(resource, "environment"), mapping(resource, "deployment")
+    deployment = mapping(resource, "deployment")
+    environment = mapping(resource, "environment") or mapping(deployment, "environment")
     number, attempt = text(environment, "id"), _attempt(resource.get("attemptId"))
     if not number:
         raise AdapterError("the payload's release environment has no id")
@@ -117,7 +120,7 @@ def _release(payload: Any, resource: Payload, defaults: Defaults, host: str, at:
         text(environment, "releaseDefinition", "name"),
         *(text(release, "releaseDefinition", "name") for release in releases),
     )
-    status = text(environment, "status")
+    status = first(text(environment, "status"), text(deployment, "status"))
     # The event says that it started; the environment may still be said to be queued.
     started = text(payload, "eventType").endswith("started-event")
     event_type = "started" if started else STATUSES.get(status.lower(), "unknown")
@@ -126,12 +129,18 @@ def _release(payload: Any, resource: Payload, defaults: Defaults, host: str, at:
     event = record(
         RecordType.DEPLOYMENT_EVENT,
         NAME,
-        (host, "release-environment", number, attempt, "started" if started else status),
+        # The event's own id tells attempts apart where nobody counts them.
+        (host, "release-environment", number, attempt, "started" if started else status, text(payload, "id")),
         placed(
             defaults,
             NAME,
             environment=text(environment, "name"),
-            service=first(defaults.service, definition, text(resource, "project", "name")),
+            service=first(
+                defaults.service,
+                definition,
+                text(resource, "project", "name"),
+                *(text(release, "project", "name") for release in releases),
+            ),
             host=host,
         ),
         event_type=event_type,
@@ -177,7 +186,7 @@ def _stage(payload: Any, resource: Payload, defaults: Defaults, host: str, at: i
     event = record(
         RecordType.DEPLOYMENT_EVENT,
         NAME,
-        (host, "stage", text(run, "id"), text(stage, "id"), status),
+        (host, "stage", text(run, "id"), text(stage, "id"), status, text(payload, "id")),
         placed(
             defaults,
             NAME,
