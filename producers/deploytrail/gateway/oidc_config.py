@@ -34,6 +34,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 WHOSE = {
     "github": ("repository", "repository_owner", "repository_id", "repository_owner_id", "sub"),
     "gitlab": ("project_path", "namespace_path", "project_id", "namespace_id", "sub"),
+    "google": ("email", "sub"),
 }
 
 
