@@ -172,13 +172,16 @@ def test_what_happened_while_nobody_watched_is_found_at_the_next_start(
     aged = {"creationTimestamp": "2020-01-01T00:00:00Z"}
     cluster.put(workload(meta=aged))
     cluster.put(workload(name="quiet", meta=aged))
+    lines = []
     for _ in range(2):
-        with watching(tmp_path, cluster, there):
+        with watching(tmp_path, cluster, there) as watch:
             pass
+        lines += watch.lines
         cluster.put(workload("Deployment", OTHER, meta=aged, generation=2))
     with watching(tmp_path, cluster, there):
         pass
 
+    assert lines == ["deploytrail watch: ready, watching prod-1\n"] * 2
     assert [event["tags"]["workload"] for event in rollouts(there)] == ["Deployment/checkout"]
 
 
@@ -195,6 +198,16 @@ def test_a_rollout_with_a_permit_or_an_id_of_its_own_is_observed_and_no_more(
     ends = [(r["event_type"], r["tags"]["workload"]) for r in there.events if "event_type" in r]
 
     assert ends == [("started", "CronJob/nightly"), ("succeeded", "CronJob/nightly")]
+
+
+def test_a_state_that_is_torn_is_said_and_the_watch_goes_on(there: Received, cluster: KubeApi, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"uid": {"template"')
+    cluster.put(workload())
+    with watching(tmp_path, cluster, there, "--state", str(tmp_path / "state.json")) as watch:
+        wait_for(lambda: len(rollouts(there)) == 1)
+
+    assert any("cannot be read" in line for line in watch.lines)
+    assert "uid-shop-Deployment-checkout" in (tmp_path / "state.json").read_text()
 
 
 def test_a_token_that_is_replaced_is_read_again(there: Received, tmp_path: Path) -> None:

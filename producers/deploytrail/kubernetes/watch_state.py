@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -80,14 +79,15 @@ class Trail:
 
     def load(self, path: Path) -> None:
         """Know what an earlier process knew; nothing where there is no such file."""
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                self._seen = {
-                    uid: Seen(**{**value, "images": tuple(value["images"])})
-                    for uid, value in json.loads(path.read_text("utf-8")).items()
-                }
-            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                log.error("%s cannot be read (%s): rollouts since the last hour are looked at instead", path, error)
+        try:
+            self._seen = {
+                uid: Seen(**{**value, "images": tuple(value["images"])})
+                for uid, value in json.loads(path.read_text("utf-8")).items()
+            }
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("%s cannot be read (%s): rollouts of the last hour are looked at instead", path, error)
 
     def save(self, path: Path) -> None:
         """Write what is known, where it changed; the file is replaced whole."""
