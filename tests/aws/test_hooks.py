@@ -15,6 +15,8 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from deploytrail import aws_hooks, aws_lambda
+from deploytrail_schemas.json_values import validate
+from deploytrail_schemas.records import RecordType
 from support.gateways import Received, gateway
 from support.permits import AUDIENCE, DIGEST, ISSUER, OTHER_DIGEST, jwks, permit
 
@@ -34,6 +36,8 @@ def fresh(**changed: Any) -> str:
 def there() -> Iterator[Received]:
     with gateway(lambda *_: (202, {"accepted": 1})) as received:
         yield received
+    for _, record in received.requests:
+        assert validate(RecordType.APPROVAL, record)[1] == []
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from deploytrail._images import Image
 from deploytrail.kubernetes.admission import AdmissionPolicy, AdmissionVerdict, Uses, answer, decide, record_of
 from deploytrail.kubernetes.workloads import read_workload
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.json_values import validate
 from deploytrail_schemas.reasons import AdmissionReason as Why
 from deploytrail_schemas.reasons import PermitRefusal as No
 from deploytrail_schemas.records import RecordType
@@ -216,6 +217,7 @@ def test_a_used_permit_and_a_refusal_are_records() -> None:
     assert used is not None and refused is not None
 
     assert all(encode(RecordType.APPROVAL, value) for value in (used, refused))
+    assert [validate(RecordType.APPROVAL, value)[1] for value in (used, refused)] == [[], []]
     assert (used["approval_type"], used["deployment_id"], used["artifact_digest"], used["change_ticket"]) == (
         "permit_used",
         "checkout-42",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from deploytrail.kubernetes.rollouts import Place, Records, Seen, end_of, judge, pod_removed, removed, running
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.json_values import validate
 from deploytrail_schemas.records import RecordType
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ def done(generation: int, reason: str = "NewReplicaSetAvailable", updated: int =
 
 def events(records: Records) -> list[dict[str, Any]]:
     assert all(encode(kind, value) for kind, value in records)
+    assert [wrong for kind, value in records for wrong in validate(kind, value)[1]] == []
     return [value for kind, value in records if kind is RecordType.DEPLOYMENT_EVENT]
 
 
