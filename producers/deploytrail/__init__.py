@@ -12,6 +12,9 @@ the first event.
 
 from __future__ import annotations
 
+import os
+from _thread import RLock  # what threading has, without the import
+
 TYPE_CHECKING = False  # what typing says, without the import
 if TYPE_CHECKING:
     from deploytrail._tracker import Tracker, fail, flush, roll_back, start, succeed, track
@@ -19,12 +22,34 @@ if TYPE_CHECKING:
 __all__ = ["Tracker", "fail", "flush", "roll_back", "start", "succeed", "track"]
 
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        from deploytrail import _tracker
+# Held while this package imports what it needs. A process that were forked meanwhile would wait for ever for
+# the import that its parent's other thread was at: so forks wait for the import, though not for ever.
+_importing = RLock()
+_held: list[bool] = []
 
-        return getattr(_tracker, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def _before_fork() -> None:
+    _held.append(_importing.acquire(timeout=10.0))
+
+
+def _after_fork() -> None:
+    if _held.pop():
+        _importing.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+if not TYPE_CHECKING:  # a checker knows the names by themselves, and so sees a misspelt one
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            with _importing:
+                from deploytrail import _tracker
+
+            globals().update({public: getattr(_tracker, public) for public in __all__})
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

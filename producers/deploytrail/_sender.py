@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from deploytrail import _importing
 from deploytrail._backlog import Backlog, Echo, Entry, Position, producers, read_delivered
 from deploytrail._report import say_once
 
@@ -75,6 +76,9 @@ def transport_for(settings: Settings) -> Transport | None:
 
         return KafkaTransport(settings)
     if scheme in {"http", "https"}:
+        import encodings.idna  # noqa: F401  # what the first connection would import, perhaps beside a fork
+        import urllib.request  # noqa: F401  # as above
+
         from deploytrail._http import HttpTransport
 
         return HttpTransport(settings)
@@ -146,7 +150,8 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            transport = self._connect(self._settings)
+            with _importing:
+                transport = self._connect(self._settings)
             if transport is None:
                 self._fail("")
                 return

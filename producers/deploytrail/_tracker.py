@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from deploytrail import _importing
 from deploytrail._clock import monotonic, now
 
 TYPE_CHECKING = False  # what typing says, without the import
@@ -145,15 +146,38 @@ class Tracker:
     def _emit(self, event_type: str, facts: Any, *, final: bool = False) -> None:
         stamp = now(), monotonic()  # before the imports of the first event, which take a while
         try:
-            from deploytrail._reporter import emit
-
             told = {**self._facts, **{k: v for k, v in facts.items() if v is not None}}
-            emit(event_type, self.id, told, stamp, final=final)
+            if _loaded:
+                from deploytrail._reporter import emit
+
+                emit(event_type, self.id, told, stamp, final=final)
+            else:
+                _first(event_type, self.id, told, stamp, final=final)
         except Exception as failure:
             # A broken installation, say: the deploy goes on.
-            from deploytrail._report import say_once
+            _say_once("import", f"events cannot be reported: {type(failure).__name__}: {failure}")
 
-            say_once("import", f"events cannot be reported: {type(failure).__name__}: {failure}")
+
+_loaded = False
+
+
+def _first(event_type: str, deployment_id: str, told: Any, stamp: Any, *, final: bool) -> None:
+    """Report the first event of a process, which imports all that reporting needs: forks wait for it."""
+    global _loaded
+    with _importing:
+        from deploytrail._reporter import emit
+
+        emit(event_type, deployment_id, told, stamp, final=final)
+        _loaded = True
+
+
+def _say_once(topic: str, message: str) -> None:
+    try:
+        from deploytrail._report import say_once
+
+        say_once(topic, message)
+    except Exception:
+        return  # the interpreter has taken itself apart already
 
 
 # Facts of one rollout that say nothing of the one that undoes it.
@@ -225,8 +249,7 @@ def of(deployment: Tracker | str) -> Tracker:
         facts = reporter().recall(str(deployment))
     except Exception:
         facts = {}  # the event itself will say what is wrong
-    tracker = Tracker()
-    tracker.id = _id(deployment)
+    tracker = Tracker(deployment_id=deployment)
     tracker._facts |= facts
     return tracker
 
@@ -247,9 +270,13 @@ def _id(given: object) -> str:
             return text[:256].encode("utf-8", "replace").decode()
     except Exception:
         pass
-    from deploytrail_schemas.ids import uuid7
+    try:
+        with _importing:
+            from deploytrail_schemas.ids import uuid7
 
-    return uuid7()
+        return uuid7()
+    except ImportError:
+        return os.urandom(16).hex()  # a broken installation, or the interpreter is taking itself apart
 
 
 def _error(error: object) -> dict[str, Any]:
