@@ -84,7 +84,10 @@ def verb_for(kind: RecordType, value: Mapping[str, Any]) -> Verb:
 
 def completed(scope: Scope, value: Mapping[str, Any]) -> dict[str, Any]:
     """The value with the places that it leaves out and the scope fixes."""
-    fixed = {place: scope.fixed(place) for place in PLACES if value.get(place) in (None, "")}
+    missing = [place for place in PLACES if not value.get(place)]
+    if not missing:
+        return value if type(value) is dict else dict(value)
+    fixed = {place: scope.fixed(place) for place in missing if value.get(place) in (None, "")}
     return {**value, **{place: name for place, name in fixed.items() if name}}
 
 
@@ -109,6 +112,8 @@ def overridden(scope: Scope, claims: Mapping[str, str], kind: RecordType, value:
     `claims`: fields of a DeploymentEvent by name. What the payload said otherwise stays in its tags
     as `claimed_<field>`.
     """
+    if not claims and not scope.team:
+        return value
     proven = {**claims, "team": scope.team} if scope.team else claims
     names = _OVERRIDDEN.get(kind, {})
     found = {name: proven[claim] for name, claim in names.items() if proven.get(claim)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,8 +69,8 @@ class Acceptance:
             raise Problem(429, str(error), headers=_RETRY) from error
         except RetryLater as error:
             raise Problem(503, f"{error}; send it again", headers=_RETRY) from error
-        for kind, _ in records:
-            metrics.RECORDS.labels(kind.value).inc()
+        for kind, count in Counter(kind for kind, _ in records).items():
+            metrics.RECORDS.labels(kind.value).inc(count)
         return accepted([value[kind.id_field] for kind, value in records], received_at, **more)
 
     async def store_signals(self, signals: Sequence[dict[str, Any]]) -> None:

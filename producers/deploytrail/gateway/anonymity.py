@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 from deploytrail_schemas.errors import ConfigurationError
 
@@ -38,6 +39,7 @@ def is_allowed(anonymous: Anonymous, host: str, headers: Mapping[str, str], *, h
     return not has_tokens and is_loopback(host) and not any(name in headers for name in _FROM_ELSEWHERE)
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether an address is of 127.0.0.0/8 or ::1, also written as IPv6."""
     if host == "localhost":

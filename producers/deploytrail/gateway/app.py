@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -25,6 +26,7 @@ from deploytrail.gateway.refusals import Attempt, Refusals
 from deploytrail.gateway.reports import Reports
 from deploytrail.gateway.uploads import Uploads
 from deploytrail.gateway.webhooks import Webhooks
+from deploytrail.gateway.workers import METRICS_FOLDER
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -85,9 +87,15 @@ async def _healthz(_: Request) -> Response:
 
 
 async def _metrics(_: Request) -> Response:
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+    """What this process counted, or all workers of the gateway together."""
+    from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
 
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    registry = REGISTRY
+    if METRICS_FOLDER in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped there
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _described(csv_maps: Sequence[str]) -> Handler:

@@ -8,7 +8,11 @@ REQUESTS = Counter("deploytrail_gateway_requests_total", "Requests by route and 
 RECORDS = Counter("deploytrail_gateway_records_total", "Records accepted, by kind.", ["kind"])
 REFUSALS = Counter("deploytrail_gateway_refusals_total", "Requests refused for who sent them, by reason.", ["reason"])
 SECONDS = Histogram("deploytrail_gateway_request_seconds", "Time to answer, by route.", ["route"])
-DELIVERIES = Gauge("deploytrail_gateway_deliveries_remembered", "Keys of webhook deliveries that would be known again.")
+DELIVERIES = Gauge(
+    "deploytrail_gateway_deliveries_remembered",
+    "Keys of webhook deliveries that would be known again.",
+    multiprocess_mode="livemax",  # every worker knows all
+)
 REPEATED = Counter(
     "deploytrail_gateway_deliveries_repeated_total", "Deliveries accepted before, by source.", ["source"]
 )

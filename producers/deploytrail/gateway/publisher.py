@@ -15,6 +15,7 @@ from deploytrail_schemas.topics import Topic
 
 DELIVERY_SECONDS = 8.0
 ANSWER_SECONDS = 1.0
+IDLE_SECONDS = 0.5  # how often the client is polled while nothing waits
 _RECONNECT_MS = 1_000  # the client's own default lets a Kafka that is back wait for 10 s
 
 
@@ -123,6 +124,7 @@ class KafkaPublisher:
         }
         self._producer = Producer(config)
         self._waiting = 0
+        self._needed = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
@@ -133,6 +135,7 @@ class KafkaPublisher:
             self._poller = asyncio.create_task(self._poll())
         done = _Countdown(len(records))
         self._waiting += len(records)
+        self._needed.set()
         produce, delivered = self._producer.produce, done.delivered
         try:
             for record in records:
@@ -144,11 +147,9 @@ class KafkaPublisher:
                     delivered,
                     headers=list(record.headers),
                 )
-            self._producer.poll(0)
-            async with asyncio.timeout(DELIVERY_SECONDS + 2):
-                await done.future
-        except (BufferError, TimeoutError) as error:
-            raise RetryLater(f"Kafka did not take the records: {error or 'no answer'}") from error
+            await done.future  # the client reports every record, delivered or not, within the time of delivery
+        except BufferError as error:
+            raise RetryLater(f"Kafka did not take the records: {error}") from error
         except KafkaException as error:
             raise _refusal(error.args[0]) from error
         finally:
@@ -182,7 +183,13 @@ class KafkaPublisher:
         # Callbacks run inside poll: here, on the event loop, where futures may be resolved.
         while True:
             self._producer.poll(0)
-            await asyncio.sleep(0.001 if self._waiting else 0.02)
+            if self._waiting:
+                await asyncio.sleep(0.001)
+                continue
+            self._needed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._needed.wait()
 
 
 class _Countdown:

@@ -30,6 +30,7 @@ class Reports:
 
     def of(self, kind: RecordType) -> Callable[[Request], Awaitable[Response]]:
         """The handler of one kind."""
+        id_field = kind.id_field
 
         async def handle(request: Request) -> Response:
             caller = await self._callers.of_report(request)
@@ -38,12 +39,16 @@ class Reports:
                 raise Problem(415, f"Content-Type is {called!r}; expected {JSON} or {FORM}")
             body = await body_of(request)
             received_at = time.time_ns() // 1000
-            host = request.client.host if request.client else "unknown"
+            producer = f"http:{request.client.host if request.client else 'unknown'}"
 
             def complete(given: dict[str, Any]) -> dict[str, Any]:
                 """What a caller may leave out: the id, the time, who it is, and a place that its credential fixes."""
-                usual = {kind.id_field: uuid7(), "occurred_at": received_at, "producer_id": f"http:{host}"}
-                return completed(caller.scope, {**usual, **given})
+                value = given.copy()
+                if id_field not in value:
+                    value[id_field] = uuid7()
+                value.setdefault("occurred_at", received_at)
+                value.setdefault("producer_id", producer)
+                return completed(caller.scope, value)
 
             try:
                 values, wrong = _reported.check(kind, _reported.read(kind, called, body), complete)

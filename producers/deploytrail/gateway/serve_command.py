@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from deploytrail_schemas import logs
 from deploytrail_schemas.errors import DeploytrailError
@@ -30,8 +31,15 @@ def main(argv: list[str]) -> int:
     logs.configure(logging.WARNING)
     try:
         settings = Settings.load()
-        listener = _listen(settings)
-        return asyncio.run(_serve(settings, listener))
+        listeners = _listen(settings)
+        if len(listeners) == 1:
+            return _work(settings, 0, listeners[0], lambda: _say_ready(settings))
+        from deploytrail.gateway.workers import supervise
+
+        def work(index: int, listener: socket.socket, ready: Callable[[], None]) -> int:
+            return _work(settings, index, listener, ready)
+
+        return supervise(listeners, work, lambda: _say_ready(settings))
     except DeploytrailError as error:
         print(f"deploytrail gateway: {redact_text(str(error))}", file=sys.stderr)
         return EXIT_UNAVAILABLE
@@ -48,24 +56,50 @@ def _describe() -> int:
     return 0
 
 
-def _listen(settings: Settings) -> socket.socket:
-    host, port = settings.gateway_host, settings.gateway_port
+def _work(settings: Settings, index: int, listener: socket.socket, ready: Callable[[], None]) -> int:
+    import uvloop
+
     try:
-        listener = socket.create_server((host, port), backlog=512, family=_family(host))
+        code: int = uvloop.run(_serve(settings, index, listener, ready))
+        return code
+    except DeploytrailError as error:
+        print(f"deploytrail gateway: {redact_text(str(error))}", file=sys.stderr)
+        return EXIT_UNAVAILABLE
+
+
+def _say_ready(settings: Settings) -> None:
+    print(f"deploytrail gateway: ready on {settings.gateway_host}:{settings.gateway_port}", file=sys.stderr, flush=True)
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """A listening socket for each worker; DeploytrailError where the port cannot be had."""
+    host, port = settings.gateway_host, settings.gateway_port
+    count = max(1, settings.gateway_workers)
+    try:
+        first = socket.create_server((host, port), backlog=512, family=_family(host))
+        if count > 1:
+            # Several sockets may share a port only among themselves: the first, alone, has found out that it is free.
+            first.close()
+        shared = [
+            socket.create_server((host, port), backlog=512, family=_family(host), reuse_port=True)
+            for _ in range(count if count > 1 else 0)
+        ]
     except OSError as error:
         raise DeploytrailError(
             f"port {port} of {host} cannot be had ({error.strerror}); free it or set DEPLOYTRAIL_GATEWAY_PORT"
         ) from error
-    # asyncio sets it only on sockets that say IPPROTO_TCP; without it an answer waits 40 ms for an acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+    listeners = shared or [first]
+    for listener in listeners:
+        # asyncio sets it only on sockets that say IPPROTO_TCP; without it an answer waits 40 ms for an acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listeners
 
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> int:
+async def _serve(settings: Settings, index: int, listener: socket.socket, ready: Callable[[], None]) -> int:
     import uvicorn
 
     from deploytrail.gateway.app import create_app
@@ -88,6 +122,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         lifespan="off",
         timeout_graceful_shutdown=10,
         proxy_headers=False,
+        http="httptools",
+        ws="none",
     )
 
     class Server(uvicorn.Server):
@@ -99,7 +135,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 loop.add_signal_handler(number, self.handle_exit, number, None)
             yield
 
-    syslog = SyslogServer(settings, publisher) if settings.syslog_port else None
+    syslog = SyslogServer(settings, publisher) if settings.syslog_port and not index else None
     if syslog is not None:
         try:
             await syslog.open()
@@ -108,6 +144,10 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
                 f"port {settings.syslog_port} of {settings.gateway_host} cannot be had for syslog ({error.strerror}); "
                 "free it or set DEPLOYTRAIL_SYSLOG_PORT"
             ) from error
+    # What is here now stays: the collector need not look at it again, nor so often at what requests leave behind.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     publisher.start()
     server = Server(config)
     serving = asyncio.create_task(server.serve([listener]))
@@ -118,7 +158,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     deadline = time.monotonic() + _MEMORY_SECONDS
     while not deliveries.is_read and not serving.done() and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
-    print(f"deploytrail gateway: ready on {settings.gateway_host}:{settings.gateway_port}", file=sys.stderr, flush=True)
+    ready()
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await serving

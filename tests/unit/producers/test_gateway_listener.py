@@ -11,7 +11,7 @@ from deploytrail.kubernetes import admission_command
 from deploytrail_schemas.settings import Settings
 
 LISTENERS: dict[str, Callable[[], socket.socket]] = {
-    "gateway": lambda: serve_command._listen(Settings(gateway_port=0)),
+    "gateway": lambda: serve_command._listen(Settings(gateway_port=0))[0],
     "admission": lambda: admission_command._listen("127.0.0.1", 0),
 }
 
