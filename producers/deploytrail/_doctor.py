@@ -55,6 +55,7 @@ def examine(environ: Mapping[str, str], timeout: float) -> Iterator[Check]:
         lambda: _doctor_host.variables(environ),
         lambda: _doctor_host.place(settings),
         lambda: _doctor_host.build(environ),
+        lambda: _doctor_host.target(settings, environ),
         _doctor_host.clock,
         lambda: _doctor_host.spool(settings),
         lambda: _doctor_connection.connection(settings, timeout),

@@ -133,6 +133,20 @@ def build(environ: Mapping[str, str]) -> Iterator[Check]:
         yield Check(OK, "build", f"{system}, build {found['build_id']} of {found['commit_sha'][:12]}")
 
 
+def target(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """The environment that the CI system says it deploys to, where it says so; beside the one that is set."""
+    names = _build_identity.targets(environ)
+    if not names:
+        return
+    said = settings.environment
+    if said and not any(_build_identity.agree(said, name) for name in names):
+        fix = "correct one of them: each deployment would be reported with a warning"
+        yield Check(WARNING, "target", f"DEPLOYTRAIL_ENVIRONMENT is {said!r}, the build deploys to {names[0]!r}", fix)
+    else:
+        instead = "" if said else ", which is reported where a call names no environment"
+        yield Check(OK, "target", f"the build deploys to {names[0]!r}{instead}")
+
+
 def clock() -> Iterator[Check]:
     """Whether the kernel holds this clock for synchronised."""
     state = _clock.clock_state()

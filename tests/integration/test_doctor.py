@@ -223,6 +223,15 @@ def test_a_build_that_tells_too_little_is_named(tmp_path: Path) -> None:
     assert found["build"][:2] == ("warning", "github_actions is seen, without commit_sha, ref")
 
 
+def test_the_deploy_target_is_told_and_compared_with_the_environment_that_is_set(tmp_path: Path) -> None:
+    drone = {"DRONE": "true", "DRONE_DEPLOY_TO": "staging"}
+    _, other = checks(tmp_path, **drone, DEPLOYTRAIL_ENVIRONMENT="production")
+    _, same = checks(tmp_path, **drone, DEPLOYTRAIL_ENVIRONMENT="stg")
+
+    assert other["target"][:2] == ("warning", "DEPLOYTRAIL_ENVIRONMENT is 'production', the build deploys to 'staging'")
+    assert same["target"][:2] == ("ok", "the build deploys to 'staging'")
+
+
 def test_a_spool_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     code, found = checks(tmp_path, DEPLOYTRAIL_SPOOL=str(tmp_path / "file" / "spool"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from deploytrail_schemas.json_values import validate
+from deploytrail_schemas.records import RecordType
 from support.gateways import gateway
 from support.spool import command, environment, python, stored
 
@@ -40,6 +42,7 @@ def test_a_registered_deployment_is_begun_and_ended_by_its_id(tmp_path: Path) ->
         ("succeeded", registered),
     ]
     assert [h["path"] for h, _ in there.requests][:2] == ["/v1/events", "/v1/approvals"]
+    assert [validate(RecordType.APPROVAL, e)[1] for e in there.events if "approval_type" in e] == [[]]
 
 
 @pytest.mark.requirement("M5.4")
