@@ -1,6 +1,9 @@
 """The agent's ears: HTTP on a Unix socket and on localhost, light enough to run beside every service.
 
 202 means: fsynced in the agent's spool. The routes and bodies are those of the gateway's /v1.
+
+Whoever runs on this host may report; a page in a browser on this host may not, though it can post a
+form to any port of localhost, or have its own name resolved to 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import socket
 import socketserver
 import stat
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,7 @@ from deploytrail_schemas.records import RecordType
 
 from deploytrail import _reported
 from deploytrail._reported import FORM, JSON, KINDS, MAX_BODY_BYTES, media_type
+from deploytrail.gateway.anonymity import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +33,11 @@ if TYPE_CHECKING:
     Store = Callable[[RecordType, list[dict[str, Any]]], list[str]]
 
 _IDLE_SECONDS = 30.0
+_MOST_DIGITS = 12  # of a Content-Length
+# What every browser of today sends with a POST, and no page can leave out: https://fetch.spec.whatwg.org/#origin-header
+_BY_BROWSERS = ("Origin", "Sec-Fetch-Site")
+_OVER_UNIX = "local"
+_NOT_FOR_PAGES = "a page in a browser may not report; call it from a process, as 127.0.0.1 or localhost"
 
 
 def handler_of(
@@ -45,7 +55,9 @@ def handler_of(
         wbufsize = 1 << 16  # an answer in one write: in two, the second would wait for the first's acknowledgement
 
         def do_GET(self) -> None:
-            if self.path == "/healthz":
+            if self._is_of_a_page():
+                self._problem(403, _NOT_FOR_PAGES)
+            elif self.path == "/healthz":
                 self._answer(200, b"ok\n", "text/plain")
             elif self.path == "/metrics":
                 self._answer(200, metrics().encode(), "text/plain; version=0.0.4")
@@ -53,6 +65,10 @@ def handler_of(
                 self._problem(404, f"GET {self.path} is not served here")
 
         def do_POST(self) -> None:
+            if self._is_of_a_page():
+                self.close_connection = True
+                self._problem(403, _NOT_FOR_PAGES)
+                return
             body = self._body()
             if body is None:
                 return
@@ -83,13 +99,22 @@ def handler_of(
                 return
             self._answer(202, json.dumps({"accepted": len(ids), "ids": ids}).encode(), JSON)
 
+        def _is_of_a_page(self) -> bool:
+            """Whether a browser sends it, or it came by a name that is not of this host."""
+            called = self.headers.get("Host", "")
+            return any(name in self.headers for name in _BY_BROWSERS) or (
+                self.client_address[0] != _OVER_UNIX and called != "" and not is_loopback(_without_port(called))
+            )
+
         def _body(self) -> bytes | None:
-            length = self.headers.get("Content-Length", "")
-            if not length.isdecimal():
+            lengths = self.headers.get_all("Content-Length", [])
+            length = lengths[0] if lengths else ""
+            if "Transfer-Encoding" in self.headers or len(set(lengths)) != 1 or not _is_count(length):
+                # Where such a body ends, nobody can say for sure: what follows it must not be read as a request.
                 self.close_connection = True
-                self._problem(411, "the request has no Content-Length")
+                self._problem(411, "the request needs one Content-Length, and no Transfer-Encoding")
                 return None
-            if int(length) > MAX_BODY_BYTES:
+            if len(length) > _MOST_DIGITS or int(length) > MAX_BODY_BYTES:
                 self.close_connection = True
                 self._problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
                 return None
@@ -122,7 +147,7 @@ def handler_of(
                 self.wfile.write(body)
 
         def address_string(self) -> str:
-            return "local"
+            return _OVER_UNIX
 
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet when well; what is wrong is in the answer."""
@@ -130,23 +155,39 @@ def handler_of(
     return Handler
 
 
-class LocalServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+def _without_port(host: str) -> str:
+    """The name or address of a Host header: [::1]:8471 → ::1."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.BaseServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that goes away is nothing to tell of; anything else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class LocalServer(_Server, socketserver.TCPServer):
     """Localhost, over TCP."""
 
-    daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 128
 
 
-class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class UnixServer(_Server, socketserver.UnixStreamServer):
     """A Unix socket that its user and group may use."""
 
-    daemon_threads = True
     request_queue_size = 128
 
     def get_request(self) -> tuple[Any, Any]:
         request, _ = super().get_request()
-        return request, ("local", 0)
+        return request, (_OVER_UNIX, 0)
 
 
 def listen_unix(path: Path, handler: type[http.server.BaseHTTPRequestHandler]) -> UnixServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -147,6 +148,62 @@ def test_bad_requests_are_answered_and_the_agent_lives_on(there: Received, tmp_p
 
     assert answers == [404, 415, 400, 413, 404, 200]
     assert "deploytrail_agent_waiting_events 0" in metrics
+
+
+@pytest.mark.requirement("M3.1")
+def test_no_page_in_a_browser_reports_and_a_process_does(there: Received, tmp_path: Path) -> None:
+    """A page may post a form, or a body without a type, to any port of localhost without asking first."""
+    port, path = ports.free_port(), tmp_path / "agent.sock"
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    pages: list[dict[str, str]] = [
+        form | {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+        form | {"Origin": "null"},
+        {"Origin": "https://evil.example"},
+        {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"},
+        form | {"Host": f"evil.example:{port}"},
+        form | {"Host": "127.0.0.1.evil.example"},
+    ]
+    processes = [form | {"Host": host} for host in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}", "LocalHost")]
+    with running("agent", "--port", str(port), "--socket", str(path), env=env, cwd=tmp_path):
+        url, body = f"http://127.0.0.1:{port}/v1/events", b"event_type=started&deployment_id=d-1"
+        refused = [httpx.post(url, content=body, headers=headers).status_code for headers in pages]
+        rebound = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": "evil.example"}).status_code
+        taken = [httpx.post(url, content=body, headers=headers).status_code for headers in processes]
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            over_unix = client.post("http://agent/v1/events", content=body, headers=form).status_code
+        wait_for(there, 5)
+
+    assert refused == [403] * len(pages)
+    assert (rebound, taken, over_unix) == (403, [202] * len(processes), 202)
+    assert len(there.events) == 5
+
+
+def test_what_follows_a_body_of_doubtful_length_is_not_read_as_a_request(there: Received, tmp_path: Path) -> None:
+    port = ports.free_port()
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    lengths = [
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 2\r\nContent-Length: 3\r\n",
+        b"Content-Length: " + b"9" * 5000 + b"\r\n",
+        b"Content-Length: \xd9\xa2\r\n",
+    ]
+    answers = []
+    with running("agent", "--port", str(port), env=env, cwd=tmp_path) as agent:
+        for length in lengths:
+            with socket.create_connection(("127.0.0.1", port), 5) as raw:
+                raw.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n" + length + b"\r\n{}" + hidden)
+                answers.append(b"".join(iter(lambda: raw.recv(65536), b"")))
+        gone = socket.create_connection(("127.0.0.1", port), 5)
+        gone.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        assert agent.stop() == 0
+
+    assert [answer.split(b" ")[1] for answer in answers] == [b"411", b"411", b"413", b"411"]
+    assert [answer.count(b"HTTP/1.1 ") for answer in answers] == [1] * 4
+    assert "Traceback" not in "".join(agent.lines)
 
 
 @pytest.mark.requirement("M3.1")
