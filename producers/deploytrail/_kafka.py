@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Producer
 from deploytrail_schemas.codec import decode_routing
-from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.headers import CLOCK, ECHO, SENT_AT
 from deploytrail_schemas.kafka import client_config
 from deploytrail_schemas.regions import RegionMap
@@ -23,6 +23,7 @@ from deploytrail._sender import Outcome, Times
 
 if TYPE_CHECKING:
     from deploytrail_schemas.record_signatures import Signer
+    from deploytrail_schemas.registry import WireFormat
 
 # Refused for what they are: trying again would change nothing.
 _REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
@@ -42,6 +43,7 @@ class KafkaTransport:
         self._regions = RegionMap.from_settings(settings)
         self._down = ""
         self._signer = _signer(settings.token)
+        self._wire = _wire_format(settings)
         config: dict[str, Any] = client_config(replace(settings, kafka=brokers)) | {
             "acks": "all",
             "enable.idempotence": False,
@@ -58,13 +60,19 @@ class KafkaTransport:
     def send(self, entries: list[Entry], times: Times, stop: threading.Event) -> Outcome:
         """See Transport."""
         batch = _Batch(len(entries))
-        self._down = ""
+        self._down = why = ""
         for index, entry in enumerate(entries):
             try:
                 region = decode_routing(entry.payload)[1]["region"]
             except DeploytrailError as error:
                 batch.refuse(index, str(error))
                 continue
+            try:
+                payload = self._wire.framed(entry.payload, Topic.INTAKE.value) if self._wire else entry.payload
+            except RetryLater as error:
+                why = str(error)
+                batch.stop_at(index, why)
+                break
             sent = now()
             headers: list[tuple[str, bytes]] = []
             if times.timed:
@@ -75,11 +83,11 @@ class KafkaTransport:
                     headers.append((CLOCK, times.clock.encode()))
             partition, key = self._regions.partition_of(region), entry.producer_id.encode()
             if self._signer is not None:
-                headers.append(self._signer.header(Topic.INTAKE.value, partition, key, headers, entry.payload))
+                headers.append(self._signer.header(Topic.INTAKE.value, partition, key, headers, payload))
             try:
                 self._producer.produce(
                     Topic.INTAKE.value,
-                    entry.payload,
+                    payload,
                     key,
                     partition=partition,
                     headers=[*headers],
@@ -88,16 +96,16 @@ class KafkaTransport:
             except KafkaException as error:
                 batch.on_delivery(index, sent, error.args[0], None)
             except BufferError:
-                batch.failed(index, "the client's queue is full")
+                batch.stop_at(index, "the client's queue is full")
                 break
-        return self._wait(batch, stop)
+        return self._wait(batch, stop, why)
 
     def close(self) -> None:
         """See Transport."""
         self._producer.purge()
         self._producer.poll(0)
 
-    def _wait(self, batch: _Batch, stop: threading.Event) -> Outcome:
+    def _wait(self, batch: _Batch, stop: threading.Event, why: str) -> Outcome:
         while batch.open and not stop.is_set() and not self._down:
             self._producer.poll(0.02)
         if batch.open:
@@ -107,7 +115,7 @@ class KafkaTransport:
             while batch.open and time.monotonic() < deadline:
                 self._producer.poll(0.01)
             return batch.outcome(f"kafka://{self._brokers} cannot be reached ({self._down})" if self._down else "")
-        return batch.outcome("")
+        return batch.outcome(why)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _NO_WAY:
@@ -121,6 +129,15 @@ def _signer(token: str) -> Signer | None:
     from deploytrail_schemas.record_signatures import Signer
 
     return Signer(token, "DEPLOYTRAIL_TOKEN")
+
+
+def _wire_format(settings: Settings) -> WireFormat | None:
+    """What frames events by a schema registry; imported only where there is one."""
+    if not settings.schema_registry:
+        return None
+    from deploytrail_schemas.registry import wire_format
+
+    return wire_format(settings)
 
 
 class _Batch:
@@ -148,6 +165,11 @@ class _Batch:
 
     def failed(self, index: int, why: str) -> None:
         self._answer(index, why or "failed")
+
+    def stop_at(self, index: int, why: str) -> None:
+        """This one and those behind it were not handed over."""
+        for late in range(index, len(self.answers)):
+            self.failed(late, why)
 
     def _answer(self, index: int, answer: str) -> None:
         if self.answers[index] is None:

@@ -28,6 +28,8 @@ _USED = (
     "backfill_partition",
     "exit_wait_seconds",
     "log",
+    "schema_registry",
+    "schema_registry_auth",
 )
 
 

@@ -182,11 +182,13 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
     from confluent_kafka import Producer
     from deploytrail_schemas.codec import encode
     from deploytrail_schemas.kafka import producer_config
+    from deploytrail_schemas.registry import wire_format
 
     partition = RegionMap.from_settings(settings).backfill_partition
     # Idempotent: order is what the ticks follow from.
     signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
     delivery = _Delivery(Producer(producer_config(settings) | {"log_level": 0, "linger.ms": 20}), partition, signer)
+    wire, topic = wire_format(settings), Topic.INTAKE.value
     sent = 0
     for entry in entries:
         said = [
@@ -196,13 +198,14 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
             *([(headers.ECHO, ",".join(map(str, entry.echo)))] if entry.echo is not None else []),
         ]
         delivery.produce(
-            encode(entry.kind, entry.value),
+            wire.framed(encode(entry.kind, entry.value), topic),
             str(entry.value.get("producer_id", "")),
             [(name, text.encode()) for name, text in said],
         )
         sent += 1
     if closing is not None:
-        delivery.produce(encode(RecordType.TICK, {"at": closing, "region": ""}), "", [(headers.REPORTER, b"backfill")])
+        tick = wire.framed(encode(RecordType.TICK, {"at": closing, "region": ""}), topic)
+        delivery.produce(tick, "", [(headers.REPORTER, b"backfill")])
     delivery.finish(settings)
     return sent
 

@@ -24,6 +24,7 @@ from deploytrail_schemas.errors import DeploytrailError, MissingDependencyError,
 from deploytrail_schemas.json_lines import json_line
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_text, redact_value
+from deploytrail_schemas.registry import wire_format
 from deploytrail_schemas.settings import Settings, variable
 from deploytrail_schemas.topics import Topic
 
@@ -90,10 +91,11 @@ def _lines(kind: RecordType, value: dict[str, Any], spec: str) -> list[str]:
 
 
 def _print(messages: Iterator[Message], wanted: set[RecordType], spec: str) -> int:
+    wire = wire_format(_settings.load())
     flawed = untold = 0
     for place, data in messages:
         try:
-            kind, value = decode(data)
+            kind, value = decode(wire.plain(data))
         except DecodeError as error:
             flawed += 1
             sys.stderr.write(f"deploytrail log: {place}: {redact_text(str(error))}\n")

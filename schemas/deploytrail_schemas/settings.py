@@ -80,6 +80,14 @@ class Settings:
         "loopback",
         "who needs no credential at the gateway: loopback (this host, while no token is configured), anyone, nobody",
     )
+    schema_registry: str = _setting(
+        "",
+        "schema registry, http(s)://[user:password@]host:port,…: records are written to Kafka in the Confluent wire "
+        "format then; empty: Avro single-object encoding",
+    )
+    schema_registry_auth: str = _setting(
+        "", "user:password of the schema registry, or a bearer token, where its URL has none"
+    )
     relay_token: str = _setting("", "dtk_ token with the verb relay, by which gateway and backfill sign records")
     permit: str = _setting("", "permit that `deploytrail verify-permit` checks")
     permit_keys: str = _setting("", "public keys (JWKS) of the gate that issues permits: a file, or https://…")

@@ -19,7 +19,7 @@ Headers = list[tuple[str, str | bytes | None]]
 
 
 class DeliveryFailed(DeploytrailError):
-    """An output was refused for good: stop with nothing committed."""
+    """An output was refused for good, or a record cannot be handled now: stop with nothing committed."""
 
 
 class Forwarder:
@@ -29,7 +29,7 @@ class Forwarder:
         # Outputs wait for each other at the barrier: lingering would only add to it.
         self._producer = Producer(producer_config(settings) | {"linger.ms": 2})
         self._outstanding = 0
-        self._failed: KafkaError | None = None
+        self._failed = ""
 
     def forward(
         self,
@@ -58,11 +58,15 @@ class Forwarder:
 
     async def barrier(self) -> None:
         """Return once everything sent so far is delivered; DeliveryFailed where something never will be."""
-        while self._outstanding and self._failed is None:
+        while self._outstanding and not self._failed:
             self._producer.poll(0)
             if self._outstanding:
                 await asyncio.sleep(0.001)
         self._raise_failure()
+
+    def give_up(self, why: str) -> None:
+        """Let every barrier from now on fail: Faust acknowledges also what its agent raised on."""
+        self._failed = self._failed or why
 
     def poll(self) -> None:
         """Serve delivery reports; called now and then when nothing is sent."""
@@ -83,9 +87,9 @@ class Forwarder:
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         self._outstanding -= 1
-        if error is not None and self._failed is None:
-            self._failed = error
+        if error is not None:
+            self.give_up(f"an output was not delivered: {error.str()}")
 
     def _raise_failure(self) -> None:
-        if self._failed is not None:
-            raise DeliveryFailed(f"an output was not delivered: {self._failed.str()}; nothing behind it is committed")
+        if self._failed:
+            raise DeliveryFailed(f"{self._failed}; nothing behind it is committed")

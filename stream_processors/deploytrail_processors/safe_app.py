@@ -13,7 +13,6 @@ each over private methods, so the version is pinned and checked:
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
@@ -124,7 +123,7 @@ class SafeConsumer(driver.Consumer):
                 await self.barrier()
             except Exception as error:
                 await self.app.crash(error)
-                await asyncio.Event().wait()  # commit nothing; the crash ends the process
+                return False  # commit nothing, and stand in the way of nothing: the crash ends the process
         committed: bool = await super()._commit(offsets)
         return committed
 

@@ -49,6 +49,10 @@ class Acceptance:
         Problem where one cannot be stored or said: then none is.
         """
         records = [(kind, redact_value(value)) for kind, value in _within_scope(records, caller)]
+        try:
+            await self._relay.prepare(kind for kind, _ in records)
+        except RetryLater as error:
+            raise _away(error) from error
         given = _record_headers(request, received_at, caller.name)
         outgoing: list[Outgoing] = []
         wrong: list[Violation] = []
@@ -68,7 +72,7 @@ class Acceptance:
         except Busy as error:
             raise Problem(429, str(error), headers=_RETRY) from error
         except RetryLater as error:
-            raise Problem(503, f"{error}; send it again", headers=_RETRY) from error
+            raise _away(error) from error
         for kind, count in Counter(kind for kind, _ in records).items():
             metrics.RECORDS.labels(kind.value).inc(count)
         return accepted([value[kind.id_field] for kind, value in records], received_at, **more)
@@ -81,6 +85,10 @@ class Acceptance:
 def accepted(ids: list[str], received_at: int, **more: Any) -> Response:
     """202: how many records, their ids, and when they were received, which bounds the caller's clock."""
     return JSONResponse({"accepted": len(ids), "received_at": received_at, "ids": ids} | more, 202)
+
+
+def _away(error: RetryLater) -> Problem:
+    return Problem(503, f"{error}; send it again", headers=_RETRY)
 
 
 def _within_scope(

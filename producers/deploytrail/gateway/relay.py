@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from deploytrail_schemas import headers as names
@@ -12,6 +13,7 @@ from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_value
 from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.registry import wire_format
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -24,10 +26,18 @@ class Relay:
     def __init__(self, settings: Settings, publisher: Publisher) -> None:
         self._publisher = publisher
         self._regions = RegionMap.from_settings(settings)
+        self._wire = wire_format(settings)
         self._signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
 
+    async def prepare(self, kinds: Iterable[RecordType]) -> None:
+        """Learn what `outgoing` needs of the schema registry, if there is one; RetryLater where it does not answer."""
+        for kind in set(kinds):
+            if not self._wire.is_prepared(kind, Topic.INTAKE.value):
+                await asyncio.to_thread(self._wire.prepare, kind, Topic.INTAKE.value)
+
     def outgoing(self, value: dict[str, Any], data: bytes, said: tuple[tuple[str, bytes], ...]) -> Outgoing:
-        """One encoded record with its headers, and our signature where we have a token."""
+        """One encoded record of a prepared kind with its headers, and our signature where we have a token."""
+        data = self._wire.framed(data, Topic.INTAKE.value)
         partition, key = self._regions.partition_of(value["region"]), value.get("producer_id", "").encode()
         if self._signer is not None:
             said = (*said, self._signer.header(Topic.INTAKE.value, partition, key, said, data))
@@ -39,5 +49,6 @@ class Relay:
             (names.RECEIVED_AT, str(time.time_ns() // 1000).encode()),
             (names.REPORTER, reporter.encode()),
         )
+        await self.prepare(kind for kind, _ in records)
         redacted = [(kind, redact_value(value)) for kind, value in records]
         await self._publisher.publish([self.outgoing(value, encode(kind, value), said) for kind, value in redacted])

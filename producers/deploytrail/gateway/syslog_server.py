@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploytrail_schemas import headers as names
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_value
-from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail.gateway import metrics
 from deploytrail.gateway.publisher import Outgoing, Publisher
+from deploytrail.gateway.relay import Relay
 from deploytrail.syslog import Framing, SyslogError, parse, record
 
 _log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class SyslogServer:
     def __init__(self, settings: Settings, publisher: Publisher) -> None:
         self._settings = settings
         self._publisher = publisher
-        self._regions = RegionMap.from_settings(settings)
+        self._relay = Relay(settings, publisher)
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(MAX_QUEUED)
         self._closing: list[Any] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,17 +91,16 @@ class SyslogServer:
             found = record(parse(data), transport, received_at)
         except SyslogError as error:
             metrics.SYSLOG.labels(transport, "dead_letter").inc()
-            await self._publish(self._dead_letter(data, transport, str(error), received_at))
+            dead = self._dead_letter(data, transport, str(error), received_at)
+            await self._publish((), lambda: dead)
             return
         if found is None:
             metrics.SYSLOG.labels(transport, "ignored").inc()
             return
         kind, value = found
         given = ((names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, f"syslog:{transport}".encode()))
-        partition = self._regions.partition_of(value["region"])
-        await self._publish(
-            Outgoing(partition, value["producer_id"].encode(), encode(kind, redact_value(value)), given)
-        )
+        encoded = encode(kind, redact_value(value))
+        await self._publish((kind,), lambda: self._relay.outgoing(value, encoded, given))
         metrics.SYSLOG.labels(transport, "accepted").inc()
 
     def _dead_letter(self, data: bytes, transport: str, why: str, received_at: int) -> Outgoing:
@@ -110,11 +111,12 @@ class SyslogServer:
         )
         return Outgoing(0, b"syslog", data, headers, Topic.DEAD_LETTERS)
 
-    async def _publish(self, outgoing: Outgoing) -> None:
+    async def _publish(self, kinds: Sequence[RecordType], outgoing: Callable[[], Outgoing]) -> None:
         said = False
         while True:
             try:
-                return await self._publisher.publish([outgoing])
+                await self._relay.prepare(kinds)
+                return await self._publisher.publish([outgoing()])
             except RetryLater as error:
                 if not said:
                     _log.warning("syslog waits: %s", error)

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from deploytrail_schemas.codec import DecodeError, decode
-from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.errors import DeploytrailError, RetryLater
+from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.archive.segment import Record, Segment, SegmentError, read_segment
@@ -32,8 +33,11 @@ def main(argv: list[str]) -> int:
     cat.add_argument("--decode", action="store_true", help="records' fields beside the raw bytes")
     options = parser.parse_args(argv)
     try:
-        store = open_store(Settings.load().archive)
-        return _verify(store, options.json) if options.word == "verify" else _cat(store, options.names, options.decode)
+        settings = Settings.load()
+        store = open_store(settings.archive)
+        if options.word == "verify":
+            return _verify(store, options.json)
+        return _cat(store, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
@@ -53,7 +57,7 @@ def _verify(store: ObjectStore, as_json: bool) -> int:
     return 0 if report.is_whole else EXIT_FLAWED
 
 
-def _cat(store: ObjectStore, names: list[str], decoded: bool) -> int:
+def _cat(store: ObjectStore, names: list[str], wire: WireFormat | None) -> int:
     flawed = 0
     for wanted in names or [""]:
         for name in [wanted] if wanted.endswith(".avro") else store.list(wanted):
@@ -68,11 +72,11 @@ def _cat(store: ObjectStore, names: list[str], decoded: bool) -> int:
                 flawed = EXIT_FLAWED
                 continue
             for record in segment.records:
-                print(json.dumps(_shown(segment, record, decoded), ensure_ascii=False))
+                print(json.dumps(_shown(segment, record, wire), ensure_ascii=False))
     return flawed
 
 
-def _shown(segment: Segment, record: Record, decoded: bool) -> dict[str, Any]:
+def _shown(segment: Segment, record: Record, wire: WireFormat | None) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "topic": segment.topic,
         "partition": segment.partition,
@@ -84,11 +88,11 @@ def _shown(segment: Segment, record: Record, decoded: bool) -> dict[str, Any]:
         "value": _text(record.value),
         "headers": [[name, _text(value)] for name, value in record.headers],
     }
-    if decoded:
+    if wire is not None:
         try:
-            kind, value = decode(record.value)
+            kind, value = decode(wire.plain(record.value))
             shown["kind"], shown["decoded"] = kind.value, value
-        except DecodeError as error:
+        except (DecodeError, RetryLater) as error:
             shown["unreadable"] = str(error)
     return shown
 

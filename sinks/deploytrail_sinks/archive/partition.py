@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from deploytrail_schemas.codec import DecodeError
+from deploytrail_schemas.registry import SingleObject, WireFormat
+
 from deploytrail_sinks.archive.retention import RetentionClass, classify
 from deploytrail_sinks.archive.segment import Record
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
@@ -14,8 +17,16 @@ class PartitionArchive:
     """Takes the records of a partition in order of offset."""
 
     def __init__(
-        self, store: ObjectStore, topic: str, partition: int, regulated: Set[str], *, compacted: bool = False
+        self,
+        store: ObjectStore,
+        topic: str,
+        partition: int,
+        regulated: Set[str],
+        *,
+        compacted: bool = False,
+        wire: WireFormat | None = None,
     ) -> None:
+        self._wire = wire or SingleObject()
         self._compacted = compacted
         self.topic, self.partition = topic, partition
         self._regulated = regulated
@@ -49,8 +60,14 @@ class PartitionArchive:
         self.position = record.offset + 1
         return gaps
 
+    def _plain(self, value: bytes | None) -> bytes | None:
+        try:
+            return self._wire.plain(value)
+        except DecodeError:
+            return value  # its schema is unknown: the class of what cannot be read
+
     def _take(self, record: Record) -> None:
-        chosen = self._sequences[classify(record.value, self._regulated)]
+        chosen = self._sequences[classify(self._plain(record.value), self._regulated)]
         if chosen.add(record) or any(s.holds(record.offset) for s in self._sequences.values()):
             return
         # Its class was another one when the range was stored without it, before a crash: another takes it,

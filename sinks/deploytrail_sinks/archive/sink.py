@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from deploytrail_schemas.codec import DecodeError
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
+from deploytrail_schemas.registry import wire_format
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -34,6 +36,7 @@ class ArchiveSink:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = open_store(settings.archive)
+        self._wire = wire_format(settings)
         self._regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
         self._consumer = Consumer(
             consumer_config(settings, GROUP)
@@ -85,10 +88,28 @@ class ArchiveSink:
             _bytes(message.value()),
             tuple((name, _bytes(value)) for name, value in given),
         )
+        self._wait_for_schema(record.value)
         for gap in self._partitions[place].add(record):
             metrics.ARCHIVE_GAPS.inc(gap[1] - gap[0] + 1)
             log.error("%s/%s: offsets %s to %s were gone from Kafka before they were archived", *place, *gap)
         self._since.setdefault(place, time.monotonic())
+
+    def _wait_for_schema(self, value: bytes | None) -> None:
+        """Return once the schema that a record names is known, or known to be none of ours: its class depends on it."""
+        said = False
+        while True:
+            try:
+                self._wire.plain(value)
+            except DecodeError:
+                return
+            except RetryLater as error:
+                if not said:
+                    log.error("%s; nothing is archived, trying again every %s s", error, _RETRY_SECONDS)
+                said = True
+                if self._stop.wait(_RETRY_SECONDS):
+                    raise
+            else:
+                return
 
     def _close_due(self) -> None:
         now = time.monotonic()
@@ -140,7 +161,12 @@ class ArchiveSink:
         self._partitions, self._since = {}, {}
         for p in consumer.committed(partitions, timeout=30) if partitions else ():
             archive = PartitionArchive(
-                self._store, p.topic, p.partition, self._regulated, compacted=p.topic in _COMPACTED_NAMES
+                self._store,
+                p.topic,
+                p.partition,
+                self._regulated,
+                compacted=p.topic in _COMPACTED_NAMES,
+                wire=self._wire,
             )
             archive.resume(p.offset if p.offset >= 0 else None)
             self._partitions[p.topic, p.partition] = archive

@@ -207,6 +207,7 @@ def over_trail(name: str, settings: Settings, make_handler: Callable[[Context], 
             try:
                 _handle(context, handler, event.message)
             except (DeliveryFailed, FaustError) as error:
+                context.forwarder.give_up(str(error))
                 await app.crash(error)
                 raise
         yield

@@ -2,7 +2,8 @@
 
 Decodes, asks who wrote it, drops repeats, gives names their canonical form, corrects clocks, ticks.
 What cannot be decoded, or was written by somebody who may not, goes to the dead letters with its raw
-bytes; nothing is dropped unseen, and nothing of what is refused is remembered.
+bytes; nothing is dropped unseen, and nothing of what is refused is remembered. Where a schema registry
+is set, both wire formats are read; the trail has single-object encoding alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.registry import RegistryAway, wire_format
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from faust.exceptions import FaustError
@@ -75,6 +77,7 @@ class Intake:
         self._context = context
         self._wall_clock = wall_clock
         self._regions = RegionMap.from_settings(context.settings)
+        self._wire = wire_format(context.settings)
         path = context.settings.credentials
         self._credentials = CredentialFile(Path(path)) if path else None
         self._seen = context.table("seen")
@@ -98,7 +101,7 @@ class Intake:
         backfill = partition == self._regions.backfill_partition
         # Before anything can be refused: a record that is set aside has been read as well, and must not stop the ticks.
         self._last[partition] = (message.offset, _appended_at(message))
-        kind, value = decode(message.value)
+        kind, value = decode(self._wire.plain(message.value))
         if kind is RecordType.TICK and backfill:
             self._admit(message, kind, value)
             self._tick(partition, value["at"])
@@ -283,7 +286,8 @@ def make(settings: Settings) -> SafeApp:
         async for event in stream.events():
             try:
                 _handle(context, intake, event.message)
-            except (DeliveryFailed, FaustError) as error:
+            except (DeliveryFailed, FaustError, RegistryAway) as error:
+                context.forwarder.give_up(str(error))
                 await app.crash(error)
                 raise
         yield
@@ -316,7 +320,7 @@ def _handle(context: Context, intake: Intake, message: Any) -> None:
     except RefusedRecord as error:
         outcome = "dead_letter"
         set_aside(NAME, context.forwarder, message, error.reason, error.detail)
-    except (DeliveryFailed, FaustError):
+    except (DeliveryFailed, FaustError, RegistryAway):
         raise  # no fault of this record: stop, commit nothing, start again
     except Exception as error:  # a defect here must not skip the record unseen, nor stop the stream
         outcome = "dead_letter"

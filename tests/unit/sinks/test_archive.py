@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.registry import SchemaRegistry
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.retention import RetentionClass, classify, retain_until
 from deploytrail_sinks.archive.segment import Record, SegmentError, read_segment, salted, segment_name, write_segment
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
 from deploytrail_sinks.archive.store import LocalFolder, ObjectExists, ObjectStore
 from deploytrail_sinks.archive.verify import verify
+from support.schema_registry import schema_registry
 from support.values import NOON, event
 
 TOPIC = "deploytrail.events"
@@ -140,6 +142,25 @@ def test_a_record_whose_class_changed_across_a_crash_is_kept() -> None:
 
     assert offsets_in(store) == list(range(6))
     assert verify(store).flaws == []
+
+
+def test_what_a_registry_names_the_schema_of_has_the_class_of_its_record_and_stays_as_it_came() -> None:
+    with schema_registry() as registry:
+        wire = SchemaRegistry(registry.url)
+        framed = [wire.framed(value, "deploytrail.intake") for value in VALUES]
+        store = MemoryStore()
+        archive = PartitionArchive(store, "deploytrail.intake", 1, {"ledger"}, wire=wire)
+        archive.resume()
+        for offset, value in enumerate([*framed, b"\0\0\1\0\0of nobody"]):
+            archive.add(record(offset, value))
+        archive.close_segments()
+    stored = {s.retention_class: [r.value for r in s.records] for s in map(read_segment, store.objects.values())}
+
+    assert stored == {
+        RetentionClass.PRODUCTION: [framed[0], b"\0\0\1\0\0of nobody"],
+        RetentionClass.NON_PRODUCTION: [framed[1]],
+        RetentionClass.REGULATED: [framed[2]],
+    }
 
 
 def test_a_gap_before_what_was_only_pending_is_noticed() -> None:
