@@ -129,12 +129,13 @@ asyncio.run(main())
 def test_a_fork_beside_a_first_report_waits_for_its_imports(tmp_path: Path) -> None:
     """A child that were forked in the midst of another thread's import would wait for that import for ever."""
     script = """
-import deploytrail, os, threading, time
+import deploytrail, os, signal, threading, time
 threading.Thread(target=deploytrail.start, kwargs={"deployment_id": "parent"}).start()
 children = []
 for n in range(12):
     pid = os.fork()
     if pid == 0:
+        signal.alarm(40)  # one that hangs leaves nothing behind
         import http.client, json, ssl, urllib.request
         deploytrail.start(deployment_id=f"child-{n}")
         os._exit(0)
@@ -153,7 +154,7 @@ print(*(os.waitpid(pid, 0)[1] for pid in children))
 @pytest.mark.requirement("M2.2")
 def test_a_fork_in_the_midst_of_reporting_threads_leaves_both_sides_reporting(tmp_path: Path) -> None:
     script = """
-import deploytrail, os, threading, time
+import deploytrail, os, signal, threading, time
 go_on = True
 def deploy():
     while go_on:
@@ -165,6 +166,7 @@ children = []
 for n in range(10):
     pid = os.fork()
     if pid == 0:
+        signal.alarm(40)  # one that hangs leaves nothing behind
         deploytrail.start(deployment_id=f"child-{n}")
         os._exit(0)
     children.append(pid)
