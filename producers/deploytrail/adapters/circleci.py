@@ -123,6 +123,7 @@ SOURCE = Source(
     title="CircleCI",
     adapt=adapt,
     signature="circleci",
+    delivery=("/id",),
     statuses=STATUSES,
     ignored=IGNORED,
     fills={
