@@ -3,7 +3,7 @@
 A delivery is known by what its source calls it (`Source.delivery`), and by the bytes that were
 signed, so that nobody gets a signed delivery in again under another id. What neither has an id nor
 is signed is not remembered: the ids of its records, which follow from the source's own, tell
-repeats. Keys also carry the URL's query and the caller: one event may be sent to two URLs.
+repeats. Keys also carry what the URL says that counts, and the caller: one event may be sent to two URLs.
 
 Remembered is what is durable: first the records, then the keys, in `deploytrail.deliveries`. A crash
 in between lets a repetition in, whose records are dropped downstream; never is one lost.
@@ -84,7 +84,8 @@ class Memory:
 def keys_of(
     source: Source, caller: str, query: str, headers: Mapping[str, str], body: bytes, payload: Any
 ) -> tuple[Key, ...]:
-    """The keys of a delivery. `caller`: who was authenticated; `headers` by lower-case name."""
+    """The keys of a delivery. `caller`: who was authenticated; `query`: what of the URL's query says something, in one
+    spelling, so that no word that says nothing makes a delivery another; `headers` by lower-case name."""
     keys = []
     if named := delivery_id(source, payload, headers):
         keys.append(Key(_digest("id", source.name, caller, query, named), DAYS))

@@ -103,6 +103,7 @@ async def _serve(settings: Settings, index: int, listener: socket.socket, ready:
     import uvicorn
 
     from deploytrail.gateway.app import create_app
+    from deploytrail.gateway.connections import Connection
     from deploytrail.gateway.deliveries import Deliveries
     from deploytrail.gateway.delivery_topic import DeliveryTopic
     from deploytrail.gateway.durable import DurablePublisher
@@ -122,7 +123,7 @@ async def _serve(settings: Settings, index: int, listener: socket.socket, ready:
         lifespan="off",
         timeout_graceful_shutdown=10,
         proxy_headers=False,
-        http="httptools",
+        http=Connection,
         ws="none",
     )
 

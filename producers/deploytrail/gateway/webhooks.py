@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from deploytrail_schemas.scopes import PLACES, completed
 from starlette.requests import Request
@@ -19,6 +20,8 @@ from deploytrail.gateway.bodies import body_of, parsed
 from deploytrail.gateway.callers import Callers
 from deploytrail.gateway.deliveries import Deliveries, keys_of
 from deploytrail.gateway.problems import Problem
+
+_MOST_FIELDS = 100
 
 
 class Webhooks:
@@ -38,14 +41,16 @@ class Webhooks:
         except KeyError:
             raise Problem(404, f"there is no source {name!r}; there are {', '.join(adapters.names())}") from None
         body = await body_of(request)
-        headers = dict(request.headers.items())
+        # Of a header that stands twice the first counts, here as where the signature is checked.
+        headers = dict(reversed(request.headers.items()))
         caller = await self._callers.of_delivery(source, body, request)
         received_at = time.time_ns() // 1000
         if done := await self._callers.answered(source, body, request):
             return accepted([], received_at, ignored=done)
         said = request.query_params
-        options = {name: said[name] for name in source.options if name in said}
-        places = completed(caller.scope, {n: said.get(n, "") for n in PLACES})
+        told = {n: said[n] for n in (*PLACES, *source.options) if n in said}
+        options = {name: told[name] for name in source.options if name in told}
+        places = completed(caller.scope, {n: told.get(n, "") for n in PLACES})
         defaults = Defaults(**places, options=options)
         payload = _payload(request, body)
         try:
@@ -54,7 +59,7 @@ class Webhooks:
             raise Problem(422, str(error)) from error
         if not adapted.records:
             return accepted([], received_at, ignored=adapted.ignored)
-        keys = keys_of(source, caller.name, request.url.query, headers, body, payload)
+        keys = keys_of(source, caller.name, _spelt(told), headers, body, payload)
         stored = await self._deliveries.once(
             keys, lambda: self._acceptance.accept(request, adapted.records, received_at, caller)
         )
@@ -67,7 +72,15 @@ class Webhooks:
 def _payload(request: Request, body: bytes) -> Any:
     """GitHub and others can be set to send their JSON as the field `payload` of a form."""
     if media_type(request.headers.get("content-type", "")) == FORM:
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=100)
+        try:
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=_MOST_FIELDS)
+        except ValueError as error:
+            raise Problem(400, f"the form cannot be read: {error}") from error
         if "payload" in fields:
             return parsed(fields["payload"][0].encode())
     return parsed(body)
+
+
+def _spelt(told: Mapping[str, str]) -> str:
+    """What a query says, in one spelling."""
+    return urlencode(sorted((name, text) for name, text in told.items() if text))

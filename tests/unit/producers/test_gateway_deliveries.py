@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
 import re
+import time
 import tracemalloc
 from collections.abc import Sequence
 from typing import Any
@@ -79,6 +81,66 @@ def test_one_event_may_be_sent_to_two_urls() -> None:
     answers = [deliver(client, "d-1", query=f"?region={region}") for region in ("eu-west-1", "us-east-1")]
 
     assert [answer[1]["accepted"] for answer in answers] == [1, 1]
+
+
+@pytest.mark.requirement("M8.5")
+@pytest.mark.parametrize(
+    "query",
+    ["?x=1", "?region=", "?REGION=eu-west-1", "?", "?region&x=2"],
+    ids=["unknown", "empty", "case", "bare", "two"],
+)
+def test_words_of_the_url_that_say_nothing_make_no_other_delivery(query: str) -> None:
+    publisher = MemoryPublisher()
+    client = gateway(publisher)
+    deliver(client, "d-1")
+
+    assert deliver(client, "d-2", query=query)[1].get("repeated") is True
+    assert len(publisher.records) == 1
+
+
+def test_a_query_in_another_spelling_is_the_same_url() -> None:
+    client = gateway(MemoryPublisher())
+    deliver(client, "d-1", query="?region=eu-west-1&environment=a%20b")
+
+    assert deliver(client, "d-2", query="?environment=a+b&x=1&region=%65u-west-1")[1].get("repeated") is True
+
+
+@pytest.mark.requirement("M8.5")
+def test_a_second_header_of_one_name_neither_lets_a_delivery_in_again_nor_shuts_another_out() -> None:
+    """Only the first id is signed; whoever has seen a delivery could otherwise name the next one's id behind it."""
+    publisher = MemoryPublisher()
+    secret = base64.b64encode(b"k" * 24).decode()
+    settings = Settings(webhook_secrets=f"gitlab=whsec_{secret}")
+    client = TestClient(create_app(settings, publisher), client=("127.0.0.1", 1))
+
+    def push(identity: str, number: int, *more: tuple[str, str]) -> Any:
+        body = json.dumps(
+            {
+                "object_kind": "deployment",
+                "status": "success",
+                "status_changed_at": "2026-11-02 12:00:00 +0000",
+                "deployment_id": number,
+                "environment": "production",
+                "project": {"path_with_namespace": "acme/shop", "web_url": "https://gitlab.example.com/acme/shop"},
+            }
+        )
+        stamp = str(int(time.time()))
+        signed = hmac.new(b"k" * 24, f"{identity}.{stamp}.{body}".encode(), hashlib.sha256).digest()
+        headers = [
+            ("webhook-id", identity),
+            ("webhook-timestamp", stamp),
+            ("webhook-signature", f"v1,{base64.b64encode(signed).decode()}"),
+            ("X-Gitlab-Event", "Deployment Hook"),
+        ]
+        return client.post("/webhooks/gitlab", content=body, headers=[*headers, *more]).json()
+
+    first = push("w-1", 1)
+    again = push("w-1", 1, ("webhook-id", "w-2"), ("webhook-signature", "v1,x"))
+    following = push("w-2", 2)
+
+    assert first["accepted"] == 1
+    assert again["repeated"] is True
+    assert following["accepted"] == 1
 
 
 def test_what_has_no_id_and_no_signature_is_told_apart_by_the_ids_of_its_records() -> None:
