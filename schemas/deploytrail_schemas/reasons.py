@@ -106,6 +106,8 @@ class Reason(StrEnum):
     DEPLOYED_SHORTLY_BEFORE = "deployed_shortly_before"
     DEPLOYED_POSSIBLY_BEFORE = "deployed_possibly_before"
     DEPENDENCY_DEPLOYED_SHORTLY_BEFORE = "dependency_deployed_shortly_before"
+    DEPLOYED_LONGER_BEFORE = "deployed_longer_before"
+    CAUSED_AN_EARLIER_ALERT = "caused_an_earlier_alert"
     NO_DEPLOYMENT_EXPLAINS_IT = "no_deployment_explains_it"
     NO_LONGER_A_CANDIDATE = "no_longer_a_candidate"
 

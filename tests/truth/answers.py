@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from deploytrail_processors.rules import lifecycle
-from deploytrail_processors.rules.correlation import correlate
+from deploytrail_processors.rules.causes import LOOKS_BACK_FOR_ITSELF, Habit
+from deploytrail_processors.rules.correlation import LINES_CHANGED, alert_key, correlate, past_of
 from deploytrail_processors.rules.policies import Policies, read_document
 
-from truth.company import HOUR, MINUTE, Company
+from truth.company import HOUR, MINUTE, START, Company
 
 # Signal id → probability by deployment id, "" for none of them; the answer that stands in the end.
 Answers = dict[str, dict[str, float]]
@@ -30,15 +31,19 @@ def contents(company: Company) -> list[dict[str, Any]]:
     """Every deployment as the lifecycle rule derives it, with `known_at`: when its first event became known."""
     facts: dict[str, dict[str, Any]] = {}
     first: dict[str, int] = {}
+    lines: dict[str, float] = {}
     for known in company.events:
         deployment_id = known.value["deployment_id"]
         facts[deployment_id] = lifecycle.add(
             facts.get(deployment_id) or lifecycle.new_facts(deployment_id), known.value
         )
         first.setdefault(deployment_id, known.at)
+        lines[deployment_id] = float(known.value["tags"][LINES_CHANGED])
     end = company.events[-1].at + 30 * 24 * HOUR
     derived = (lifecycle.derive(found, end, LOST_AFTER_MINUTES) for found in facts.values())
-    return [content | {"known_at": first[content["deployment_id"]]} for content in derived]
+    return [
+        content | {"known_at": first[i := content["deployment_id"]], LINES_CHANGED: lines[i]} for content in derived
+    ]
 
 
 def by_rule(company: Company) -> Answers:
@@ -46,11 +51,21 @@ def by_rule(company: Company) -> Answers:
     policies = policies_of(company)
     near = _Near(company)
     found: Answers = {}
+    habits: dict[str, Habit] = defaultdict(lambda: Habit(since=START))
+    before: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
     for known in company.signals:
-        at = known.value["corrected_at"]
-        around = [c for c in near.around(known.value["region"], at) if c["known_at"] <= known.at + REOPEN]
-        answer = correlate(known.value, around, policies)
-        found[known.value["signal_id"]] = {f["deployment_id"]: f["probability"] for f in answer}
+        signal, at, region = known.value, known.value["corrected_at"], known.value["region"]
+        around = [c for c in near.around(region, at) if c["known_at"] <= known.at + REOPEN]
+        recent, key = before[region], alert_key(signal)
+        while recent and at - recent[0]["corrected_at"] > LOOKS_BACK_FOR_ITSELF:
+            recent.popleft()
+        answered = ((one, found[one["signal_id"]]) for one in recent)
+        past = past_of(signal, answered, habits[key], habits[region], policies)
+        answer = correlate(signal, around, policies, past)
+        found[signal["signal_id"]] = {f["deployment_id"]: f["probability"] for f in answer}
+        recent.append(signal)
+        for name in (key, region):
+            habits[name] = habits[name].with_one(at)
     return found
 
 

@@ -1,4 +1,8 @@
-"""Which deployment may have caused each alert? Answered at once, and again when more becomes known."""
+"""Which deployment may have caused each alert? Answered at once, and again when more becomes known.
+
+An answer rests on the deployments around, on how often the alert fires by itself, and on the answers to the alerts
+before it. So what comes late is answered anew from its own time on, alert by alert.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,21 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
-from deploytrail_processors.apps.deployments import Deployments
-from deploytrail_processors.rules import correlation, lifecycle
+from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.rules import causes, correlation, lifecycle
+from deploytrail_processors.rules.causes import Habit
+from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
 # How long an answer may still change, since deployments are reported late.
 REOPEN = 6 * 3_600_000_000
+# Answers are kept for as long as later alerts may rest on them.
+KEEP = max(REOPEN, causes.LOOKS_BACK_FOR_ITSELF)
+# A habit that has not been seen for so long is no habit.
+KEEP_HABITS = 90 * DAY
+# The habit of all alerts of a region and environment together.
+EVERYONE = "everyone"
+_COUNTED = 16
 _SIGNAL_FIELDS = (
     *("signal_id", "signal_type", "region", "environment", "service", "source", "severity", "title", "fingerprint"),
     *("corrected_at", "uncertainty_ms"),
@@ -23,13 +36,16 @@ _SIGNAL_FIELDS = (
 
 
 class Correlation:
-    """Rows of deployments: facts. Rows of signals: the signal and its standing findings."""
+    """Rows of deployments: facts, and how many lines were changed. Rows of signals: the signal and its standing
+    findings. Rows of habits: how often an alert fired, by hour of the day, and which signals were counted last."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, lambda _: None)
         self._signals = context.table("signals")
-        self._expiry = Agenda(self._signals, lambda row: row["signal"]["corrected_at"] + REOPEN)
+        self._habits = context.table("habits")
+        self._expiry = Agenda(self._signals, lambda row: row["signal"]["corrected_at"] + KEEP)
+        self._old_habits = Agenda(self._habits, lambda row: row["last"] + KEEP_HABITS)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
@@ -40,11 +56,14 @@ class Correlation:
     def on_tick(self, partition: int, now: int) -> None:
         for key, _ in list(self._expiry.pop(partition, now)):
             self._signals.pop(key, None)
+        for key, _ in list(self._old_habits.pop(partition, now)):
+            self._habits.pop(key, None)
         self._deployments.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._deployments.on_recovered()
         self._expiry.forget()
+        self._old_habits.forget()
 
     def _signal(self, partition: int, signal: dict[str, Any]) -> None:
         key = row_key(partition, signal["signal_id"])
@@ -53,41 +72,123 @@ class Correlation:
             row = {"signal": {name: signal[name] for name in _SIGNAL_FIELDS}, "findings": {}}
         elif row["findings"]:  # a redelivery: the output may not have outlived the crash
             self._forward(partition, list(row["findings"].values()))
-        self._answer(partition, key, row)
+        row["habit"] = row.get("habit") or self._count(partition, row["signal"])
+        self._signals[key] = row
+        self._expiry.put(partition, key, row)
+        self._answer_from(partition, row["signal"]["corrected_at"])
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
         row = self._deployments.get(partition, event["deployment_id"])
+        before = lifecycle.place(row["facts"])
         row["facts"] = lifecycle.add(row["facts"], event)
+        if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
+            row[correlation.LINES_CHANGED] = lines
         self._deployments.put(partition, row)
-        for key, answered in rows_of(self._signals, partition):
-            signal = answered["signal"]
-            if abs(signal["corrected_at"] - event["corrected_at"]) < REOPEN and self._related(signal, event):
-                self._answer(partition, key, answered)
+        related = [
+            signal["corrected_at"]
+            for signal in (answered["signal"] for _, answered in rows_of(self._signals, partition))
+            if abs(signal["corrected_at"] - event["corrected_at"]) < REOPEN
+            and (self._is_related(signal, event) or self._is_related(signal, before))
+        ]
+        if related:
+            self._answer_from(partition, min(related))
 
-    def _answer(self, partition: int, key: str, row: Row) -> None:
+    def _answer_from(self, partition: int, at: int) -> None:
+        """Answer each signal of a partition from a time on, in their order: each answer rests on those before it."""
+        rows = sorted(
+            rows_of(self._signals, partition),
+            key=lambda item: (item[1]["signal"]["corrected_at"], item[1]["signal"]["signal_id"]),
+        )
+        known = [(row["signal"], _causes(row)) for _, row in rows]
+        for index, (key, row) in enumerate(rows):
+            if row["signal"]["corrected_at"] >= at:
+                row = self._answer(partition, key, row, known[:index])
+                known[index] = (row["signal"], _causes(row))
+
+    def _answer(self, partition: int, key: str, row: Row, before: list[tuple[dict[str, Any], dict[str, float]]]) -> Row:
         signal = row["signal"]
         policies = self._context.policies_at(signal["corrected_at"])
-        near = [
-            self._deployments.derive(partition, deployment["facts"])
-            for deployment in self._deployments.rows(partition)
-            if abs(deployment["facts"]["last"] - signal["corrected_at"]) < REOPEN
-            and self._related(signal, lifecycle.place(deployment["facts"]))
-        ]
-        changed = correlation.supersede(row["findings"], correlation.correlate(signal, near, policies))
+        own, everyone = (_habit(given) for given in row["habit"])
+        past = correlation.past_of(signal, before, own, everyone, policies)
+        found = correlation.correlate(signal, self._near(partition, signal, past, policies), policies, past)
+        changed = correlation.supersede(row["findings"], found)
         if not changed:
-            return
+            return row
         row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}}
         self._signals[key] = row
-        self._expiry.put(partition, key, row)
         self._forward(partition, changed)
+        return row
 
-    def _related(self, signal: dict[str, Any], place: Mapping[str, Any]) -> bool:
+    def _near(
+        self, partition: int, signal: dict[str, Any], past: correlation.Past, policies: Policies
+    ) -> list[dict[str, Any]]:
+        """What may have caused the signal: changes around it, and whatever caused an alert before it."""
+        inherited = {cause for earlier in past.earlier for cause in earlier.causes}
+        found = []
+        for row in self._deployments.rows(partition):
+            facts = row["facts"]
+            if facts["id"] in inherited or (
+                -REOPEN < signal["corrected_at"] - facts["last"] < correlation.OLDEST
+                and correlation.is_related(signal, lifecycle.place(facts), policies)
+            ):
+                content = self._deployments.derive(partition, facts)
+                found.append(content | {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))})
+        return found
+
+    def _count(self, partition: int, signal: dict[str, Any]) -> list[Any]:
+        """What the habits were before this signal; it is counted once, however often it is delivered."""
+        place = "/".join((signal["region"], signal["environment"]))
+        return [
+            self._count_one(partition, name, signal) for name in (correlation.alert_key(signal), f"{EVERYONE}/{place}")
+        ]
+
+    def _count_one(self, partition: int, name: str, signal: dict[str, Any]) -> list[Any]:
+        key, at = row_key(partition, name), signal["corrected_at"]
+        row = self._habits.get(key)
+        if row is None:
+            row = {"hours": [0] * 24, "since": self._since(partition, at), "last": at, "counted": []}
+        before = [row["hours"], row["since"]]
+        if signal["signal_id"] not in row["counted"]:
+            hours = list(_habit(before).with_one(at).hours)
+            counted = [*row["counted"], signal["signal_id"]][-_COUNTED:]
+            row = {**row, "hours": hours, "last": max(row["last"], at), "counted": counted}
+            self._habits[key] = row
+            self._old_habits.put(partition, key, row)
+        return before
+
+    def _since(self, partition: int, at: int) -> int:
+        """From when on this partition's alerts are known."""
+        key = row_key(partition, "since")
+        row = self._habits.get(key)
+        if row is None:
+            row = {"since": at, "last": 1 << 60, "hours": [], "counted": []}
+            self._habits[key] = row
+        return int(row["since"])
+
+    def _is_related(self, signal: dict[str, Any], place: Mapping[str, Any]) -> bool:
         policies = self._context.policies_at(signal["corrected_at"])
         return correlation.is_related(signal, place, policies)
 
     def _forward(self, partition: int, findings: list[dict[str, Any]]) -> None:
         for found in findings:
             self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)
+
+
+def _causes(row: Row) -> dict[str, float]:
+    """The probabilities of the answer that stands; empty before the first."""
+    return {name: f["probability"] for name, f in row["findings"].items() if f["probability"]}
+
+
+def _habit(given: list[Any]) -> Habit:
+    hours, since = given
+    return Habit(tuple(hours), since)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
 
 
 def make(settings: Settings) -> SafeApp:

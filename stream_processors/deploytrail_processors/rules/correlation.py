@@ -1,17 +1,15 @@
 """Which deployment may have caused this alert?
 
-In: a signal, the deployments known in its region, the policies. Out: candidates with probabilities
-that sum to one, "none of them" among them. Time is interval arithmetic: with both uncertainties
-granted, a deployment lies certainly, possibly or not at all in the minutes before the signal.
+In: a signal, the deployments known in its region, the policies, what is known of alerts before it. Out: candidates
+with probabilities that sum to one, "none of them" among them, each with its reasons for and against in words.
 
-The model is a first, simple one: a candidate's odds against "none" fall with its lag (a change
-that breaks something mostly does so soon) and are lower for a dependency than for the service
-itself, and for a change whose time is only possibly inside. "None" has constant odds.
+How likely each is says `causes`. Time is interval arithmetic: with both uncertainties granted, a deployment lies
+certainly, possibly or not at all in the minutes before the signal (`correlation_window_minutes`); that words the
+verdict, and is no edge of the probabilities.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,31 +17,49 @@ from typing import Any
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
+from deploytrail_processors.rules import causes
+from deploytrail_processors.rules.causes import Change, Earlier, Habit, Link, Weighed
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies
 
 RULE = "incident_correlation"
+RULE_VERSION = 2
 MINUTE = 60_000_000
-# Odds against "none" = 1 of a change of the very service at the moment of the signal ...
-ODDS_SAME_SERVICE = 12.0
-ODDS_DEPENDENCY = 4.0
-# ... falling by half every so many minutes.
-HALF_LIFE_MINUTES = 5.0
-POSSIBLE_FACTOR = 0.5
 STARTS_AN_INCIDENT = frozenset({"alert_firing", "incident_opened"})
 # Not yet begun, or taken back: these changed nothing.
 CHANGED_NOTHING = frozenset({"registered", "queued", "waiting_approval", "voided", "unknown"})
+WENT_WRONG = frozenset({"failed", "rolled_back", "degraded"})
+# How long before a signal a change may have been made to be looked at.
+OLDEST = 24 * 60 * MINUTE
+# Candidates that are less likely are not worth a line, nor are more than so many.
+LEAST, MOST = 0.01, 8
+LINES_CHANGED = "lines_changed"  # the tag that tells how large a change is
+_DAY_MINUTES = 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known of alerts before a signal: how often this one fires, how often all of its region do (`everyone`),
+    and those of the last hours with the answers that stand."""
+
+    habit: Habit = Habit()
+    everyone: Habit = Habit()
+    earlier: tuple[Earlier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A deployment that may have caused the signal, with its odds against "none"."""
+    """A deployment that may have caused the signal. `change` None: only by way of an earlier alert."""
 
     content: Mapping[str, Any]
-    certain: bool
-    dependency: bool
+    change: Change | None
+    timing: str  # certain, possible or excluded: in the minutes before the signal
     lag_minutes: float
-    odds: float
+
+    @property
+    def id(self) -> str:
+        """The deployment's id."""
+        return str(self.content["deployment_id"])
 
 
 def concerns(signal: Mapping[str, Any]) -> bool:
@@ -51,30 +67,83 @@ def concerns(signal: Mapping[str, Any]) -> bool:
     return signal["signal_type"] in STARTS_AN_INCIDENT and signal["source"] != "deploytrail"
 
 
-def is_related(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies) -> bool:
-    """Whether a change at a place can reach a signal: its service, or one that it depends on, beside it."""
+def distance(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies) -> int | None:
+    """How a change at a place can reach a signal: 0 as its service, 1 as one that it depends on, 2 as one that those
+    depend on; None: not at all."""
     if any(place[name] != signal[name] for name in ("region", "environment")):
-        return False
-    return place["service"] in (signal["service"], *policies.service(signal["service"]).depends_on)
+        return None
+    if place["service"] == signal["service"]:
+        return 0
+    direct = policies.service(signal["service"]).depends_on
+    if place["service"] in direct:
+        return 1
+    return 2 if any(place["service"] in policies.service(name).depends_on for name in direct) else None
+
+
+def is_related(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies) -> bool:
+    """Whether a change at a place can reach a signal."""
+    return distance(signal, place, policies) is not None
+
+
+def link(signal: Mapping[str, Any], earlier: Mapping[str, Any], policies: Policies) -> Link | None:
+    """How an earlier alert is related to a signal; None where it is of another region or environment."""
+    if any(earlier[name] != signal[name] for name in ("region", "environment")):
+        return None
+    ours, theirs = signal["service"], earlier["service"]
+    if ours == theirs:
+        return Link.SAME_ALERT if alert_key(signal) == alert_key(earlier) else Link.SAME_SERVICE
+    needs, needed = policies.service(ours).depends_on, policies.service(theirs).depends_on
+    if theirs in needs:
+        return Link.DEPENDENCY
+    if ours in needed:
+        return Link.DEPENDENT
+    return Link.SIBLING if set(needs) & set(needed) else Link.ELSEWHERE
+
+
+def alert_key(signal: Mapping[str, Any]) -> str:
+    """What makes two signals the same alert: the source's fingerprint, else its title, at one service and place."""
+    name = signal["fingerprint"] or signal["title"]
+    return "\x1f".join((signal["region"], signal["environment"], signal["service"], name))
+
+
+def past_of(
+    signal: Mapping[str, Any],
+    before: Iterable[tuple[Mapping[str, Any], Mapping[str, float]]],
+    habit: Habit,
+    everyone: Habit,
+    policies: Policies,
+) -> Past:
+    """What counts of the alerts before a signal. `before`: signals with the probabilities of their causes; those that
+    came later, or too long before, are left out."""
+    earlier = []
+    at = signal["corrected_at"]
+    for one, its_causes in before:
+        ago = at - one["corrected_at"]
+        if not 0 <= ago <= causes.LOOKS_BACK_FOR_ITSELF or (not ago and one["signal_id"] >= signal["signal_id"]):
+            continue
+        related = link(signal, one, policies)
+        if related is None or (related is not Link.SAME_ALERT and ago > causes.LOOKS_BACK):
+            continue
+        earlier.append(Earlier(one["signal_id"], related, ago / MINUTE, its_causes))
+    return Past(habit, everyone, tuple(earlier))
 
 
 def find_candidates(
     signal: Mapping[str, Any], deployments: Iterable[Mapping[str, Any]], policies: Policies
 ) -> list[Candidate]:
-    """Candidates in order of their odds, ties by deployment id."""
+    """Deployments that could have caused it, in order of their ids."""
     window = policies.thresholds.correlation_window_minutes * MINUTE
     found = []
     for content in deployments:
-        if content["state"] in CHANGED_NOTHING or not is_related(signal, content, policies):
-            continue
-        candidate = _judge(signal, content, window)
+        near = distance(signal, content, policies)
+        candidate = _judge(signal, content, near, window)
         if candidate is not None:
             found.append(candidate)
-    return sorted(found, key=lambda c: (-c.odds, c.content["deployment_id"]))
+    return sorted(found, key=lambda c: c.id)
 
 
-def _judge(signal: Mapping[str, Any], content: Mapping[str, Any], window: float) -> Candidate | None:
-    if content["started_at"] is None:
+def _judge(signal: Mapping[str, Any], content: Mapping[str, Any], near: int | None, window: float) -> Candidate | None:
+    if content["started_at"] is None or content["state"] in CHANGED_NOTHING:
         return None
     start, start_width = content["started_at"], (content["started_at_uncertainty_ms"] or 0) * 1000
     # While it runs, and until its end, a deployment keeps changing what runs.
@@ -82,30 +151,57 @@ def _judge(signal: Mapping[str, Any], content: Mapping[str, Any], window: float)
     end_width = (content["finished_at_uncertainty_ms"] or 0) * 1000
     at, width = signal["corrected_at"], (signal["uncertainty_ms"] or 0) * 1000
     end = max(min(end, at), start)
-    began_after = start - start_width > at + width
-    ended_long_before = end + end_width < at - width - window
-    if began_after or ended_long_before:
+    if start - start_width > at + width or end + end_width < at - width - OLDEST:
         return None
     certain = start + start_width <= at - width and end - end_width >= at + width - window
-    lag = max(at - end, 0) / MINUTE
-    dependency = content["service"] != signal["service"]
-    odds = (ODDS_DEPENDENCY if dependency else ODDS_SAME_SERVICE) * math.exp2(-lag / HALF_LIFE_MINUTES)
-    if content["state"] in ("failed", "rolled_back", "degraded"):
-        odds *= 2  # it says itself that it went wrong
-    return Candidate(content, certain, dependency, lag, odds if certain else odds * POSSIBLE_FACTOR)
+    excluded = end + end_width < at - width - window
+    change = None
+    if near is not None:
+        change = Change(
+            content["deployment_id"],
+            near,
+            start,
+            end,
+            start_width,
+            content["kind"],
+            content["state"] in WENT_WRONG,
+            float(content.get(LINES_CHANGED) or 0),
+        )
+    timing = "certain" if certain else "excluded" if excluded else "possible"
+    return Candidate(content, change, timing, max(at - end, 0) / MINUTE)
 
 
-def correlate(signal: Mapping[str, Any], deployments: Iterable[Mapping[str, Any]], policies: Policies) -> list[Finding]:
+def weigh(signal: Mapping[str, Any], candidates: Iterable[Candidate], past: Past) -> Weighed:
+    """The probabilities of the causes of a signal."""
+    at, width = signal["corrected_at"], (signal["uncertainty_ms"] or 0) * 1000
+    changes = [candidate.change for candidate in candidates if candidate.change is not None]
+    return causes.weigh(at, width, past.habit.rate(at, past.everyone), changes, past.earlier)
+
+
+def correlate(
+    signal: Mapping[str, Any],
+    deployments: Iterable[Mapping[str, Any]],
+    policies: Policies,
+    past: Past = Past(),  # frozen
+) -> list[Finding]:
     """One finding a candidate, ranked from 1, and one for "none" with an empty deployment id.
 
     The verdict speaks of the deployment: a violation where it is the likely cause (at least one
     half); "none" is ok where no deployment is.
     """
-    candidates = find_candidates(signal, deployments, policies)
-    total = 1.0 + sum(candidate.odds for candidate in candidates)
-    ranked: list[tuple[float, Candidate | None]] = [(c.odds / total, c) for c in candidates] + [(1.0 / total, None)]
-    ranked.sort(key=lambda item: -item[0])
-    return [_finding(signal, candidate, p, rank, len(candidates)) for rank, (p, candidate) in enumerate(ranked, 1)]
+    candidates = {candidate.id: candidate for candidate in find_candidates(signal, deployments, policies)}
+    weighed = weigh(signal, candidates.values(), past)
+    likely = sorted(
+        ((p, cause) for cause, p in weighed.causes.items() if cause in candidates and p >= LEAST),
+        key=lambda item: (-item[0], item[1]),
+    )[:MOST]
+    none = sum(p for cause, p in weighed.causes.items() if cause == causes.NONE or cause not in candidates)
+    total = none + sum(p for p, _ in likely)
+    ranked = sorted([*likely, (none, causes.NONE)], key=lambda item: (-item[0], item[1]))
+    return [
+        _finding(signal, candidates.get(cause), p / total, rank, len(likely), past, weighed)
+        for rank, (p, cause) in enumerate(ranked, 1)
+    ]
 
 
 def supersede(previous: Mapping[str, Mapping[str, Any]], new: list[Finding]) -> list[Finding]:
@@ -124,24 +220,38 @@ def supersede(previous: Mapping[str, Mapping[str, Any]], new: list[Finding]) -> 
 
 
 def _finding(
-    signal: Mapping[str, Any], candidate: Candidate | None, probability: float, rank: int, rivals: int
+    signal: Mapping[str, Any],
+    candidate: Candidate | None,
+    probability: float,
+    rank: int,
+    rivals: int,
+    past: Past,
+    weighed: Weighed,
 ) -> Finding:
     probability = round(probability, 6)
-    evidence = {"signal_at": from_micros(signal["corrected_at"]).isoformat(), "candidates": str(rivals)}
-    deployment_id, reason = "", Reason.NO_DEPLOYMENT_EXPLAINS_IT
     likely = probability >= 0.5
-    verdict = "ok" if likely else "inconclusive"
-    words = f"{probability:.0%} that no known deployment caused {signal['title'] or signal['fingerprint']}"
-    if candidate is not None:
-        deployment_id = candidate.content["deployment_id"]
-        reason = _reason(candidate)
+    evidence = {
+        "signal_at": from_micros(signal["corrected_at"]).isoformat(),
+        "candidates": str(rivals),
+        "fired_before": str(past.habit.count),
+        "deployment_id": candidate.id if candidate else "",
+    }
+    if weighed.drawn_by is not None and weighed.drawn >= LEAST:
+        evidence |= {"follows_signal": weighed.drawn_by.id, "follows_probability": f"{weighed.drawn:.2f}"}
+    if candidate is None:
+        reason, verdict = Reason.NO_DEPLOYMENT_EXPLAINS_IT, "ok" if likely else "inconclusive"
+        words = f"{probability:.0%} that no known deployment caused {signal['title'] or signal['fingerprint']}"
+        words += _said([*_about_the_alert(signal, past, weighed), *([] if rivals else ["no change is near"])])
+    else:
+        reason, verdict = _reason(candidate), "violation" if likely else "inconclusive"
         evidence |= {
             "lag_minutes": f"{candidate.lag_minutes:.2f}",
             "state": candidate.content["state"],
-            "timing": "certain" if candidate.certain else "possible",
+            "timing": candidate.timing,
         }
-        verdict = "violation" if likely else "inconclusive"
         words = _words(candidate, probability)
+        words += _said(_for(candidate, weighed, past, signal), "; for it: ")
+        words += _said(_against(candidate, rivals, past, signal), "; against it: ")
     return finding(
         RULE,
         verdict,
@@ -151,8 +261,9 @@ def _finding(
         occurred_at=signal["corrected_at"],
         severity=signal["severity"],
         explanation=words,
-        evidence=evidence | {"deployment_id": deployment_id},
-        deployment_id=deployment_id,
+        evidence=evidence,
+        rule_version=RULE_VERSION,
+        deployment_id=candidate.id if candidate else "",
         signal_id=signal["signal_id"],
         rank=rank,
         probability=probability,
@@ -179,17 +290,68 @@ def _gone(old: Mapping[str, Any]) -> Finding:
 
 
 def _reason(candidate: Candidate) -> Reason:
-    if candidate.dependency:
+    if candidate.change is None:
+        return Reason.CAUSED_AN_EARLIER_ALERT
+    if candidate.timing == "excluded":
+        return Reason.DEPLOYED_LONGER_BEFORE
+    if candidate.change.distance:
         return Reason.DEPENDENCY_DEPLOYED_SHORTLY_BEFORE
-    return Reason.DEPLOYED_SHORTLY_BEFORE if candidate.certain else Reason.DEPLOYED_POSSIBLY_BEFORE
+    return Reason.DEPLOYED_SHORTLY_BEFORE if candidate.timing == "certain" else Reason.DEPLOYED_POSSIBLY_BEFORE
 
 
 def _words(candidate: Candidate, probability: float) -> str:
-    content = candidate.content
-    what = "a dependency of the service" if candidate.dependency else "the service itself"
+    content, change = candidate.content, candidate.change
+    what = "something else" if change is None else _CHANGED[change.distance]
     when = "while it ran" if content["finished_at"] is None else f"{candidate.lag_minutes:.1f} minutes after it ended"
-    sure = "" if candidate.certain else "; against it: the clocks leave open whether it came before"
-    return (
-        f"{probability:.0%}: {content['service']} {content['version']} ({content['deployment_id']}) changed {what}, "
-        f"the signal came {when}{sure}"
-    )
+    named = f"{content['service']} {content['version']} ({content['deployment_id']})"
+    return f"{probability:.0%}: {named} changed {what}, the signal came {when}"
+
+
+_CHANGED = ("the service itself", "a dependency of the service", "a dependency of a dependency")
+
+
+def _for(candidate: Candidate, weighed: Weighed, past: Past, signal: Mapping[str, Any]) -> list[str]:
+    found = []
+    if candidate.content["state"] in WENT_WRONG:
+        found.append(f"it says itself that it {candidate.content['state'].replace('_', ' ')}")
+    by = weighed.drawn_by
+    if by is not None and weighed.drawn >= LEAST and by.causes.get(candidate.id, 0.0) >= 0.5:
+        found.append(f"it likely caused {by.link}, {by.minutes:.0f} minutes before")
+    days = past.habit.watched(signal["corrected_at"]) / _DAY_MINUTES
+    if not past.habit.count and days >= 7:
+        found.append(f"the alert never fired in the {days:.0f} days before")
+    return found
+
+
+def _against(candidate: Candidate, rivals: int, past: Past, signal: Mapping[str, Any]) -> list[str]:
+    found = []
+    if candidate.timing == "possible":
+        found.append("the clocks leave open whether it came before, or how long")
+    if candidate.timing == "excluded":
+        found.append("it is longer ago than most causes are")
+    if candidate.content["kind"] in ("hotfix", "rollback"):
+        found.append("it rather answers an incident than causes one")
+    if rivals > 1:
+        found.append(f"{rivals - 1} other change{'s' if rivals > 2 else ''} may have")
+    if past.habit.count:
+        found.append(f"the alert fires by itself about {_per_day(past, signal):.1f} times a day")
+    return found
+
+
+def _about_the_alert(signal: Mapping[str, Any], past: Past, weighed: Weighed) -> list[str]:
+    found = []
+    if past.habit.count:
+        found.append(f"it fires about {_per_day(past, signal):.1f} times a day")
+    by = weighed.drawn_by
+    if by is not None and weighed.drawn >= 0.1:
+        found.append(f"it follows {by.link}, {by.minutes:.0f} minutes before")
+    return found
+
+
+def _per_day(past: Past, signal: Mapping[str, Any]) -> float:
+    minutes = max(past.habit.watched(signal["corrected_at"]), _DAY_MINUTES)
+    return past.habit.count / minutes * _DAY_MINUTES
+
+
+def _said(parts: list[str], lead: str = "; ") -> str:
+    return lead + ", ".join(parts) if parts else ""

@@ -33,7 +33,7 @@ from deploytrail_local.simulation.world import (
 
 ORDINARY = 330
 # Where an alert's cause must be clear, nothing related changes within this much before it.
-QUIET_BEFORE, QUIET_AFTER = 25 * MINUTE, 3 * MINUTE
+QUIET_BEFORE, QUIET_AFTER = 70 * MINUTE, 3 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)

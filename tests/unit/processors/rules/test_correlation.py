@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from deploytrail_processors.rules import lifecycle
-from deploytrail_processors.rules.correlation import concerns, correlate, supersede
+from deploytrail_processors.rules.causes import Habit, Link
+from deploytrail_processors.rules.correlation import Past, concerns, correlate, link, past_of, supersede
 from deploytrail_processors.rules.policies import Policies, read_document
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
@@ -37,7 +38,7 @@ def answer(*deployments: dict[str, Any], policies: Policies = DEPENDS) -> dict[s
 def test_the_nearer_change_of_the_service_itself_ranks_first() -> None:
     found = answer(deployment("near", 2), deployment("far", 12), deployment("dependency", 2, service="cart"))
 
-    assert [found[name]["rank"] for name in ("near", "dependency", "far", "")] == [1, 2, 3, 4]
+    assert [found[name]["rank"] for name in ("near", "far", "dependency", "")] == [1, 2, 3, 4]
     assert found["near"]["probability"] > 0.5
     assert found["near"]["verdict"] == "violation"
     assert found["dependency"]["reason"] == "dependency_deployed_shortly_before"
@@ -56,7 +57,7 @@ def test_with_no_candidate_the_answer_is_none() -> None:
         deployment("elsewhere", 2, region="us-east-1"),
         deployment("staging", 2, environment="staging"),
         deployment("unrelated", 2, service="search"),
-        deployment("long-ago", 16),
+        deployment("long-ago", 25 * 60),
         deployment("afterwards", -3),
     ],
     ids=lambda content: content["deployment_id"],
@@ -127,6 +128,111 @@ def test_a_candidate_that_turns_out_impossible_is_taken_back() -> None:
     assert written[""]["probability"] == 1.0
 
 
-def test_seconds_are_enough_to_be_excluded() -> None:
-    assert list(answer(deployment("d", 15 + 1 / 60))) == [""]
-    assert "d" in answer(deployment("d", 15 - 1 / 60))
+@pytest.mark.requirement("M6.2")
+def test_seconds_decide_whether_it_lies_in_the_window_and_hardly_change_how_likely_it_is() -> None:
+    outside, inside = (answer(deployment("d", 15 + s / 60))["d"] for s in (1, -1))
+
+    assert (outside["evidence"]["timing"], outside["reason"]) == ("excluded", "deployed_longer_before")
+    assert (inside["evidence"]["timing"], inside["reason"]) == ("certain", "deployed_shortly_before")
+    assert outside["probability"] == pytest.approx(inside["probability"], abs=0.01)
+
+
+def earlier(minutes: float, causes: dict[str, float], at: int = NOON, **fields: Any) -> tuple[dict[str, Any], Any]:
+    """A signal so many minutes before, with the probabilities of its causes."""
+    return signal(at=at - int(minutes * MINUTE), **fields), causes
+
+
+def answered(
+    *deployments: dict[str, Any],
+    before: tuple[tuple[dict[str, Any], Any], ...] = (),
+    fired: int = 0,
+    days: int = 30,
+    of: dict[str, Any] = ALERT,
+) -> dict[str, dict[str, Any]]:
+    """The answer where this alert fired so often at each hour of the day, in so many days."""
+    hours = (fired,) * 24
+    habit, everyone = Habit(hours, NOON - days * 1440 * MINUTE), Habit((50,) * 24, NOON - days * 1440 * MINUTE)
+    past = past_of(of, before, habit, everyone, DEPENDS)
+    return {found["deployment_id"]: found for found in correlate(of, deployments, DEPENDS, past)}
+
+
+@pytest.mark.requirement("M4.3")
+def test_an_alert_that_fires_every_day_blames_a_change_less_than_one_that_never_did() -> None:
+    often, never = answered(deployment("d", 5), fired=4)["d"], answered(deployment("d", 5))["d"]
+
+    assert never["probability"] > 0.9 > 0.6 > often["probability"]
+    assert "the alert never fired in the 30 days before" in never["explanation"]
+    assert "fires by itself about 3.2 times a day" in often["explanation"]
+
+
+@pytest.mark.requirement("M4.3")
+def test_an_alert_that_fires_at_the_same_hour_every_night_is_that_nights_alert() -> None:
+    night = signal(at=NOON - 10 * 60 * MINUTE)  # 02:00
+    hours = (0, 0, 25, *(0,) * 21)
+    habit, everyone = Habit(hours, NOON - 30 * 1440 * MINUTE), Habit((50,) * 24, NOON - 30 * 1440 * MINUTE)
+    facts = lifecycle.new_facts("d")
+    for kind, minutes in (("started", 20), ("succeeded", 15)):
+        facts = lifecycle.add(facts, event(kind, night["corrected_at"] - minutes * MINUTE, deployment_id="d"))
+    found = correlate(night, [lifecycle.derive(facts, NOON, 1440)], DEPENDS, Past(habit, everyone))
+
+    assert (found[0]["deployment_id"], found[0]["rank"]) == ("", 1)
+
+
+@pytest.mark.requirement("M4.3")
+def test_a_hotfix_that_comes_after_an_incident_is_not_its_cause() -> None:
+    first = earlier(30, {"culprit": 0.95, "": 0.05})
+    found = answered(deployment("culprit", 32), deployment("fix", 3, kind="hotfix"), before=(first,))
+
+    assert found["culprit"]["rank"] == 1
+    assert found["culprit"]["probability"] > 0.6 > found["fix"]["probability"]
+    assert "it likely caused the same alert, 30 minutes before" in found["culprit"]["explanation"]
+    assert "it rather answers an incident than causes one" in found["fix"]["explanation"]
+
+
+def test_a_storm_that_nothing_caused_blames_nobody_for_its_later_alerts() -> None:
+    storm = tuple(earlier(1, {"": 1.0}, fingerprint="f1", title=f"t{n}") for n in range(3))
+
+    assert answered(deployment("bystander", 40), before=storm)[""]["rank"] == 1
+
+
+def test_a_cause_by_way_of_an_earlier_alert_is_named_though_it_changed_something_else() -> None:
+    upstream = earlier(2, {"d": 0.99, "": 0.01}, service="cart", fingerprint="f9")
+    found = answered(deployment("d", 4, service="ledger"), before=(upstream,))
+
+    assert (found["d"]["reason"], found["d"]["evidence"]["follows_signal"]) == (
+        "caused_an_earlier_alert",
+        upstream[0]["signal_id"],
+    )
+
+
+def test_what_comes_later_or_is_the_signal_itself_is_no_past() -> None:
+    itself, later = earlier(0, {"d": 1.0}), earlier(-1, {"d": 1.0})
+
+    assert past_of(ALERT, (itself, later), Habit(), Habit(), DEPENDS).earlier == ()
+
+
+@pytest.mark.parametrize(
+    ("service", "fingerprint", "expected"),
+    [
+        ("shop", "f1", Link.SAME_ALERT),
+        ("shop", "f2", Link.SAME_SERVICE),
+        ("cart", "f1", Link.DEPENDENCY),
+        ("search", "f1", Link.ELSEWHERE),
+    ],
+)
+def test_alerts_are_related_by_fingerprint_and_by_dependencies(service: str, fingerprint: str, expected: Link) -> None:
+    one = signal(service=service, fingerprint=fingerprint)
+
+    assert link(ALERT, one, DEPENDS) is expected
+    assert link(signal(region="us-east-1"), one, DEPENDS) is None
+    assert (link(one, ALERT, DEPENDS) is Link.DEPENDENT) == (expected is Link.DEPENDENCY)
+
+
+@pytest.mark.requirement("M4.3")
+def test_a_large_change_and_one_that_failed_are_likelier_causes() -> None:
+    small, large = deployment("small", 5), deployment("large", 5) | {"lines_changed": 3000.0}
+    failed = deployment("failed", 5) | {"state": "failed"}
+    found = answered(small, large, failed)
+
+    assert found["failed"]["probability"] > found["large"]["probability"] > found["small"]["probability"]
+    assert "it says itself that it failed" in found["failed"]["explanation"]
