@@ -142,7 +142,8 @@ class Backlog:
             if path.stat().st_size > REJECTED_BYTES:
                 path.replace(path.with_suffix(".1.jsonl"))
         line = {"at": now(), "why": why, "value": value, "avro": base64.b64encode(entry.payload).decode()}
-        with path.open("a", encoding="utf-8") as file:
+        # A spool that somebody else made may lie open to others.
+        with open(path, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())

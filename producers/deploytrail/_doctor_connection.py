@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.headers import bearer
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -65,6 +66,9 @@ def gateway(settings: Settings, timeout: float) -> Iterator[Check]:
     try:
         asked = _Asked(settings, timeout)
         status, _ = asked.get("/healthz")
+    except ConfigurationError as error:
+        yield Check(BROKEN, "token", str(error), "set DEPLOYTRAIL_TOKEN to the whole token, and nothing else")
+        return
     except (OSError, http.client.HTTPException, ValueError) as error:
         yield _unreachable(error, url, where + through, timeout)
         return
@@ -121,9 +125,7 @@ class _Asked:
         self._transport = HttpTransport(settings)
         self._timeout = timeout
         self._base = urlsplit(settings.url).path.rstrip("/")
-        self._headers = {"User-Agent": "deploytrail-doctor"}
-        if settings.token:
-            self._headers["Authorization"] = f"Bearer {settings.token}"
+        self._headers = {"User-Agent": "deploytrail-doctor", **bearer(settings.token)}
 
     def get(self, path: str) -> tuple[int, object]:
         """Status and parsed answer."""

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from deploytrail_schemas.codec import DecodeError, decode
-from deploytrail_schemas.headers import HTTP_CLOCK, HTTP_ECHO, HTTP_SENT_AT
+from deploytrail_schemas.headers import HTTP_CLOCK, HTTP_ECHO, HTTP_SENT_AT, bearer
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.settings import Settings
 
@@ -38,9 +38,7 @@ class HttpTransport:
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.url)
         self._base = self._url.path.rstrip("/")
-        self._headers = {"Content-Type": "application/json", "User-Agent": "deploytrail"}
-        if settings.token:
-            self._headers["Authorization"] = f"Bearer {settings.token}"
+        self._headers = {"Content-Type": "application/json", "User-Agent": "deploytrail", **bearer(settings.token)}
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, entries: list[Entry], times: Times, stop: threading.Event) -> Outcome:

@@ -147,6 +147,8 @@ def _calls_for_undoing(status: int) -> bool:
 def _spawn(command: list[str], environ: dict[str, str], mask: Any) -> int:
     # What Python set to "ignore" for itself; everything else is inherited, as by exec.
     plain = [signal.SIGPIPE, signal.SIGXFSZ]
+    if not command[0]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     try:
         return os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=plain)
     except OSError as error:

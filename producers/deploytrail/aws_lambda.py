@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.headers import bearer
 from deploytrail_schemas.settings import Settings
 
 TIMEOUT_SECONDS = 8.0
@@ -43,9 +44,7 @@ def post(settings: Settings, path: str, value: Any) -> tuple[int, dict[str, Any]
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ConfigurationError("DEPLOYTRAIL_URL says where the gateway is; set it to https://…")
     body = json.dumps(value, separators=(",", ":")).encode()
-    headers = {"Content-Type": "application/json", "User-Agent": "deploytrail-lambda"}
-    if settings.token:
-        headers["Authorization"] = f"Bearer {settings.token}"
+    headers = {"Content-Type": "application/json", "User-Agent": "deploytrail-lambda", **bearer(settings.token)}
     for fresh in (False, True):
         kept = _connection is not None
         if _connection is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from deploytrail_schemas.errors import ConfigurationError
+
 SENT_AT = "dt-sent-at"  # µs, sender's wall clock when it handed the record over
 RECEIVED_AT = "dt-received-at"  # µs, when the gateway or the backfilled system received it
 ECHO = "dt-echo"  # "sent,received,acknowledged" µs of the producer's latest acknowledged record
@@ -20,3 +22,13 @@ REDACTED = "dt-redacted"  # dead letters: kinds of the secrets overwritten, kind
 HTTP_SENT_AT = "Deploytrail-Sent-At"
 HTTP_ECHO = "Deploytrail-Echo"
 HTTP_CLOCK = "Deploytrail-Clock"
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows a token; none without one.
+
+    ConfigurationError, which does not repeat the token, where no header can carry it.
+    """
+    if not token.isascii() or not token.isprintable():
+        raise ConfigurationError("DEPLOYTRAIL_TOKEN holds a character that no token has; get the whole token again")
+    return {"Authorization": f"Bearer {token}"} if token else {}

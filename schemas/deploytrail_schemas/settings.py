@@ -166,4 +166,4 @@ def _parse(text: str, default: Any) -> Any:
         return number
     if isinstance(default, Path):
         return Path(text)
-    return text
+    return text.strip("\r\n")  # files of secrets end with a line's end, and no setting has one

@@ -135,6 +135,15 @@ def test_published_events_pass_the_rule_and_become_records() -> None:
     assert [kind for kind, _ in found.records] == [RecordType.DEPLOYMENT_EVENT]
 
 
+def test_a_token_that_no_header_can_carry_does_not_show_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYTRAIL_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("DEPLOYTRAIL_TOKEN", "sesame\nopen")
+    with pytest.raises(ConfigurationError) as told:
+        aws_lambda.handler(EVENT, None)
+
+    assert "sesame" not in str(told.value)
+
+
 def test_a_cold_start_loads_nothing_heavy() -> None:
     script = "import sys, deploytrail.aws_lambda; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)

@@ -118,6 +118,27 @@ def test_wrong_token_or_address_costs_no_event(tmp_path: Path, status: int) -> N
     assert len(stored(tmp_path)) == 1
 
 
+@pytest.mark.requirement("M2.6", "M3.1")
+@pytest.mark.parametrize("token", ["sesame-open\n", "sesame-open\r\nX-Admin: 1", "sesame-öpen€"])
+def test_a_token_with_characters_that_are_none_of_it_costs_no_event_and_shows_nowhere(
+    tmp_path: Path, token: str
+) -> None:
+    with gateway() as there:
+        env = environment(tmp_path, DEPLOYTRAIL_URL=there.url, DEPLOYTRAIL_TOKEN=token)
+        done = command("start", "--wait", "10", env=env)
+        doctor = command("doctor", env=env)
+    whole = token.endswith("\n")
+
+    assert done.returncode == 0
+    assert "sesame" not in done.stderr + doctor.stderr + doctor.stdout
+    assert ("DEPLOYTRAIL_TOKEN holds a character" in done.stderr) is not whole
+    assert ("DEPLOYTRAIL_TOKEN holds a character" in doctor.stdout) is not whole
+    assert (len(there.events), len(stored(tmp_path))) == ((1, 0) if whole else (0, 1))
+    assert [headers["Authorization"] for headers, events in there.requests if events] == ["Bearer sesame-open"] * len(
+        there.events
+    )
+
+
 @pytest.mark.requirement("M2.2", "M3.1")
 @pytest.mark.parametrize("scheme", ["http", "kafka"])
 def test_black_hole_costs_at_most_a_second_at_exit(tmp_path: Path, scheme: str) -> None:

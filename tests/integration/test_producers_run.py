@@ -114,15 +114,19 @@ def test_what_cannot_be_run_is_said_as_a_shell_says_it(tmp_path: Path) -> None:
     env = environment(tmp_path / "spool")
     missing = command("run", "--", "no-such-command", env=env)
     forbidden = command("run", "--", str(plain), env=env)
+    nameless = command("run", "--", "", env=env)
 
     assert (missing.returncode, missing.stdout) == (127, "")
     assert missing.stderr == "deploytrail run: no-such-command: No such file or directory\n"
     assert forbidden.returncode == 126
+    assert (nameless.returncode, nameless.stderr) == (127, "deploytrail run: : No such file or directory\n")
     assert [(e["event_type"], e["exit_code"]) for e in stored(tmp_path / "spool")] == [
         ("started", None),
         ("failed", 127),
         ("started", None),
         ("failed", 126),
+        ("started", None),
+        ("failed", 127),
     ]
 
 

@@ -23,6 +23,12 @@ def test_settings_come_from_the_environment() -> None:
     assert (settings.kafka, settings.tick_seconds, settings.state) == ("k:1", 0.5, Path("/s"))
 
 
+def test_the_end_of_the_line_of_a_file_is_no_part_of_a_setting() -> None:
+    settings = Settings.load({"DEPLOYTRAIL_TOKEN": "dtk_x\n", "DEPLOYTRAIL_URL": "https://gateway\r\n"})
+
+    assert (settings.token, settings.url) == ("dtk_x", "https://gateway")
+
+
 def test_every_wrong_setting_is_named() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.load({"DEPLOYTRAIL_PARTITIONS": "many", "DEPLOYTRAIL_TICK_SECONDS": "nan"})
