@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 import math
@@ -52,15 +51,28 @@ def parse_json(data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise JsonError(f"not UTF-8 at byte {error.start}") from None
-    outside = _outside_strings(text)
-    _check_depth(outside)
-    if not _is_unusual(outside) and not _SURROGATE.search(text):
-        with contextlib.suppress(ValueError):  # what is wrong with it is said below
-            value = json.loads(text)
-            # As many keys as colons: none stood twice in one object.
-            if _count_keys(value) == outside.count(":"):
-                return value
+    value = _read_quickly(text)
+    if value is not _UNSURE:
+        return value
+    _check_depth(_outside_strings(text))
     return _read_strictly(text)
+
+
+_UNSURE = object()
+
+
+def _read_quickly(text: str) -> Any:
+    """The value of a text in which nothing is wrong; _UNSURE where that does not show at once."""
+    if "\\" in text and _SURROGATE.search(text):
+        return _UNSURE
+    if any(space in text for space in (" :", "\n:", "\r:", "\t:")):
+        return _UNSURE
+    try:
+        value = _DECODER.decode(text)
+        # A quote before a colon ends a key, or stands in or before a text: as many keys as these, and none stood twice.
+        return value if _count_keys(value, MAX_DEPTH) == text.count('":') else _UNSURE
+    except (ValueError, RecursionError, JsonError):
+        return _UNSURE
 
 
 def _read_strictly(text: str) -> Any:
@@ -203,7 +215,6 @@ def _whole(given: object) -> int | None:
     return int(given) if int(given) in _LONG else None
 
 
-_MANY_DIGITS = re.compile(r"[0-9]{18}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
@@ -213,17 +224,6 @@ def _outside_strings(text: str) -> str:
     if "\\" in text:
         text = _ESCAPED.sub("", text)
     return "".join(text.split('"')[::2])
-
-
-def _is_unusual(outside: str) -> bool:
-    """Whether there are numbers that may not fit, NaN or infinities, which the quick way does not read as strictly."""
-    return (
-        outside.count("e") != outside.count("true") + outside.count("false")
-        or "E" in outside
-        or "N" in outside
-        or "I" in outside
-        or _MANY_DIGITS.search(outside) is not None
-    )
 
 
 def _check_depth(outside: str) -> None:
@@ -237,13 +237,19 @@ def _check_depth(outside: str) -> None:
             raise JsonError(f"nested deeper than {MAX_DEPTH}")
 
 
-def _count_keys(value: Any) -> int:
-    """How many keys all objects of a value have; it nests no deeper than MAX_DEPTH."""
+def _count_keys(value: Any, depth: int) -> int:
+    """How many keys all objects of a value have; JsonError where it nests deeper than that."""
     if type(value) is dict:
-        return len(value) + sum([_count_keys(item) for item in value.values() if type(item) in _NESTED])
-    if type(value) is list:
-        return sum([_count_keys(item) for item in value if type(item) in _NESTED])
-    return 0
+        found, nested = len(value), [item for item in value.values() if type(item) in _NESTED]
+    elif type(value) is list:
+        found, nested = 0, value
+    else:
+        return 0
+    if not depth:
+        raise JsonError("nested too deep")
+    for item in nested:
+        found += _count_keys(item, depth - 1)
+    return found
 
 
 _NESTED = frozenset((dict, list))
@@ -273,6 +279,8 @@ def _no_constant(name: str) -> Any:
 
 
 def _int(digits: str) -> int:
+    if len(digits) < 19:
+        return int(digits)
     # The length first: turning a million digits into an integer takes seconds.
     if len(digits) > 20 or int(digits) not in _LONG:
         raise JsonError(f"the integer {digits[:24]}… does not fit 64 bits")
@@ -284,6 +292,9 @@ def _float(digits: str) -> float:
     if math.isinf(number):
         raise JsonError(f"the number {digits[:24]} is too large")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_int=_int, parse_float=_float, parse_constant=_no_constant)
 
 
 def _name_of(given: object) -> str:

@@ -22,6 +22,7 @@ from unit.schemas.test_json_schema import by_hand, usual
 # ruff: noqa: E501  # lists of many short texts read best so
 # Pieces of which chance makes texts that are nearly JSON.
 PIECES = (
+    '{"a":1,"a" :2}', '{"a":1,"a"\n:2}', '{"a":":","a":2}', '{"a":1,"a"\t:":"}', '{"\\":":1}', '"a" :',
     '{"a":1}', '{"a":1,"a":2}', '{"a":{"a":1},"b":[{"a":2}]}', '"\\u00e4"', '"\\ud800"', '"\\"', '"\\\\"', '"{[:"', '"', "\\",
     "[", "]", "{", "}", ":", ",", " ", "1", "-0", "1e5", "1E400", "1.5", "NaN", "-Infinity", "true", "false", "null", "tru",
     "123456789012345678", "9223372036854775807", "9223372036854775808", "0.1234567890123456789", "\x00", "\n", "ü", '"e":', '"a":',
