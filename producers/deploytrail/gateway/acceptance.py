@@ -27,6 +27,7 @@ from deploytrail.gateway.publisher import Busy, Outgoing, Publisher
 from deploytrail.gateway.relay import Relay
 
 _RETRY = {"Retry-After": "2"}
+_KEY_BYTES = 32 << 10  # the topics leave room for 64 KiB beside a record, for key and headers
 
 
 class Acceptance:
@@ -64,6 +65,8 @@ class Acceptance:
                 continue
             if len(data) > MAX_MESSAGE_BYTES:
                 wrong.append(Violation(f"/{index}", f"is {len(data)} bytes; a record may have {MAX_MESSAGE_BYTES}"))
+            elif len(data) + len(value.get("producer_id", "").encode()) > MAX_MESSAGE_BYTES + _KEY_BYTES:
+                wrong.append(Violation(f"/{index}/producer_id", "is too long: Kafka would refuse the record"))
             outgoing.append(self._relay.outgoing(value, data, given))
         if wrong:
             raise Problem(422, f"{len(wrong)} records cannot be stored; nothing was accepted", wrong)
