@@ -19,10 +19,11 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.policy_reader import PolicyReader
-from deploytrail_processors.rules.policies import Document, PolicySet, Problem, read_document
+from deploytrail_processors.rules.policies import ChangeWindow, Document, PolicySet, Problem, read_document
 
 EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
+MAX_CALENDAR = 512 << 10  # bytes; a message may have 1 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,20 @@ def main(argv: list[str]) -> int:
         words.add_parser(word, help=text).add_argument("paths", nargs="+", type=Path, metavar="PATH")
     options = parser.parse_args(argv)
     sources, problems = read_files(options.paths)
-    for problem in problems:
-        print(problem, file=sys.stderr)
     if problems:
-        print(f"{len(problems)} problems; nothing was applied", file=sys.stderr)
-        return EXIT_INVALID
+        return _refuse(problems)
     try:
         return {"check": _check, "apply": _apply, "explain": _explain}[options.word](sources)
     except DeploytrailError as error:
         print(f"deploytrail policy: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
+
+
+def _refuse(problems: list[str]) -> int:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{len(problems)} problems; nothing was applied", file=sys.stderr)
+    return EXIT_INVALID
 
 
 def read_files(paths: Iterable[Path]) -> tuple[list[Source], list[str]]:
@@ -75,6 +80,10 @@ def read_files(paths: Iterable[Path]) -> tuple[list[Source], list[str]]:
             problems.append(f"{path}:{line}{getattr(error, 'problem', None) or error}")
             continue
         for node, value in loaded:
+            value, problem = with_calendar_text(value, path)
+            if problem:
+                problems.append(f"{path}:{_line_of(node, Problem('spec.file', ''))}: {problem}")
+                continue
             document = read_document(value)
             sources.append(Source(path, node.start_mark.line + 1, value, document))
             problems.extend(f"{path}:{_line_of(node, p)}: {p}" for p in document.problems)
@@ -88,6 +97,41 @@ def read_files(paths: Iterable[Path]) -> tuple[list[Source], list[str]]:
             )
         seen[name] = source
     return sources, problems
+
+
+def with_calendar_text(value: Any, path: Path) -> tuple[Any, str]:
+    """A calendar with the text of its .ics file in the file's place, so that the document is complete by itself.
+
+    Other documents come back as they are; with a second text: what is wrong.
+    """
+    spec = value.get("spec") if isinstance(value, dict) and value.get("kind") == "calendar" else None
+    if not isinstance(spec, dict) or "file" not in spec:
+        return value, ""
+    name = spec["file"]
+    if not isinstance(name, str) or not name.endswith(".ics") or Path(name).is_absolute() or ".." in Path(name).parts:
+        return value, f"spec.file: is {name!r}; expected the name of an .ics file beside this one"
+    if "ics" in spec:
+        return value, "spec.file: stands beside ics; expected one of them"
+    try:
+        text = (path.parent / name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return value, f"spec.file: {name} cannot be read: {getattr(error, 'strerror', None) or error}"
+    if len(text.encode()) > MAX_CALENDAR:
+        return value, f"spec.file: {name} has more than {MAX_CALENDAR} bytes; expected fewer, such as the years to come"
+    return value | {"spec": {**{k: v for k, v in spec.items() if k != "file"}, "ics": text}}, ""
+
+
+def missing_calendars(sources: Iterable[Source], standing: PolicySet) -> list[str]:
+    """Windows that leave out a calendar which is neither in the files nor on the topic."""
+    sources = list(sources)
+    given = {s.document.name for s in sources if s.document.kind == "calendar"}
+    return [
+        f"{source.path}:{source.line}: spec.except: {name!r} is no calendar here; the window would stay closed"
+        for source in sources
+        if isinstance(source.document.spec, ChangeWindow)
+        for name in source.document.spec.calendars
+        if name not in given and standing.latest("calendar", name) is None
+    ]
 
 
 def _files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
@@ -156,6 +200,9 @@ def _line_of(node: yaml.Node, problem: Problem) -> int:
 
 
 def _check(sources: list[Source]) -> int:
+    problems = missing_calendars(sources, PolicySet())
+    if problems:
+        return _refuse(problems)
     print(f"{len(sources)} documents, no problem")
     return 0
 
@@ -175,6 +222,9 @@ def _apply(sources: list[Source]) -> int:
         standing = reader.read_to_end()
     finally:
         reader.close()
+    problems = missing_calendars(sources, standing)
+    if problems:
+        return _refuse(problems)
     changed = list(changes(sources, standing, now=time.time_ns() // 1000))
     publish(settings, changed)
     for value in changed:

@@ -154,7 +154,7 @@ def test_a_cold_start_loads_nothing_heavy() -> None:
 @pytest.mark.requirement("M5.4", "M8.6")
 @pytest.mark.timeout(600)
 def test_the_hooks_of_aws_fit_its_services_and_the_template_its_specification() -> None:
-    """tests/aws, in an environment of its own: boto3 wants an older dateutil than the processors do."""
+    """tests/aws, in an environment of its own: boto3 wants an older dateutil than the rules' tests do."""
     have = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if have is None:
         pytest.skip("uv is not installed")

@@ -1,27 +1,27 @@
 """Was it allowed to deploy then? Judged at the event's own corrected time, never at now.
 
-In: the started event's corrected time ± uncertainty, the policies of that time. Out: inside,
-outside or uncertain, with the reason. Recurrences are RFC 5545 in local time of an IANA zone: a
-local start that a clock change skips begins as if the clock had not changed yet, one that occurs
-twice begins at the first (RFC 5545, 3.3.5); durations are exact.
+In: a start's corrected time ± uncertainty, the policies of that time. Out: inside, outside or
+uncertain, with the reason and the documents. The gate asks the same question before a start as the
+stream asks after it. What cannot be read is closed; deny wins over allow (`schedule`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from deploytrail_schemas.instants import from_micros, to_micros
+from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
+from deploytrail_processors import zones
 from deploytrail_processors.rules.findings import Finding, finding
-from deploytrail_processors.rules.policies import ChangeWindow, Document, Policies
+from deploytrail_processors.rules.policies import Policies
+from deploytrail_processors.rules.schedule import schedule_of
 
 RULE = "change_window"
-_DAY = timedelta(days=1)
+_OPEN = frozenset({Reason.INSIDE_ALLOWED_WINDOW, Reason.NO_WINDOW_APPLIES})
 
 
 class Position(StrEnum):
@@ -34,26 +34,17 @@ class Position(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Where it lies, why, and the documents that say so."""
+    """Where it lies, why, and the documents that say so (kind/name/version).
+
+    `next_open`, outside: when it is really open again. `next_close`, inside: when it closes. Both in
+    microseconds, None where that lies beyond the horizon of 400 days.
+    """
 
     position: Position
     reason: Reason
     documents: tuple[str, ...]
     next_open: int | None = None
-    closes: int | None = None
-
-
-def occurrences(window: ChangeWindow, since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
-    """The (start, end) of every occurrence that touches [since, until], in UTC."""
-    first = (since - window.duration).astimezone(window.zone).replace(tzinfo=None) - _DAY
-    last = until.astimezone(window.zone).replace(tzinfo=None) + _DAY
-    found = []
-    for local in window.rule.between(first, last, inc=True):
-        # fold=0 is the first of two equal local times, and the offset before a gap.
-        start = local.replace(tzinfo=window.zone, fold=0).astimezone(UTC)
-        if start <= until and start + window.duration > since:
-            found.append((start, start + window.duration))
-    return found
+    next_close: int | None = None
 
 
 def judge(subject: Mapping[str, str], policies: Policies, *, at: int, uncertainty: int) -> Judgement:
@@ -61,66 +52,22 @@ def judge(subject: Mapping[str, str], policies: Policies, *, at: int, uncertaint
 
     `subject` has service, team, environment, region, tier and kind.
     """
-    documents = [d for d in policies.change_windows if d.scope.covers(subject)]
-    broken = [d for d in documents if d.spec is None]
-    if broken:
-        return Judgement(Position.OUTSIDE, Reason.POLICY_INVALID, tuple(d.key for d in broken))
-    if not documents:
-        return Judgement(Position.INSIDE, Reason.NO_WINDOW_APPLIES, ())
-    earliest, latest = from_micros(at - uncertainty), from_micros(at + uncertainty)
-    spans = [(d, s, e) for d in documents for s, e in occurrences(_window(d), earliest, latest)]
-    # The verdict changes only at a start or an end: asking there and at both ends asks everywhere.
-    points = {earliest, latest} | {p for _, s, e in spans for p in (s, e) if earliest <= p <= latest}
-    verdicts = {_at_point(point, documents, spans) for point in points}
-    if len({reason for reason, _ in verdicts}) > 1:
-        cited = tuple(sorted({key for _, key in verdicts if key}))
+    schedule = schedule_of(subject, policies)
+    earliest, latest = at - uncertainty, at + uncertainty
+    states = {schedule.state(earliest)}
+    if uncertainty:
+        # The verdict changes only at a start or an end: asking there and at both ends asks everywhere.
+        states |= {schedule.state(point) for point in (latest, *schedule.boundaries(earliest, latest))}
+    if len({reason for reason, _ in states}) > 1:
+        cited = tuple(sorted({key for _, keys in states for key in keys}))
         return Judgement(Position.UNCERTAIN, Reason.WINDOW_BOUNDARY_WITHIN_UNCERTAINTY, cited)
-    reason, cited_key = min(verdicts)
-    inside = reason in (Reason.INSIDE_ALLOWED_WINDOW, Reason.NO_WINDOW_APPLIES)
-    closes = [to_micros(e) for d, s, e in spans if _window(d).allow and s <= latest < e]
-    allowing = tuple(d.key for d in documents if _window(d).allow)
-    return Judgement(
-        Position.INSIDE if inside else Position.OUTSIDE,
-        reason,
-        (cited_key,) if cited_key else allowing,
-        next_open=None if inside else next_open(documents, latest),
-        closes=max(closes, default=None) if inside else None,
-    )
+    reason, documents = min(states)
+    if reason in _OPEN:
+        return Judgement(Position.INSIDE, reason, documents, next_close=schedule.next_close(latest))
+    return Judgement(Position.OUTSIDE, reason, documents, next_open=schedule.next_open(latest))
 
 
-def next_open(documents: list[Document], after: datetime, horizon: timedelta = timedelta(days=31)) -> int | None:
-    """The next start of an allowed window within the horizon, denied windows not considered."""
-    starts = [
-        start
-        for document in documents
-        if _window(document).allow
-        for start, _ in occurrences(_window(document), after, after + horizon)
-        if start > after
-    ]
-    return to_micros(min(starts)) if starts else None
-
-
-def _at_point(
-    point: datetime, documents: list[Document], spans: list[tuple[Document, datetime, datetime]]
-) -> tuple[Reason, str]:
-    inside = [d for d, start, end in spans if start <= point < end]
-    denied = [d.key for d in inside if not _window(d).allow]
-    if denied:
-        return Reason.INSIDE_DENIED_WINDOW, denied[0]
-    allowed = [d.key for d in inside if _window(d).allow]
-    if allowed:
-        return Reason.INSIDE_ALLOWED_WINDOW, allowed[0]
-    if any(_window(d).allow for d in documents):
-        return Reason.OUTSIDE_ALLOWED_WINDOWS, ""
-    return Reason.NO_WINDOW_APPLIES, ""
-
-
-def _window(document: Document) -> ChangeWindow:
-    assert isinstance(document.spec, ChangeWindow)
-    return document.spec
-
-
-_VERDICTS = {Position.INSIDE: "ok", Position.OUTSIDE: "violation", Position.UNCERTAIN: "inconclusive"}
+VERDICTS = {Position.INSIDE: "ok", Position.OUTSIDE: "violation", Position.UNCERTAIN: "inconclusive"}
 _WORDS = {
     Reason.INSIDE_ALLOWED_WINDOW: "started inside an allowed change window",
     Reason.OUTSIDE_ALLOWED_WINDOWS: "started outside every allowed change window",
@@ -131,8 +78,10 @@ _WORDS = {
 }
 
 
-def to_finding(event: Mapping[str, Any], subject: Mapping[str, str], judgement: Judgement) -> Finding:
-    """The finding about a started event."""
+def to_finding(
+    event: Mapping[str, Any], subject: Mapping[str, str], judgement: Judgement, *, tzdata: str = zones.VERSION
+) -> Finding:
+    """The finding about a start. `tzdata`: the version of the time zone database that it was judged by."""
     at = event["corrected_at"]
     evidence = {
         "started_at": from_micros(at).isoformat(),
@@ -140,10 +89,12 @@ def to_finding(event: Mapping[str, Any], subject: Mapping[str, str], judgement: 
         "position": judgement.position.value,
         "emergency": str(event["emergency"]).lower(),
     }
-    for name, instant in (("next_open", judgement.next_open), ("closes", judgement.closes)):
+    if judgement.documents:
+        evidence["tzdata"] = tzdata
+    for name, instant in (("next_open", judgement.next_open), ("next_close", judgement.next_close)):
         if instant is not None:
             evidence[name] = from_micros(instant).isoformat()
-    verdict = _VERDICTS[judgement.position]
+    verdict = VERDICTS[judgement.position]
     in_production = event["environment"] == "production"
     return finding(
         RULE,

@@ -267,7 +267,9 @@ def test_policy_files_say_what_the_simulation_assumes() -> None:
         assert spec.expected_duration_minutes == said.expected_minutes
     for name, region in REGIONS.items():
         window = allowed[name]
-        assert (window.zone.key, window.start.time()) == (region.zone, region.opens)
-        assert window.duration == timedelta(minutes=region.open_minutes)
+        (times,) = window.times.timetables
+        assert (window.zone.key, times.start.time()) == (region.zone, region.opens)
+        assert times.exact == timedelta(minutes=region.open_minutes)
         assert window.scope.environments == ("production",)
-    assert (freeze.zone.key, freeze.start.time(), freeze.scope.services) == (FREEZE_ZONE, FREEZE_START, FROZEN_SERVICES)
+    (times,) = freeze.times.timetables
+    assert (freeze.zone.key, times.start.time(), freeze.scope.services) == (FREEZE_ZONE, FREEZE_START, FROZEN_SERVICES)

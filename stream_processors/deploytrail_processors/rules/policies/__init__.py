@@ -5,6 +5,8 @@ is invalid is kept as such: the rule that needs it fails closed.
 """
 
 from deploytrail_processors.rules.policies.alias import Alias
+from deploytrail_processors.rules.policies.break_glass import BreakGlass
+from deploytrail_processors.rules.policies.calendar import Calendar
 from deploytrail_processors.rules.policies.document import Document, read_document
 from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.kinds import KINDS, Spec
@@ -19,6 +21,8 @@ __all__ = [
     "KINDS",
     "SCOPE_FIELDS",
     "Alias",
+    "BreakGlass",
+    "Calendar",
     "ChangeWindow",
     "Document",
     "Intake",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from deploytrail_processors.rules.policies.alias import Alias
 from deploytrail_processors.rules.policies.document import Document
@@ -12,6 +13,9 @@ from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.scope import narrowness
 from deploytrail_processors.rules.policies.service import Service
 from deploytrail_processors.rules.policies.thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from deploytrail_processors.rules.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,20 @@ class Policies:
     def change_windows(self) -> tuple[Document, ...]:
         """Documents of change windows, the invalid ones too."""
         return tuple(d for d in self.documents if d.kind == "change_window")
+
+    @cached_property
+    def break_glasses(self) -> tuple[Document, ...]:
+        """Documents of the kind `break_glass`, the invalid ones too."""
+        return tuple(d for d in self.documents if d.kind == "break_glass")
+
+    def calendar(self, name: str) -> Document | None:
+        """The document of a calendar, valid or not; None where there is none of this name."""
+        return self._by_name.get(("calendar", name))
+
+    @cached_property
+    def schedules(self) -> dict[tuple[str, ...], Schedule]:
+        """What `rules.schedule` has worked out for subjects, remembered as long as these policies are in force."""
+        return {}
 
     def accepts_unsigned(self, place: Mapping[str, str] | None) -> bool:
         """Whether a record is accepted that nobody signed: where no policy of the kind `intake` covers it, or

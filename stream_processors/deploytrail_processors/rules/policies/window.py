@@ -3,70 +3,123 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rrule, rrulestr
-
+from deploytrail_processors import zones
+from deploytrail_processors.rules.durations import Duration, read_duration
 from deploytrail_processors.rules.policies.reader import Reader
 from deploytrail_processors.rules.policies.scope import Scope, read_scope
+from deploytrail_processors.rules.recurrence import Rule, read_rule
+from deploytrail_processors.rules.timetable import Expansion, Timetable, to_instant
+
+OVERRUN = ("allow", "warn", "violation")  # in order of severity
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeWindow:
-    """A recurrence (RFC 5545) of local starts in an IANA zone, each lasting `duration`."""
+    """Local times in an IANA zone at which changes are allowed or denied."""
 
     allow: bool
     zone: ZoneInfo
-    start: datetime  # naive: local time in `zone`
-    duration: timedelta
-    rule: rrule
+    times: Expansion  # calendars not taken off
     scope: Scope
+    calendars: tuple[str, ...] = ()  # in their time the window is not there
+    overrun: str = "allow"  # one of OVERRUN: what still runs when it closes, and when its grace is over
+    grace_minutes: float = 0.0
 
 
 def read_window(reader: Reader) -> ChangeWindow:
     effect = reader.text("effect")
     if effect not in ("allow", "deny"):
         reader.wrong("effect", f"is {effect!r}; expected allow or deny")
-    zone = _zone(reader, reader.text("zone"))
-    start = _local(reader, reader.text("start"))
-    duration = timedelta(minutes=reader.number("duration_minutes", None) or 0)
-    if not duration and "duration_minutes" not in reader.raw:
-        reader.wrong("duration_minutes", "is missing")
-    rule = _rule(reader, reader.text("rrule"), start)
-    return ChangeWindow(effect == "allow", zone, start, duration, rule, read_scope(reader))
+    zone = read_zone(reader, "zone", reader.text("zone"))
+    start = _local(reader, "start", reader.text("start"))
+    length = _length(reader, start, zone)
+    overrun = reader.text("overrun", "allow")
+    if overrun not in OVERRUN:
+        reader.wrong("overrun", f"is {overrun!r}; expected one of {', '.join(OVERRUN)}")
+    removed, removed_days = _exceptions(reader, start)
+    times = Timetable(
+        start,
+        days=length.days,
+        exact=length.exact,
+        rule=_rule(reader, start) if "rrule" in reader.raw else None,
+        added=tuple(_local(reader, "rdates", text, default=start) for text in reader.texts("rdates")),
+        removed=removed,
+        removed_days=removed_days,
+    )
+    return ChangeWindow(
+        effect == "allow",
+        zone,
+        Expansion((times,), zone),
+        read_scope(reader),
+        calendars=reader.texts("except"),
+        overrun=overrun,
+        grace_minutes=reader.number("overrun_grace_minutes", None) or 0.0,
+    )
 
 
-def _zone(reader: Reader, name: str) -> ZoneInfo:
+def read_zone(reader: Reader, field: str, name: str) -> ZoneInfo:
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown, malformed, or a directory of the database
+        return zones.zone(name)
+    except KeyError:
         if name:
-            reader.wrong("zone", f"is {name!r}; expected an IANA time zone such as Europe/Berlin")
-        return ZoneInfo("UTC")
+            reader.wrong(field, f"is {name!r}; expected an IANA time zone such as Europe/Berlin")
+        return zones.zone("UTC")
 
 
-def _local(reader: Reader, text: str) -> datetime:
+def _length(reader: Reader, start: datetime, zone: ZoneInfo) -> Duration:
+    """How long each lasts: minutes, an ISO 8601 duration, or up to `end` where it does not recur."""
+    minutes, text, end = reader.number("duration_minutes", None), reader.text("duration", ""), reader.text("end", "")
+    given = [name for name in ("duration_minutes", "duration", "end") if name in reader.raw]
+    if len(given) != 1:
+        wanted = "expected one of duration_minutes, duration, end"
+        reader.wrong("duration_minutes", f"is missing; {wanted}" if not given else f"{wanted}, not several")
+    elif end:
+        if "rrule" in reader.raw:
+            reader.wrong("end", "has no meaning with rrule; expected duration_minutes or duration")
+        last = _local(reader, "end", end, default=start)
+        exact = timedelta(microseconds=to_instant(last, zone) - to_instant(start, zone))
+        if exact <= timedelta(0):
+            reader.wrong("end", f"is {end!r}; expected a local time after the start")
+        return Duration(exact=exact)
+    elif text:
+        try:
+            return read_duration(text)
+        except ValueError as error:
+            reader.wrong("duration", str(error))
+    return Duration(exact=timedelta(minutes=minutes or 0))
+
+
+def _local(reader: Reader, field: str, text: str, default: datetime = datetime(2000, 1, 1)) -> datetime:  # noqa: DTZ001  # a local time; its zone is a field of its own
     try:
-        start = datetime.fromisoformat(text)
-        if start.tzinfo is None and "T" in text:
-            return start
+        local = datetime.fromisoformat(text)
+        if local.tzinfo is None and "T" in text:
+            return local
     except ValueError:
         pass
     if text:
-        reader.wrong("start", f"is {text!r}; expected a local time such as 2026-01-05T09:00")
-    return datetime(2000, 1, 1)  # noqa: DTZ001  # a local time; its zone is a field of its own
+        reader.wrong(field, f"is {text!r}; expected a local time such as 2026-01-05T09:00")
+    return default
 
 
-def _rule(reader: Reader, text: str, start: datetime) -> rrule:
+def _exceptions(reader: Reader, start: datetime) -> tuple[frozenset[datetime], frozenset[date]]:
+    """`exdates`: a local time takes off the start at it, a day every start on it."""
+    removed, days = set(), set()
+    for text in reader.texts("exdates"):
+        try:
+            days.add(date.fromisoformat(text))
+        except ValueError:
+            removed.add(_local(reader, "exdates", text, default=start))
+    return frozenset(removed), frozenset(days)
+
+
+def _rule(reader: Reader, start: datetime) -> Rule | None:
+    text = reader.text("rrule")
     try:
-        if "\n" in text or "DTSTART" in text.upper() or "FREQ" not in text.upper():
-            raise ValueError("expected one recurrence such as FREQ=WEEKLY;BYDAY=MO,TU")
-        parsed = rrulestr(text.removeprefix("RRULE:"), dtstart=start, cache=True)
-        if not isinstance(parsed, rrule):
-            raise ValueError("expected one recurrence")
-        return parsed
-    except (ValueError, TypeError, AttributeError) as error:
-        if text:
+        return read_rule(text, start)
+    except ValueError as error:
+        if text or reader.raw["rrule"] == "":
             reader.wrong("rrule", f"is {text!r}: {error}")
-        return rrule(0, dtstart=start, count=1)
+        return None

@@ -1,0 +1,169 @@
+"""When may a subject change? Every change window that covers it, with its calendars, as one schedule.
+
+In: a subject, the policies in force. Out: whether it is open at an instant and by which documents,
+the next opening and the next closing. **Deny wins over allow**: it is open where an allow window is there
+(or none covers the subject at all) and no deny window is. Among allow windows one is enough, however
+narrow or broad its scope. Calendars are taken off a window exactly as long as they last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from deploytrail_schemas.reasons import Reason
+
+from deploytrail_processors.rules.policies import SCOPE_FIELDS, Calendar, ChangeWindow, Document, Policies
+from deploytrail_processors.rules.timetable import DAY, Expansion, Span, joined, without
+
+# Openings and closings are sought so far ahead: a window that opens once a year is found.
+HORIZON = 400 * DAY
+# The first look ahead; each further one is twice as long, since most answers are near.
+_FIRST_LOOK = 2 * DAY
+REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A window that covers the subject, with the calendars that it leaves out."""
+
+    document: Document
+    window: ChangeWindow
+    calendars: tuple[Document, ...] = ()
+    left_out: tuple[Expansion, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The documents that it rests on."""
+        return (self.document.key, *(d.key for d in self.calendars))
+
+    def spans(self, since: int, until: int) -> list[Span]:
+        """When it is there, around [since, until]."""
+        spans = self.window.times.touching(since, until)
+        if not spans or not self.left_out:
+            return spans
+        first, last = min(since, spans[0][0]), max(until, spans[-1][1])
+        return without(spans, joined(span for times in self.left_out for span in times.touching(first, last)))
+
+    def covers(self, at: int) -> bool:
+        """Whether it is there at an instant."""
+        return any(start <= at < end for start, end in self.spans(at, at))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The windows of one subject. `broken`: documents that cannot be read, or are missing; then it is closed."""
+
+    allows: tuple[Applied, ...] = ()
+    denies: tuple[Applied, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    def state(self, at: int) -> tuple[Reason, tuple[str, ...]]:
+        """Why it is open or closed at an instant, and the documents that say so."""
+        if self.broken:
+            return Reason.POLICY_INVALID, self.broken
+        for applied in self.denies:
+            if applied.covers(at):
+                return Reason.INSIDE_DENIED_WINDOW, applied.keys
+        for applied in self.allows:
+            if applied.covers(at):
+                return Reason.INSIDE_ALLOWED_WINDOW, applied.keys
+        if self.allows:
+            return Reason.OUTSIDE_ALLOWED_WINDOWS, tuple(dict.fromkeys(key for a in self.allows for key in a.keys))
+        return Reason.NO_WINDOW_APPLIES, ()
+
+    def boundaries(self, since: int, until: int) -> set[int]:
+        """Every instant in [since, until] at which a window begins or ends."""
+        every = (applied.spans(since, until) for applied in (*self.allows, *self.denies))
+        return {at for spans in every for span in spans for at in span if since <= at <= until}
+
+    def open_spans(self, since: int, until: int) -> list[Span]:
+        """When it is open within [since, until), in order."""
+        if self.broken or since >= until:
+            return []
+        allowed = _together(self.allows, since, until) if self.allows else [(since, until)]
+        return _clipped(without(allowed, _together(self.denies, since, until)), since, until)
+
+    def next_open(self, after: int, horizon: int = HORIZON) -> int | None:
+        """The first instant from `after` on at which it is really open; None where there is none in the horizon."""
+        if self.broken:
+            return None
+        for since, until in _looks(after, after + horizon):
+            spans = self.open_spans(since, until)
+            if spans:
+                return spans[0][0]
+        return None
+
+    def next_close(self, after: int, horizon: int = HORIZON) -> int | None:
+        """When what is open at `after` ends; None where it is closed, or stays open throughout the horizon."""
+        if self.broken or not (self.allows or self.denies):
+            return None
+        at = after
+        for since, until in _looks(after, after + horizon):
+            spans = self.open_spans(since, until)
+            if not spans or spans[0][0] > at:
+                return at if at > after else None
+            at = spans[0][1]
+            if at < until:
+                return at
+        return None
+
+    def closings(self, since: int, until: int) -> Iterator[int]:
+        """Every instant in (since, until] at which it changes from open to closed."""
+        for _, end in self.open_spans(since, until + 1):
+            if since < end <= until:
+                yield end
+
+    def closed_by(self, at: int) -> tuple[Applied, ...]:
+        """The windows that make it close at `at`: denies that are there, else the allow windows that just ended."""
+        denies = tuple(applied for applied in self.denies if applied.covers(at))
+        return denies or tuple(applied for applied in self.allows if applied.covers(at - 1))
+
+
+def schedule_of(subject: Mapping[str, str], policies: Policies) -> Schedule:
+    """The schedule of a subject with service, team, environment, region, tier and kind."""
+    key = tuple(subject.get(name.removesuffix("s"), "") for name in SCOPE_FIELDS)
+    known = policies.schedules.get(key)
+    if known is None:
+        if len(policies.schedules) >= REMEMBERED:
+            policies.schedules.clear()
+        known = _schedule((d for d in policies.change_windows if d.scope.covers(subject)), policies)
+        policies.schedules[key] = known
+    return known
+
+
+def _schedule(documents: Iterable[Document], policies: Policies) -> Schedule:
+    allows: list[Applied] = []
+    denies: list[Applied] = []
+    broken: list[str] = []
+    for document in documents:
+        if not isinstance(document.spec, ChangeWindow):
+            broken.append(document.key)
+            continue
+        calendars, left_out = [], []
+        for name in document.spec.calendars:
+            calendar = policies.calendar(name)
+            if calendar is None or not isinstance(calendar.spec, Calendar):
+                broken += [document.key, calendar.key if calendar else f"calendar/{name}"]
+            else:
+                calendars.append(calendar)
+                left_out.append(calendar.spec.times(document.spec.zone))
+        applied = Applied(document, document.spec, tuple(calendars), tuple(left_out))
+        (allows if document.spec.allow else denies).append(applied)
+    return Schedule(tuple(allows), tuple(denies), tuple(dict.fromkeys(broken)))
+
+
+def _together(windows: tuple[Applied, ...], since: int, until: int) -> list[Span]:
+    return joined(span for applied in windows for span in applied.spans(since, until))
+
+
+def _clipped(spans: Iterable[Span], since: int, until: int) -> list[Span]:
+    cut = ((max(start, since), min(end, until)) for start, end in spans)
+    return [(start, end) for start, end in cut if start < end]
+
+
+def _looks(since: int, end: int) -> Iterator[Span]:
+    length = _FIRST_LOOK
+    while since < end:
+        yield since, min(since + length, end)
+        since, length = since + length, length * 2
