@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import threading
 import time
 import urllib.request
@@ -21,6 +19,7 @@ from deploytrail_schemas.instants import format_instant
 from deploytrail_sinks.on_call.incidents import Action
 from deploytrail_sinks.on_call.ledger import Incident, Status
 from deploytrail_sinks.on_call.senders import Alertmanager
+from support.alertmanager import alertmanager as real_alertmanager
 from support.kafka import wait_for
 
 PLACE = {"service": "checkout", "environment": "production", "region": "eu-west-1"}
@@ -79,28 +78,8 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def alertmanager(receiver: Receiver, tmp_path: Path) -> Iterator[str]:
-    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    if program is None:
-        pytest.skip("prometheus-alertmanager is not installed (Debian: apt-get install prometheus-alertmanager)")
-    (tmp_path / "alertmanager.yml").write_text(CONFIG.format(url=receiver.url))
-    port = ports.free_port()
-    process = subprocess.Popen(
-        [
-            program,
-            f"--config.file={tmp_path / 'alertmanager.yml'}",
-            f"--storage.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--cluster.listen-address=",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: ports.answers(port), what="Alertmanager")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with real_alertmanager(tmp_path, CONFIG.format(url=receiver.url)) as url:
+        yield url
 
 
 def post(alertmanager: str, started: int, ended: int | None = None) -> None:

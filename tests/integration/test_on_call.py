@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import shutil
-import subprocess
 import threading
 import time
 import urllib.request
@@ -20,6 +18,7 @@ from deploytrail_local import ports
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
+from support.alertmanager import alertmanager as real_alertmanager
 from support.commands import Command
 from support.kafka import make_topics, read_topic, wait_for, write
 from support.values import MINUTE
@@ -190,28 +189,8 @@ def test_without_an_address_it_says_what_to_set(own_kafka: str, tmp_path: Path) 
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[str]:
-    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    if program is None:
-        pytest.skip("prometheus-alertmanager is not installed (Debian: apt-get install prometheus-alertmanager)")
-    (tmp_path / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
-    port = ports.free_port()
-    process = subprocess.Popen(
-        [
-            program,
-            f"--config.file={tmp_path / 'alertmanager.yml'}",
-            f"--storage.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--cluster.listen-address=",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: ports.answers(port), what="Alertmanager")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with real_alertmanager(tmp_path, "route: {receiver: none}\nreceivers: [{name: none}]\n") as url:
+        yield url
 
 
 @pytest.mark.requirement("M4.5")
