@@ -111,6 +111,43 @@ class Reason(StrEnum):
     NO_DEPLOYMENT_EXPLAINS_IT = "no_deployment_explains_it"
     NO_LONGER_A_CANDIDATE = "no_longer_a_candidate"
 
+    # approval: what speaks for it
+    APPROVED = "approved"
+    EMERGENCY_APPROVED = "emergency_approved"
+    NOTHING_REQUIRED = "nothing_required"
+    # the registration
+    UNREGISTERED = "unregistered"
+    LATE_REGISTRATION = "late_registration"
+    REGISTERED_FOR_OTHER_ARTIFACT = "registered_for_other_artifact"
+    REGISTERED_FOR_OTHER_PLACE = "registered_for_other_place"
+    REGISTERED_FOR_OTHER_TIME = "registered_for_other_time"
+    NO_ARTIFACT_DIGEST = "no_artifact_digest"
+    NO_CHANGE_TICKET = "no_change_ticket"
+    # the approvals
+    NO_APPROVAL = "no_approval"
+    NOT_ENOUGH_APPROVALS = "not_enough_approvals"
+    LATE_APPROVAL = "late_approval"
+    SELF_APPROVAL = "self_approval"
+    APPROVED_BY_COMMIT_AUTHOR = "approved_by_commit_author"
+    APPROVER_UNKNOWN = "approver_unknown"
+    DEPLOYER_UNKNOWN = "deployer_unknown"
+    APPROVER_LACKS_ROLE = "approver_lacks_role"
+    APPROVED_OTHER_ARTIFACT = "approved_other_artifact"
+    APPROVAL_NOT_BOUND = "approval_not_bound"
+    APPROVAL_NOT_YET_VALID = "approval_not_yet_valid"
+    APPROVAL_EXPIRED = "approval_expired"
+    APPROVAL_REVOKED = "approval_revoked"
+    REJECTED = "rejected"
+    APPROVAL_TIME_WITHIN_UNCERTAINTY = "approval_time_within_uncertainty"
+    # the permit
+    NO_PERMIT = "no_permit"
+    PERMIT_UNKNOWN = "permit_unknown"
+    PERMIT_USED_TWICE = "permit_used_twice"
+    PERMIT_USED_ELSEWHERE = "permit_used_elsewhere"
+    PERMIT_USED_FOR_OTHER_ARTIFACT = "permit_used_for_other_artifact"
+    PERMIT_USED_LATE = "permit_used_late"
+    PERMIT_IN_ORDER = "permit_in_order"
+
 
 class Outcome(StrEnum):
     """Why a deployment's record is in its state."""

@@ -66,5 +66,26 @@ def signal(signal_type: str = "alert_firing", at: int = NOON, **fields: Any) -> 
     )
 
 
+def approval(approval_type: str = "approved", at: int = NOON, **fields: Any) -> dict[str, Any]:
+    """A step of an approval as it stands on the trail."""
+    return _whole(
+        RecordType.APPROVAL,
+        {
+            "approval_id": stable_id(f"{approval_type}/{at}/{fields.get('approver')}/{fields.get('deployment_id')}"),
+            "approval_type": approval_type,
+            "occurred_at": at,
+            "region": "eu-west-1",
+            "environment": "production",
+            "service": "shop",
+            "deployment_id": "shop-1",
+            "source": "jira",
+            "received_at": at,
+            "corrected_at": at,
+            "uncertainty_ms": 0,
+        }
+        | fields,
+    )
+
+
 def _whole(kind: RecordType, value: dict[str, Any]) -> dict[str, Any]:
     return decode(encode(kind, value))[1]

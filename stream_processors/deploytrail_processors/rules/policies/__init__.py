@@ -5,6 +5,7 @@ is invalid is kept as such: the rule that needs it fails closed.
 """
 
 from deploytrail_processors.rules.policies.alias import Alias
+from deploytrail_processors.rules.policies.approval import Approvals
 from deploytrail_processors.rules.policies.break_glass import BreakGlass
 from deploytrail_processors.rules.policies.calendar import Calendar
 from deploytrail_processors.rules.policies.document import Document, read_document
@@ -21,6 +22,7 @@ __all__ = [
     "KINDS",
     "SCOPE_FIELDS",
     "Alias",
+    "Approvals",
     "BreakGlass",
     "Calendar",
     "ChangeWindow",

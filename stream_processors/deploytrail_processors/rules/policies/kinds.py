@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploytrail_processors.rules.policies.alias import Alias, read_alias
+from deploytrail_processors.rules.policies.approval import Approvals, read_approvals
 from deploytrail_processors.rules.policies.break_glass import BreakGlass, read_break_glass
 from deploytrail_processors.rules.policies.calendar import Calendar, read_calendar
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
@@ -13,7 +14,7 @@ from deploytrail_processors.rules.policies.service import Service, read_service
 from deploytrail_processors.rules.policies.thresholds import Thresholds, read_thresholds
 from deploytrail_processors.rules.policies.window import ChangeWindow, read_window
 
-Spec = Service | Alias | ChangeWindow | Calendar | BreakGlass | Thresholds | Intake
+Spec = Service | Alias | ChangeWindow | Calendar | BreakGlass | Thresholds | Intake | Approvals
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "service": read_service,
@@ -24,4 +25,5 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "break_glass": read_break_glass,
     "thresholds": read_thresholds,
     "intake": read_intake,
+    "approval": read_approvals,
 }

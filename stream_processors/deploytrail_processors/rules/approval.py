@@ -1,0 +1,346 @@
+"""May this be deployed, there and then? What is registered and who approved it, with every reason at once.
+
+In: what is asked for, the steps that the trail has of it, the policies as of any instant, and the instant
+that is judged. Out: allowed, refused or uncertain. Equal for every order of the steps, and for the same step again.
+
+An approval counts where its approver is neither the deployer nor an author of the commits, had the role at
+that time, and where it is bound: to the digest that it names, or else to the one that was registered when it
+was given; and to its own validity. Of each person the latest word counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from deploytrail_schemas.instants import format_instant
+from deploytrail_schemas.reasons import Reason
+
+from deploytrail_processors.rules import change_window
+from deploytrail_processors.rules.approval_required import required
+from deploytrail_processors.rules.approval_steps import (
+    Asked,
+    Moment,
+    Problem,
+    Step,
+    deployment_of,
+    is_among,
+    order,
+    person,
+    side_of,
+    width_of,
+)
+from deploytrail_processors.rules.policies import Approvals, BreakGlass, Policies
+
+PoliciesAt = Callable[[int], Policies]
+MINUTE = 60_000_000
+_DECISIONS = frozenset({"approved", "rejected", "revoked", "expired"})
+_UNSAID = frozenset({"", "unknown", "other"})
+# Its refusals are answers to permits, no decisions of people.
+_ADMISSION = "kubernetes_admission"
+
+
+class Position(StrEnum):
+    """What the gate answers."""
+
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict. `until`: when the earliest of what it rests on ends (µs); None: never."""
+
+    position: Position
+    reason: Reason
+    problems: tuple[Problem, ...]
+    documents: tuple[str, ...]
+    registration: Step | None = None
+    approvers: tuple[str, ...] = ()
+    until: int | None = None
+    next_open: int | None = None
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Every reason against it, each once."""
+        return tuple(dict.fromkeys(problem.reason for problem in self.problems))
+
+
+def judge(asked: Asked, steps: Iterable[Step], policies_at: PoliciesAt, moment: Moment) -> Judgement:
+    """The verdict on a deployment that begins at a moment. `steps`: of its id and of its change ticket, as `keep` gives
+    them; those of other places and digests may be among them."""
+    policies = policies_at(moment.at)
+    requirement, documents = required(asked, policies)
+    if requirement is None:
+        said = f"the approval policy {', '.join(documents)} is invalid; treated as refusing"
+        return Judgement(Position.REFUSED, Reason.POLICY_INVALID, (Problem(Reason.POLICY_INVALID, said),), documents)
+    ordered = sorted({step["approval_id"]: step for step in steps}.values(), key=order)
+    registrations = [
+        s for s in ordered if s["approval_type"] == "registered" and deployment_of(s) == asked.deployment_id
+    ]
+    registration, problems = _registration(asked, registrations, requirement, moment)
+    found = _Approving(asked, requirement, policies_at, moment, registrations, registration).judge(ordered)
+    problems += found.problems
+    window = change_window.judge(asked.subject(), policies, at=moment.at, uncertainty=moment.uncertainty)
+    problem = _window_problem(window)
+    broke_glass = problem is not None and problem.reason is not Reason.POLICY_INVALID and found.emergency
+    if problem is not None and not broke_glass:
+        problems.append(problem)
+    good = Reason.EMERGENCY_APPROVED if broke_glass else Reason.APPROVED
+    if not requirement.count:
+        good = Reason.NOTHING_REQUIRED
+    hard = next((p.reason for p in problems if p.certain), None)
+    reason = hard or (problems[0].reason if problems else good)
+    position = Position.REFUSED if hard else Position.UNCERTAIN if problems else Position.ALLOWED
+    ends = [*found.ends, *([] if broke_glass or window.next_close is None else [window.next_close])]
+    return Judgement(
+        position,
+        reason,
+        tuple(problems),
+        tuple(dict.fromkeys((*documents, *window.documents))),
+        registration,
+        found.approvers,
+        min(ends, default=None),
+        window.next_open,
+    )
+
+
+def _registration(
+    asked: Asked, registrations: Sequence[Step], requirement: Approvals, moment: Moment
+) -> tuple[Step | None, list[Problem]]:
+    """The registration in force, and what is wrong with it."""
+    problems = []
+    if not asked.artifact_digest and (requirement.registration or requirement.count):
+        problems.append(Problem(Reason.NO_ARTIFACT_DIGEST, "nobody says which artifact it is: give its sha256 digest"))
+    before = [step for step in registrations if side_of(step, moment) < 1]
+    registration = before[-1] if before else None
+    if registration is None:
+        if requirement.registration and registrations:
+            at = format_instant(registrations[0]["corrected_at"])
+            problems.append(Problem(Reason.LATE_REGISTRATION, f"it was registered at {at}, after it had begun"))
+        elif requirement.registration:
+            said = f"the deployment {asked.deployment_id!r} is not registered: deploytrail register …"
+            problems.append(Problem(Reason.UNREGISTERED, said))
+        return (registrations[0] if registrations else None), problems
+    if side_of(registration, moment) == 0 and requirement.registration and len(before) == 1:
+        said = "its clocks cannot tell whether it was registered before it began"
+        problems.append(Problem(Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, said, certain=False))
+    digest = registration.get("artifact_digest", "")
+    if asked.artifact_digest and digest and digest != asked.artifact_digest:
+        said = f"registered is {digest}; this is {asked.artifact_digest}"
+        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_ARTIFACT, said))
+    elif requirement.registration and asked.artifact_digest and not digest:
+        said = "the registration names no digest: register it with --artifact-digest"
+        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_ARTIFACT, said))
+    for name in ("service", "environment", "region"):
+        given, wanted = registration.get(name, ""), getattr(asked, name)
+        if given not in _UNSAID and given != wanted:
+            said = f"it is registered for the {name} {given!r}; this is {wanted!r}"
+            problems.append(Problem(Reason.REGISTERED_FOR_OTHER_PLACE, said))
+    begins, ends = registration.get("valid_from"), registration.get("valid_until")
+    if (begins and moment.at + moment.uncertainty < begins) or (ends and moment.at - moment.uncertainty >= ends):
+        said = f"it is registered for {_span(begins, ends)}"
+        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_TIME, said))
+    if requirement.count and not registration.get("change_ticket"):
+        said = "the registration names no change ticket: register it with --change-ticket"
+        problems.append(Problem(Reason.NO_CHANGE_TICKET, said))
+    return registration, problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    problems: list[Problem]
+    approvers: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+    emergency: bool = False
+
+
+class _Approving:
+    """The approvals of one deployment at one moment."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        requirement: Approvals,
+        policies_at: PoliciesAt,
+        moment: Moment,
+        registrations: Sequence[Step],
+        registration: Step | None,
+    ) -> None:
+        self._asked, self._requirement, self._policies_at, self._moment = asked, requirement, policies_at, moment
+        self._registrations, self._registration = registrations, registration
+        tags = (registration or {}).get("tags", {})
+        self._deployers = [name for name in (asked.deployer, tags.get("deployer", "")) if name]
+        self._authors = [*tags.get("commit_authors", "").split(","), tags.get("author", "")]
+
+    def judge(self, ordered: Sequence[Step]) -> _Found:
+        if not self._requirement.count:
+            return _Found([])
+        if self._requirement.four_eyes and self._registration is not None and not self._deployers:
+            said = "nobody says who deploys it, so that four eyes cannot be told: register it with --deployer"
+            problems = [Problem(Reason.DEPLOYER_UNKNOWN, said)]
+        else:
+            problems = []
+        standing, refused = self._standing([s for s in ordered if self._concerns(s)])
+        problems += refused
+        judged = [(step, self._against(step, withdrawn)) for step, withdrawn in standing]
+        good = [step for step, against in judged if not against]
+        maybe = [step for step, against in judged if against and not any(p.certain for p in against)]
+        missing = self._requirement.count - len(good)
+        if missing > 0:
+            problems += [p for _, against in judged for p in against if missing > len(maybe) or not p.certain]
+            if missing > len(maybe):
+                many = f"{len(good)} of {self._requirement.count} approvals count"
+                lacks = Reason.NOT_ENOUGH_APPROVALS if judged else Reason.NO_APPROVAL
+                problems.append(Problem(lacks, many if judged else f"nobody has approved {self._what()}"))
+        # The longest-lived of those that are needed: an earlier end of a spare approval ends nothing.
+        ends = sorted((self._ends(step) for step in good), reverse=True)[: self._requirement.count]
+        names = tuple(sorted(step.get("approver", "") for step in good))
+        return _Found(problems, names, tuple(ends), any(self._breaks_glass(step) for step in good))
+
+    def _concerns(self, step: Step) -> bool:
+        if step["approval_type"] not in _DECISIONS or step.get("source") == _ADMISSION:
+            return False
+        for name in ("service", "environment", "region"):
+            given = step.get(name, "")
+            if given not in _UNSAID and given != getattr(self._asked, name):
+                return False
+        if deployment_of(step):
+            return deployment_of(step) == self._asked.deployment_id
+        ticket = (self._registration or {}).get("change_ticket", "")
+        return bool(ticket) and step.get("change_ticket", "") == ticket
+
+    def _standing(self, ordered: Sequence[Step]) -> tuple[list[tuple[Step, Step | None]], list[Problem]]:
+        """Each person's approval with what withdrew it; and the refusals that stand."""
+        latest: dict[str, tuple[Step, Step | None]] = {}
+        no: dict[str, Problem] = {}
+        for step in ordered:
+            kind, who = step["approval_type"], person(step.get("approver", ""))
+            lies = side_of(step, self._moment)
+            if kind == "approved":
+                if lies < 1 or who not in latest:
+                    latest[who] = (step, None)
+                if lies < 0:
+                    no.pop(who, None)
+            elif lies == 1:
+                continue
+            elif kind == "rejected":
+                if lies < 0:
+                    latest.pop(who, None)
+                said = f"{step.get('approver') or 'somebody'} rejected {self._what()}"
+                no[who] = Problem(Reason.REJECTED, said, certain=lies < 0)
+            else:
+                for name in [who] if who in latest else list(latest):
+                    latest[name] = (latest[name][0], step)
+        return list(latest.values()), list(no.values())
+
+    def _against(self, step: Step, withdrawn: Step | None) -> list[Problem]:
+        """Everything that keeps an approval from counting."""
+        who, requirement, found = step.get("approver", ""), self._requirement, []
+        lies = side_of(step, self._moment)
+        if lies == 1:
+            at = format_instant(step["corrected_at"])
+            found.append(Problem(Reason.LATE_APPROVAL, f"{who} approved at {at}, after it had begun"))
+        elif lies == 0:
+            said = f"the clocks cannot tell whether {who} approved before it began"
+            found.append(Problem(Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, said, certain=False))
+        if withdrawn is not None:
+            expired = withdrawn["approval_type"] == "expired"
+            reason = Reason.APPROVAL_EXPIRED if expired else Reason.APPROVAL_REVOKED
+            said = f"the approval of {who} {'has expired' if expired else 'was revoked'}"
+            found.append(Problem(reason, said, certain=side_of(withdrawn, self._moment) < 0))
+        if not who:
+            found.append(Problem(Reason.APPROVER_UNKNOWN, "an approval does not say whose it is"))
+        if who and requirement.four_eyes and is_among(who, self._deployers):
+            found.append(Problem(Reason.SELF_APPROVAL, f"{who} approved what they deploy themselves"))
+        if who and requirement.four_eyes and is_among(who, self._authors):
+            found.append(Problem(Reason.APPROVED_BY_COMMIT_AUTHOR, f"{who} approved commits of their own"))
+        if not self._has_role(step):
+            role = step.get("approver_role", "")
+            said = f"{who} approved as {role!r}" if role else f"the approval of {who} names no role that they had then"
+            found.append(Problem(Reason.APPROVER_LACKS_ROLE, f"{said}; needed is {' or '.join(requirement.roles)}"))
+        found += self._unbound(step)
+        return found + self._validity(step)
+
+    def _has_role(self, step: Step) -> bool:
+        """Whether the approver had one of the roles when they approved, by the policy of that time."""
+        if not self._requirement.roles:
+            return True
+        then, _ = required(self._asked, self._policies_at(step["corrected_at"]))
+        holders = (then or self._requirement).holders or self._requirement.holders
+        given, who = step.get("approver_role", ""), step.get("approver", "")
+        return any(
+            is_among(who, holders[role]) if role in holders else given == role for role in self._requirement.roles
+        )
+
+    def _unbound(self, step: Step) -> list[Problem]:
+        digest, wanted, who = step.get("artifact_digest", ""), self._asked.artifact_digest, step.get("approver", "")
+        if not digest:
+            # It was given for what was registered then: a later registration of other bytes is not what it speaks of.
+            before = [r for r in self._registrations if r["corrected_at"] <= step["corrected_at"]]
+            digest = before[-1].get("artifact_digest", "") if before else ""
+        if not digest and not self._requirement.unbound:
+            said = f"the approval of {who} names no digest, and none was registered when it was given"
+            return [Problem(Reason.APPROVAL_NOT_BOUND, said)]
+        if digest and wanted and digest != wanted:
+            return [Problem(Reason.APPROVED_OTHER_ARTIFACT, f"{who} approved {digest}; this is {wanted}")]
+        return []
+
+    def _validity(self, step: Step) -> list[Problem]:
+        who, begins, ends, moment = step.get("approver", ""), step.get("valid_from"), self._ends(step), self._moment
+        # An end that the approval says is exact; one that is counted from when it was given is as exact as that.
+        loose = 0 if step.get("valid_until") else width_of(step)
+        found = []
+        if begins and moment.at + moment.uncertainty < begins:
+            said = f"the approval of {who} holds from {format_instant(begins)}"
+            found.append(Problem(Reason.APPROVAL_NOT_YET_VALID, said))
+        if moment.at - moment.uncertainty >= ends + loose:
+            said = f"the approval of {who} held until {format_instant(ends)}"
+            found.append(Problem(Reason.APPROVAL_EXPIRED, said))
+        elif moment.at + moment.uncertainty >= ends - loose or (begins and moment.at - moment.uncertainty < begins):
+            said = f"the clocks cannot tell whether the approval of {who} held at that moment"
+            if not found:
+                found.append(Problem(Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, said, certain=False))
+        return found
+
+    def _ends(self, step: Step) -> int:
+        return int(step.get("valid_until") or step["corrected_at"] + self._requirement.valid_minutes * MINUTE)
+
+    def _breaks_glass(self, step: Step) -> bool:
+        """Whether an approval passes a closed window: an emergency one, with role, reason and expiry as policy asks."""
+        if not (step.get("emergency") and step.get("justification") and step.get("valid_until")):
+            return False
+        lasts, role = step["valid_until"] - step["corrected_at"], step.get("approver_role", "")
+        policies = self._policies_at(self._moment.at)
+        covering = [d for d in policies.break_glasses if d.scope.covers(self._asked.subject())]
+        return any(
+            lasts <= d.spec.max_minutes * MINUTE and (not d.spec.approver_roles or role in d.spec.approver_roles)
+            for d in covering
+            if isinstance(d.spec, BreakGlass)
+        )
+
+    def _what(self) -> str:
+        ticket = (self._registration or {}).get("change_ticket", "")
+        return f"{self._asked.deployment_id}{f' ({ticket})' if ticket else ''}"
+
+
+def _window_problem(window: change_window.Judgement) -> Problem | None:
+    if window.position is change_window.Position.INSIDE:
+        return None
+    words = {
+        Reason.OUTSIDE_ALLOWED_WINDOWS: "it lies outside every allowed change window",
+        Reason.INSIDE_DENIED_WINDOW: "changes are denied then",
+        Reason.POLICY_INVALID: "a change window that applies to it is invalid; treated as closed",
+        Reason.WINDOW_BOUNDARY_WITHIN_UNCERTAINTY: "it lies so close to a window's boundary that its clock cannot tell",
+    }
+    said = words.get(window.reason, window.reason.value)
+    if window.next_open is not None:
+        said += f"; the next one opens at {format_instant(window.next_open)}"
+    return Problem(window.reason, said, certain=window.position is change_window.Position.OUTSIDE)
+
+
+def _span(begins: int | None, ends: int | None) -> str:
+    named = [f"{word} {format_instant(at)}" for word, at in (("from", begins), ("until", ends)) if at]
+    return " ".join(named)

@@ -1,0 +1,62 @@
+"""Policies of the kind `approval`: whose approval a deployment needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_processors.rules.policies.scope import Scope, read_scope
+
+
+@dataclass(frozen=True, slots=True)
+class Approvals:
+    """What must stand on the trail before a deployment begins.
+
+    `count`: approvals of different people; 0: none is needed. `roles`: in one of which each of them must be given;
+    none: any. `holders`: who has a role, as of this version of the policy; a role that is not listed is believed as
+    the approval names it. `valid_minutes`: how long an approval holds that does not say so itself. `unbound`: whether
+    an approval counts that names no digest and precedes the registration. `permit`: whether a deployment must also
+    have a permit of the gate.
+    """
+
+    count: int = 1
+    roles: tuple[str, ...] = ()
+    holders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    four_eyes: bool = True
+    valid_minutes: float = 24 * 60
+    registration: bool = True
+    unbound: bool = False
+    permit: bool = False
+    scope: Scope = field(default_factory=Scope)
+
+
+def read_approvals(reader: Reader) -> Approvals:
+    usual = Approvals()
+    holders = reader.inner("holders")
+    found = Approvals(
+        count=_count(reader, usual.count),
+        roles=reader.texts("roles"),
+        holders={str(role): holders.texts(role) for role in holders.raw},
+        four_eyes=_flag(reader, "four_eyes", usual.four_eyes),
+        valid_minutes=reader.number("valid_minutes", usual.valid_minutes) or usual.valid_minutes,
+        registration=_flag(reader, "registration", usual.registration),
+        unbound=reader.flag("unbound"),
+        permit=reader.flag("permit"),
+        scope=read_scope(reader),
+    )
+    reader.problems.extend(holders.finish())
+    return found
+
+
+def _count(reader: Reader, default: int) -> int:
+    reader.seen.add("count")
+    value = reader.raw.get("count", default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 20:
+        reader.wrong("count", f"is {value!r}; expected how many people, 0 to 20")
+        return default
+    return value
+
+
+def _flag(reader: Reader, name: str, default: bool) -> bool:
+    return reader.flag(name) if name in reader.raw else default

@@ -1,0 +1,315 @@
+"""Approvals: one good one allows, and everything else is a reason, all of them at once."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from deploytrail_processors.rules.approval import Judgement, judge
+from deploytrail_processors.rules.approval_required import required
+from deploytrail_processors.rules.approval_steps import Asked, Moment, keep
+from deploytrail_processors.rules.policies import Policies, PolicySet, read_document
+from hypothesis import given
+from hypothesis import strategies as st
+from support.values import MINUTE, NOON, SECOND, approval
+
+DIGEST, OTHER = "sha256:" + "1b" * 32, "sha256:" + "2c" * 32
+ASKED = Asked("shop-1", "shop", "production", "eu-west-1", DIGEST, kind="release")
+NOW = Moment(NOON, is_now=True)
+# A deployment that began at noon, judged afterwards.
+BEGAN = Moment(NOON)
+
+
+def registered(at: int = NOON - 60 * MINUTE, **fields: Any) -> dict[str, Any]:
+    tags = {"deployer": "dora", "commit_authors": "carl,cleo@example.com"} | fields.pop("tags", {})
+    usual = {"artifact_digest": DIGEST, "change_ticket": "CHG1", "source": "library", "tags": tags}
+    return approval("registered", at, **(usual | fields))
+
+
+def approved(who: str = "ada", at: int = NOON - 30 * MINUTE, **fields: Any) -> dict[str, Any]:
+    return approval("approved", at, approver=who, **fields)
+
+
+def policy(**spec: Any) -> dict[str, Any]:
+    return {"kind": "approval", "name": spec.pop("name", "production"), "spec": spec}
+
+
+def window(**spec: Any) -> dict[str, Any]:
+    usual = {"effect": "allow", "zone": "UTC", "start": "2026-01-05T09:00", "rrule": "FREQ=DAILY"}
+    return {"kind": "change_window", "name": spec.pop("name", "days"), "spec": usual | spec}
+
+
+def verdict(
+    *steps: dict[str, Any], policies: list[dict[str, Any]] | None = None, moment: Moment = NOW, **asked: Any
+) -> Judgement:
+    in_force = PolicySet().with_documents(read_document(d) for d in policies or [])
+    return judge(replace(ASKED, **asked), [keep(step) for step in steps], in_force.at, moment)
+
+
+def reasons(*steps: dict[str, Any], **more: Any) -> list[str]:
+    found = verdict(*steps, **more)
+    assert (found.position == "allowed") == (not found.problems)
+    return [reason.value for reason in found.reasons]
+
+
+@pytest.mark.requirement("M5.3", "M5.4")
+def test_a_registered_deployment_with_one_approval_is_allowed() -> None:
+    found = verdict(registered(), approved())
+
+    assert (found.position, found.reason, found.approvers) == ("allowed", "approved", ("ada",))
+    assert found.until == NOON - 30 * MINUTE + 24 * 60 * MINUTE
+
+
+@pytest.mark.requirement("M5.4")
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([], ["unregistered", "no_approval"]),
+        ([approved()], ["unregistered", "approval_not_bound", "not_enough_approvals"]),
+        ([registered(deployment_id="shop-2"), approved(artifact_digest=DIGEST)], ["unregistered"]),
+        ([registered(artifact_digest=OTHER), approved(artifact_digest=DIGEST)], ["registered_for_other_artifact"]),
+        ([registered(artifact_digest=""), approved(artifact_digest=DIGEST)], ["registered_for_other_artifact"]),
+        ([registered(service="cart"), approved()], ["registered_for_other_place"]),
+        ([registered(environment="staging"), approved()], ["registered_for_other_place"]),
+        ([registered(region="us-east-1"), approved()], ["registered_for_other_place"]),
+        ([registered(valid_until=NOON), approved()], ["registered_for_other_time"]),
+        ([registered(valid_from=NOON + SECOND), approved()], ["registered_for_other_time"]),
+        ([registered(change_ticket=""), approved()], ["no_change_ticket"]),
+        ([registered(tags={"deployer": ""}), approved()], ["deployer_unknown"]),
+    ],
+)
+def test_what_is_wrong_with_a_registration(steps: list[dict[str, Any]], expected: list[str]) -> None:
+    assert reasons(*steps) == expected
+
+
+LACKING = "not_enough_approvals"
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (approved("dora"), ["self_approval", LACKING]),
+        (approved(" Dora "), ["self_approval", LACKING]),
+        (approved("dora@example.com"), ["self_approval", LACKING]),
+        (approved("carl"), ["approved_by_commit_author", LACKING]),
+        (approved("cleo"), ["approved_by_commit_author", LACKING]),
+        (approved(""), ["approver_unknown", LACKING]),
+        (approved(artifact_digest=OTHER), ["approved_other_artifact", LACKING]),
+        (approved(at=NOON - 90 * MINUTE), ["approval_not_bound", LACKING]),
+        (approved(at=NOON - 90 * MINUTE, artifact_digest=DIGEST), []),
+        (approved(valid_until=NOON), ["approval_expired", LACKING]),
+        (approved(valid_from=NOON + SECOND), ["approval_not_yet_valid", LACKING]),
+        (approved(at=NOON - 1441 * MINUTE, artifact_digest=DIGEST), ["approval_expired", LACKING]),
+        (approved(environment="staging"), ["no_approval"]),
+        (approved(service="cart"), ["no_approval"]),
+        (approved(deployment_id="shop-2"), ["no_approval"]),
+        (approved(deployment_id="", change_ticket="CHG2"), ["no_approval"]),
+        (approved(deployment_id="", change_ticket="CHG1"), []),
+        (approved(deployment_id="", change_ticket="CHG1", environment="", service=""), []),
+        (approval("requested", NOON - MINUTE, approver="ada"), ["no_approval"]),
+        (approval("unknown", NOON - MINUTE, approver="ada"), ["no_approval"]),
+    ],
+)
+def test_what_keeps_an_approval_from_counting(step: dict[str, Any], expected: list[str]) -> None:
+    assert reasons(registered(), step) == expected
+
+
+@pytest.mark.requirement("M5.3")
+def test_every_reason_is_told_at_once() -> None:
+    found = reasons(
+        registered(change_ticket="", artifact_digest=OTHER),
+        approved("dora", valid_until=NOON, artifact_digest=OTHER),
+        policies=[policy(roles=["release manager"]), window(duration_minutes=60)],
+    )
+
+    assert found == [
+        "registered_for_other_artifact",
+        "no_change_ticket",
+        "self_approval",
+        "approver_lacks_role",
+        "approved_other_artifact",
+        "approval_expired",
+        "not_enough_approvals",
+        "outside_allowed_windows",
+    ]
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        ([approval("revoked", NOON - MINUTE, approver="ada")], ["approval_revoked", LACKING]),
+        ([approval("revoked", NOON - MINUTE, approver="boss")], ["approval_revoked", LACKING]),
+        ([approval("revoked", NOON - MINUTE)], ["approval_revoked", LACKING]),
+        ([approval("expired", NOON - MINUTE)], ["approval_expired", LACKING]),
+        ([approval("rejected", NOON - MINUTE, approver="ada")], ["rejected", "no_approval"]),
+        ([approval("rejected", NOON - MINUTE, approver="bob")], ["rejected"]),
+        ([approval("rejected", NOON - MINUTE, source="kubernetes_admission")], []),
+        ([approval("revoked", NOON - MINUTE), approved("ada", NOON - SECOND)], []),
+        ([approval("rejected", NOON - MINUTE, approver="bob"), approved("bob", NOON - SECOND)], []),
+    ],
+)
+def test_of_each_person_the_latest_word_counts(later: list[dict[str, Any]], expected: list[str]) -> None:
+    assert reasons(registered(), approved(), *later) == expected
+
+
+def test_an_approval_of_a_ticket_speaks_of_what_was_registered_when_it_was_given() -> None:
+    again = registered(NOON - 10 * MINUTE, artifact_digest=OTHER)
+
+    assert reasons(registered(), approved(), again, artifact_digest=OTHER) == ["approved_other_artifact", LACKING]
+    assert reasons(registered(), again, approved("ada", NOON - MINUTE), artifact_digest=OTHER) == []
+
+
+@pytest.mark.requirement("M5.3")
+def test_an_approval_before_any_registration_counts_where_policy_says_so() -> None:
+    early = approved(at=NOON - 90 * MINUTE)
+
+    assert reasons(registered(), early) == ["approval_not_bound", LACKING]
+    assert reasons(registered(), early, policies=[policy(unbound=True)]) == []
+
+
+@pytest.mark.requirement("M5.3")
+def test_as_many_people_as_policy_says() -> None:
+    two = [policy(count=2)]
+
+    assert reasons(registered(), approved(), policies=two) == [LACKING]
+    assert reasons(registered(), approved(), approved("ada", NOON - MINUTE), policies=two) == [LACKING]
+    assert reasons(registered(), approved(), approved("bob"), policies=two) == []
+    # One that does not count is no reason where enough others do.
+    assert reasons(registered(), approved(), approved("bob"), approved("dora"), policies=two) == []
+
+
+def test_a_role_is_held_at_the_time_of_the_approval() -> None:
+    holders = [
+        policy(roles=["manager"], holders={"manager": ["ada"]}) | {"effective_from": "2026-01-01T00:00:00Z"},
+        policy(roles=["manager"], holders={"manager": ["bob"]})
+        | {"version": 2, "effective_from": "2026-11-02T11:45:00Z"},
+    ]
+
+    assert reasons(registered(), approved("ada"), policies=holders) == []
+    assert reasons(registered(), approved("bob"), policies=holders) == ["approver_lacks_role", LACKING]
+    assert reasons(registered(), approved("bob", NOON - MINUTE), policies=holders) == []
+    assert reasons(registered(), approved("ada", NOON - MINUTE), policies=holders) == ["approver_lacks_role", LACKING]
+
+
+def test_a_role_that_no_policy_lists_is_believed_as_it_is_named() -> None:
+    roles = [policy(roles=["manager", "sre"])]
+
+    assert reasons(registered(), approved(approver_role="sre"), policies=roles) == []
+    assert reasons(registered(), approved(approver_role="guest"), policies=roles) == ["approver_lacks_role", LACKING]
+    assert reasons(registered(), approved(), policies=roles) == ["approver_lacks_role", LACKING]
+
+
+@pytest.mark.requirement("M5.3")
+def test_what_came_after_the_start_is_late() -> None:
+    late = [registered(NOON + MINUTE), approved("ada", NOON + 2 * MINUTE)]
+
+    assert reasons(*late, moment=BEGAN) == ["late_registration", "late_approval", LACKING]
+    assert reasons(registered(), approved(), approval("revoked", NOON + MINUTE), moment=BEGAN) == []
+    assert reasons(registered(), approved(), approved("ada", NOON + MINUTE), moment=BEGAN) == []
+
+
+def test_clocks_that_cannot_tell_make_it_uncertain() -> None:
+    around = approved("ada", NOON - 2 * SECOND, uncertainty_ms=5_000)
+    found = verdict(registered(), around, moment=BEGAN)
+
+    assert (found.position, found.reasons) == ("uncertain", ("approval_time_within_uncertainty",))
+    # The gate has read it: it was given before, whatever the clock says.
+    assert verdict(registered(), around).position == "allowed"
+    # And whatever is certain decides.
+    assert verdict(registered(service="cart"), around, moment=BEGAN).position == "refused"
+    assert verdict(registered(), approved(valid_until=NOON + 1), moment=Moment(NOON, SECOND)).position == "uncertain"
+
+
+@pytest.mark.requirement("M4.2", "M5.3")
+def test_a_closed_window_refuses_and_says_when_it_opens() -> None:
+    closed = [window(start="2026-01-05T13:00", duration_minutes=60)]
+    found = verdict(registered(), approved(), policies=closed)
+
+    assert (found.position, found.reason) == ("refused", "outside_allowed_windows")
+    assert found.next_open == NOON + 60 * MINUTE
+    assert "the next one opens at 2026-11-02T13:00:00.000000Z" in found.problems[0].detail
+
+
+def test_it_is_allowed_no_longer_than_the_window_is_open() -> None:
+    found = verdict(registered(), approved(), policies=[window(duration_minutes=185)])
+
+    assert (found.position, found.until) == ("allowed", NOON + 5 * MINUTE)
+
+
+LACKING_GLASS: list[dict[str, Any]] = [
+    {"approver_role": "guest"},
+    {"emergency": False},
+    {"justification": ""},
+    {"valid_until": None},
+    {"valid_until": NOON + 91 * MINUTE},
+]
+
+
+@pytest.mark.requirement("M1.2", "M5.3")
+def test_an_emergency_approval_passes_a_freeze_only_with_role_reason_and_expiry() -> None:
+    glass = {"approver_roles": ["incident commander"], "max_minutes": 120}
+    freeze = [
+        window(effect="deny", duration_minutes=600),
+        {"kind": "break_glass", "name": "incidents", "spec": glass},
+    ]
+    whole = {
+        "approver_role": "incident commander",
+        "emergency": True,
+        "justification": "checkout is down",
+        "valid_until": NOON + 60 * MINUTE,
+    }
+    found = verdict(registered(), approved(**whole), policies=freeze)
+
+    assert (found.position, found.reason) == ("allowed", "emergency_approved")
+    for lacking in LACKING_GLASS:
+        assert reasons(registered(), approved(**whole | lacking), policies=freeze) == ["inside_denied_window"]
+    assert reasons(registered(), approved(**whole), policies=freeze[:1]) == ["inside_denied_window"]
+
+
+def test_an_invalid_policy_refuses() -> None:
+    assert reasons(registered(), approved(), policies=[policy(count="many")]) == ["policy_invalid"]
+    assert reasons(registered(), approved(), policies=[window(zone="Mars/Olympus")]) == ["policy_invalid"]
+
+
+def test_where_no_policy_covers_it_only_production_needs_an_approval() -> None:
+    flagged = [{"kind": "environment", "name": "live", "spec": {"production": True}}]
+
+    assert reasons(environment="staging") == []
+    assert verdict(environment="staging").reason == "nothing_required"
+    assert reasons(environment="live") == []
+    assert reasons(environment="live", policies=flagged) == ["unregistered", "no_approval"]
+
+
+def test_the_narrowest_policy_counts_and_equal_ones_count_together() -> None:
+    documents = [
+        policy(count=3),
+        policy(name="shop", count=2, scope={"services": ["shop"]}),
+        policy(name="web", roles=["sre"], scope={"environments": ["production"]}),
+    ]
+    found, keys = required(ASKED, Policies(tuple(read_document(d) for d in documents)))
+
+    assert found is not None
+    assert (found.count, found.roles, keys) == (2, ("sre",), ("approval/shop/1", "approval/web/1"))
+
+
+@given(st.randoms(use_true_random=False))
+def test_neither_order_nor_repetition_matters(dice: random.Random) -> None:
+    steps = [
+        registered(),
+        registered(NOON - 20 * MINUTE),
+        approved(),
+        approved("bob"),
+        approved("dora"),
+        approval("revoked", NOON - 5 * MINUTE, approver="bob"),
+        approval("rejected", NOON - 4 * MINUTE, approver="eve"),
+        approved("eve", NOON - 3 * MINUTE),
+    ]
+    expected = verdict(*steps, policies=[policy(count=3)])
+    shuffled = steps + dice.choices(steps, k=4)
+    dice.shuffle(shuffled)
+
+    assert verdict(*shuffled, policies=[policy(count=3)]) == expected
