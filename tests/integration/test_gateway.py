@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
 import threading
 import time
@@ -15,22 +17,24 @@ from deploytrail_local.kafka_broker import KafkaBroker
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.topics import Topic
 from support.commands import run, running
-from support.kafka import make_topics, read_topic, wait_for
+from support.kafka import end_offsets, make_topics, read_topic, wait_for
 
 EVENT = {"event_type": "started", "region": "eu-west-1", "environment": "production", "service": "shop"}
 
 
-SYSLOG = ports.free_port()
+@pytest.fixture(scope="module")
+def syslog_port() -> int:
+    return ports.free_port()
 
 
 @pytest.fixture(scope="module")
-def url(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(own_kafka: str, syslog_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     make_topics(own_kafka)
     port = ports.free_port()
     env = {
         "DEPLOYTRAIL_KAFKA": own_kafka,
         "DEPLOYTRAIL_GATEWAY_PORT": str(port),
-        "DEPLOYTRAIL_SYSLOG_PORT": str(SYSLOG),
+        "DEPLOYTRAIL_SYSLOG_PORT": str(syslog_port),
     }
     with running("gateway", env=env, cwd=tmp_path_factory.mktemp("gateway")) as command:
         yield f"http://127.0.0.1:{port}"
@@ -59,6 +63,29 @@ def test_what_is_acknowledged_is_in_kafka(url: str, own_kafka: str) -> None:
     assert set(ids) <= set(stored)
 
 
+@pytest.mark.requirement("M8.4")
+def test_one_request_carries_ten_thousand_events_each_durable_before_its_202(url: str, own_kafka: str) -> None:
+    """Events as a runner tells them; what lies in the topic is read the moment the answer is here."""
+    before = end_offsets(own_kafka, Topic.INTAKE)
+    said = {
+        "version": "4.2.0",
+        "commit_sha": "c0ffee01" * 5,
+        "repository": "https://git.example.com/shop/checkout.git",
+        "build_url": "https://ci.example.com/builds/1234",
+        "deployer": "alice",
+        "tags": {"sprint": "42"},
+    }
+    events = [EVENT | said | {"deployment_id": f"many-{n}"} for n in range(10_000)]
+    body = gzip.compress(json.dumps(events).encode(), 1)
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = httpx.post(f"{url}/v1/events", content=body, headers=headers, timeout=60)
+    stored = [decode(m.value())[1] for m in read_topic(own_kafka, Topic.INTAKE, since=before)]
+
+    assert answer.status_code == 202, answer.text[:500]
+    assert [event["deployment_id"] for event in stored] == [f"many-{n}" for n in range(10_000)]
+    assert [event["event_id"] for event in stored] == answer.json()["ids"]
+
+
 def test_health_is_served(url: str) -> None:
     assert httpx.get(f"{url}/healthz").status_code == 200
     assert httpx.get(f"{url}/readyz").status_code == 200
@@ -66,19 +93,21 @@ def test_health_is_served(url: str) -> None:
 
 
 @pytest.mark.requirement("M8.5")
-def test_syslog_over_tcp_and_udp_is_in_kafka_and_what_is_wrong_in_the_dead_letters(url: str, own_kafka: str) -> None:
+def test_syslog_over_tcp_and_udp_is_in_kafka_and_what_is_wrong_in_the_dead_letters(
+    url: str, own_kafka: str, syslog_port: int
+) -> None:
     def message(deployment: str, event_type: str = "started") -> bytes:
         said = {"event_type": event_type, "region": "eu-west-1", "environment": "production", "service": "shop"}
         pairs = " ".join(f'{name}="{text}"' for name, text in (said | {"deployment_id": deployment}).items())
         return f"<134>1 2026-11-02T12:00:00Z old-box release - - [deploytrail {pairs}]".encode()
 
-    with socket.create_connection(("127.0.0.1", SYSLOG), 5) as stream:
+    with socket.create_connection(("127.0.0.1", syslog_port), 5) as stream:
         for number in range(100):
             stream.sendall(message(f"tcp-{number}") + b"\n")
         counted = message("tcp-counted")
         stream.sendall(b"%d %s" % (len(counted), counted) + message("tcp-bad", "exploded") + b"\n")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.sendto(message("udp-1"), ("127.0.0.1", SYSLOG))
+        datagrams.sendto(message("udp-1"), ("127.0.0.1", syslog_port))
     wanted = {*(f"tcp-{number}" for number in range(100)), "tcp-counted", "udp-1"}
     deadline = time.monotonic() + 20
     stored: set[str] = set()
