@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import format_instant, to_micros
 from deploytrail_schemas.json_values import Violation, validate
@@ -68,6 +68,10 @@ class Line:
 
     number: int
     value: dict[str, Any]
+
+
+class TooManyLines(DeploytrailError):
+    """A file that is too long to be read at once: send it in parts."""
 
 
 def load(path: Path) -> dict[str, CsvMap]:
@@ -126,8 +130,11 @@ _KEYS = {
 }
 
 
-def read(mapping: CsvMap, data: bytes, received_at: int) -> tuple[list[Line], list[Violation]]:
-    """The records of the good lines, and what is wrong with each of the others (`/LINE/FIELD`)."""
+def read(mapping: CsvMap, data: bytes, received_at: int, *, most: int = 1 << 62) -> tuple[list[Line], list[Violation]]:
+    """The records of the good lines, and what is wrong with each of the others (`/LINE/FIELD`).
+
+    TooManyLines where there are more than `most`, good or bad.
+    """
     try:
         text = data.decode(mapping.encoding)
     except UnicodeDecodeError as error:
@@ -136,6 +143,7 @@ def read(mapping: CsvMap, data: bytes, received_at: int) -> tuple[list[Line], li
     good: list[Line] = []
     wrong: list[Violation] = []
     header: list[str] | None = None
+    lines = 0
     while True:
         try:
             cells = next(rows, None)
@@ -151,6 +159,9 @@ def read(mapping: CsvMap, data: bytes, received_at: int) -> tuple[list[Line], li
             if missing := sorted(set(mapping.columns.values()) - set(header)):
                 return [], [Violation("/1", f"the header has no column {', '.join(map(repr, missing))}")]
             continue
+        lines += 1
+        if lines > most:
+            raise TooManyLines(f"more than {most} lines; one request may carry so many")
         value, problems = _line(mapping, header, cells, received_at)
         if problems:
             wrong += [Violation(f"/{rows.line_num}{v.pointer}", v.detail) for v in problems]

@@ -8,7 +8,8 @@ import math
 import re
 import uuid
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from itertools import islice
 from typing import Any
 
 from deploytrail_schemas.codec import MAX_MESSAGE_BYTES
@@ -19,6 +20,8 @@ from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.schema import AvroSchema, fields, is_instant
 
 MAX_DEPTH = 32
+MOST_VIOLATIONS = 1000  # that are told of one value: whoever sends junk must not cost more than he sends
+_LONGEST_HINTED = 64
 _LONG = range(-(1 << 63), 1 << 63)
 
 
@@ -102,13 +105,13 @@ def _explained(kind: RecordType, obj: dict[str, Any]) -> tuple[dict[str, Any], l
     value: dict[str, Any] = {}
     wrong: list[Violation] = []
     for name, given in obj.items():
+        if len(wrong) >= MOST_VIOLATIONS:
+            break
         pointer = "/" + name.replace("~", "~0").replace("/", "~1")
         if name in CANONICAL_FIELDS:
             wrong.append(Violation(pointer, "is set by deploytrail itself and cannot be reported"))
         elif name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; put it into tags"
-            wrong.append(Violation(pointer, f"{kind.value} has no field {name!r}{hint}"))
+            wrong.append(Violation(pointer, f"{kind.value} has no field {name!r}{_hint(kind, name)}"))
         elif given is None and "default" in known[name]:
             continue
         else:
@@ -126,6 +129,12 @@ def _explained(kind: RecordType, obj: dict[str, Any]) -> tuple[dict[str, Any], l
         if name in known and "default" not in known[name] and value.get(name) == "" and name in obj
     )
     return value, wrong
+
+
+@lru_cache(1024)
+def _hint(kind: RecordType, name: str) -> str:
+    near = difflib.get_close_matches(name, _known_fields(kind), n=1) if len(name) <= _LONGEST_HINTED else ()
+    return f"; did you mean {near[0]!r}?" if near else "; put it into tags"
 
 
 @cache
@@ -187,12 +196,12 @@ def _scalar(name: str, given: object, pointer: str) -> tuple[Any, list[Violation
 def _text_map(given: object, pointer: str) -> tuple[Any, list[Violation]]:
     if not isinstance(given, dict):
         return None, [Violation(pointer, f"is {_name_of(given)}; expected an object of strings")]
-    wrong = [
+    wrong = (
         Violation(f"{pointer}/{key}", f"is {_name_of(item)}; expected a string")
         for key, item in given.items()
         if not isinstance(item, str)
-    ]
-    return given, wrong
+    )
+    return given, list(islice(wrong, MOST_VIOLATIONS))
 
 
 def _instant(given: object, pointer: str) -> tuple[Any, list[Violation]]:

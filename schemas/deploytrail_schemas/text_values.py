@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from math import isfinite
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
@@ -42,7 +43,7 @@ def from_texts(kind: RecordType, pairs: Iterable[tuple[str, str]]) -> dict[str, 
 def _typed(declared: str, text: str) -> Any:
     if declared in ("long", "instant") and _WHOLE.fullmatch(text):
         return int(text)
-    if declared == "double" and _NUMBER.fullmatch(text):
+    if declared == "double" and _NUMBER.fullmatch(text) and isfinite(float(text)):
         return float(text)
     if declared == "boolean" and text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE

@@ -40,9 +40,10 @@ class Uploads:
             )
         mapping = self._maps[name]
         received_at = time.time_ns() // 1000
-        good, wrong = csv_maps.read(mapping, await body_of(request), received_at)
-        if len(good) > MAX_RECORDS:
-            raise Problem(413, f"{len(good)} lines; one request may carry {MAX_RECORDS}")
+        try:
+            good, wrong = csv_maps.read(mapping, await body_of(request), received_at, most=MAX_RECORDS)
+        except csv_maps.TooManyLines as error:
+            raise Problem(413, str(error)) from error
         if not good:
             raise Problem(422, "no line is good; nothing was accepted", wrong)
         records = [(mapping.kind, line.value) for line in good]

@@ -61,6 +61,24 @@ def test_a_list_is_accepted_whole_or_not_at_all() -> None:
     assert publisher.records == []
 
 
+def test_of_very_many_violations_the_first_are_listed() -> None:
+    client, publisher = gateway()
+    answer = client.post("/v1/events", json=[EVENT | {"event_type": "exploded", "versoin": "1"}] * 10_000)
+    listed = answer.json()["violations"]
+
+    assert (answer.status_code, publisher.records) == (422, [])
+    assert [v["pointer"] for v in listed[:2]] == ["/0/event_type", "/0/versoin"]
+    assert (len(listed), listed[-1]["detail"]) == (1001, "more may be wrong; the first 1000 are listed")
+
+
+def test_a_form_is_no_way_for_megabytes() -> None:
+    client, _ = gateway()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = client.post("/v1/events", content=b"service=" + b"%41" * 400_000, headers=headers)
+
+    assert answer.status_code == 413
+
+
 @pytest.mark.parametrize("path", ["signals", "approvals", "observations"])
 def test_every_kind_has_its_route(path: str) -> None:
     client, publisher = gateway()

@@ -144,6 +144,17 @@ def test_a_file_is_uploaded_to_its_map(tmp_path: Path) -> None:
     assert (unknown.status_code, "has legacy" in unknown.json()["detail"]) == (404, True)
 
 
+def test_a_file_of_too_many_lines_is_refused_however_bad_they_are(tmp_path: Path) -> None:
+    maps = tmp_path / "maps.yaml"
+    maps.write_text("m: {columns: {service: s}, constants: {region: r}}")
+    client = TestClient(create_app(Settings(csv_maps=str(maps)), MemoryPublisher()), client=("127.0.0.1", 1))
+    most = client.post("/v1/csv/m", content="s\n" + "x\n" * 10_000)
+    more = client.post("/v1/csv/m", content="s\n" + "x,y\n" * 10_001)
+
+    assert most.status_code == 422
+    assert (more.status_code, more.json()["detail"]) == (413, "more than 10000 lines; one request may carry so many")
+
+
 def test_a_file_of_maps_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         csv_maps.load(tmp_path / "nowhere.yaml")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
-from deploytrail_schemas.json_values import MAX_DEPTH, JsonError, parse_json, validate
+from deploytrail_schemas.json_values import MAX_DEPTH, MOST_VIOLATIONS, JsonError, parse_json, validate
 from deploytrail_schemas.records import RecordType
 
 EVENT: dict[str, Any] = {
@@ -63,6 +64,17 @@ def test_a_good_event_is_converted() -> None:
     assert value["event_id"] == "019a43ee-5c00-7000-8000-000000000001"
     assert value["cohort_weight"] == 1.0
     assert "exit_code" not in value
+
+
+def test_junk_costs_no_more_than_its_size() -> None:
+    """Each unknown name is compared with every known one, which takes a thousand times as long as reading it."""
+    names = {f"servic_{number}": 1 for number in range(200_000)}
+    began = time.process_time()
+    _, wrong = validate(RecordType.DEPLOYMENT_EVENT, {**names, "tags": dict(names)})
+    took = time.process_time() - began
+
+    assert MOST_VIOLATIONS <= len(wrong) < 3 * MOST_VIOLATIONS
+    assert took < 5
 
 
 def test_every_violation_is_listed_at_once() -> None:

@@ -291,3 +291,30 @@ def test_deep_values_are_no_trouble() -> None:
         nested = {"a": [nested]}
 
     assert "hunter2" not in repr(redact_value({"tags": nested}))
+
+
+@pytest.mark.requirement("M2.6")
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        *("sk-", "sk-a", "aB3", "aB3/", "a.b-c.", "eyJabcdefgh.", "glpat-", "ghs_", "SG.", "xoxb-", "dtk_", "pypi-"),
+        *("password=", 'password="', 'password=\\"', "token=a;", "key=aaaaaaaaaaaaaaaaaaaaaaa;", "--password ", "-u a:"),
+        *("://a:", "://", "<token>", "mysql -x ", "redis-cli ", "bearer ", "authorization: ", "-----BEGIN PRIVATE KEY-----"),
+    ],
+)  # fmt: skip
+def test_no_text_takes_longer_than_in_proportion_to_its_length(stretch: str) -> None:
+    """A deploy waits for it, and so does a gateway, for what anybody sends over syslog."""
+    text = stretch * (200_000 // len(stretch))
+    began = time.process_time()
+    for whole in (text, f"{text}!", f"{text}.atlasv1.", f"{text}=x", f"{text}@"):
+        redact_text(whole)
+
+    assert time.process_time() - began < 10
+
+
+def test_a_key_is_found_behind_other_words() -> None:
+    key = "sk-proj-" + "aB3dE5fG7h" * 5
+    state = "AbCdEfGhIjKl" + ".atlasv1." + "x" * 40
+
+    assert redact_text(f"is {key}, x.{state}") == "is [redacted:api_key], x.[redacted:terraform_token]"
+    assert key not in redact_text(f"my-{key}")

@@ -42,6 +42,14 @@ def test_texts_take_the_types_of_their_fields() -> None:
     }
 
 
+def test_a_number_that_is_too_large_is_none() -> None:
+    said = from_texts(RecordType.SIGNAL, [("value", "1e999")])
+    _, wrong = validate(RecordType.SIGNAL, said)
+
+    assert said == {"value": "1e999"}
+    assert "/value" in [violation.pointer for violation in wrong]
+
+
 def test_what_does_not_fit_stays_text_and_is_named() -> None:
     found = from_texts(KIND, [("exit_code", "nine"), ("emergency", "maybe"), ("versoin", "1"), ("tags", "flat")])
     _, wrong = validate(KIND, found)
