@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploytrail_schemas import headers as names
+from deploytrail_schemas.byte_redaction import redact_bytes
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.redaction import redact_value
+from deploytrail_schemas.redaction import redact_text, redact_value
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -97,19 +98,23 @@ class SyslogServer:
         if found is None:
             metrics.SYSLOG.labels(transport, "ignored").inc()
             return
-        kind, value = found
+        kind, value = found[0], redact_value(found[1])
         given = ((names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, f"syslog:{transport}".encode()))
-        encoded = encode(kind, redact_value(value))
+        encoded = encode(kind, value)
         await self._publish((kind,), lambda: self._relay.outgoing(value, encoded, given))
         metrics.SYSLOG.labels(transport, "accepted").inc()
 
     def _dead_letter(self, data: bytes, transport: str, why: str, received_at: int) -> Outgoing:
-        headers = (
+        detail = redact_text(f"syslog over {transport}: the message {why}")
+        clean, kinds = redact_bytes(data)
+        headers = [
             (names.REASON, DeadLetterReason.MALFORMED.value.encode()),
-            (names.DETAIL, f"syslog over {transport}: the message {why}".encode("ascii", "replace")[:1000]),
+            (names.DETAIL, detail.encode("ascii", "replace")[:1000]),
             (names.RECEIVED_AT, str(received_at).encode()),
-        )
-        return Outgoing(0, b"syslog", data, headers, Topic.DEAD_LETTERS)
+        ]
+        if kinds:
+            headers.append((names.REDACTED, ",".join(kinds).encode()))
+        return Outgoing(0, b"syslog", clean, tuple(headers), Topic.DEAD_LETTERS)
 
     async def _publish(self, kinds: Sequence[RecordType], outgoing: Callable[[], Outgoing]) -> None:
         said = False
