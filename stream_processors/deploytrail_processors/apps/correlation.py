@@ -24,6 +24,8 @@ from deploytrail_processors.safe_app import SafeApp
 REOPEN = 6 * 3_600_000_000
 # Answers are kept for as long as later alerts may rest on them.
 KEEP = max(REOPEN, causes.LOOKS_BACK_FOR_ITSELF)
+# Deployments that are looked at for a signal: those of which something was heard so long before it, or after it.
+RECENT = correlation.OLDEST + REOPEN
 # A habit that has not been seen for so long is no habit.
 KEEP_HABITS = 90 * DAY
 # The habit of all alerts of a region and environment together.
@@ -46,6 +48,8 @@ class Correlation:
         self._habits = context.table("habits")
         self._expiry = Agenda(self._signals, lambda row: row["signal"]["corrected_at"] + KEEP)
         self._old_habits = Agenda(self._habits, lambda row: row["last"] + KEEP_HABITS)
+        # By partition: recent deployments and when something was last heard of each. Most of a table is older.
+        self._recent: dict[int, dict[str, int]] = {}
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
@@ -59,8 +63,12 @@ class Correlation:
         for key, _ in list(self._old_habits.pop(partition, now)):
             self._habits.pop(key, None)
         self._deployments.forget_old(partition, now)
+        recent = self._recent_of(partition)
+        for name in [name for name, last in recent.items() if last < now - RECENT]:
+            del recent[name]
 
     def on_recovered(self) -> None:
+        self._recent.clear()
         self._deployments.on_recovered()
         self._expiry.forget()
         self._old_habits.forget()
@@ -84,6 +92,7 @@ class Correlation:
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             row[correlation.LINES_CHANGED] = lines
         self._deployments.put(partition, row)
+        self._recent_of(partition)[row["facts"]["id"]] = row["facts"]["last"]
         related = [
             signal["corrected_at"]
             for signal in (answered["signal"] for _, answered in rows_of(self._signals, partition))
@@ -123,17 +132,25 @@ class Correlation:
         self, partition: int, signal: dict[str, Any], past: correlation.Past, policies: Policies
     ) -> list[dict[str, Any]]:
         """What may have caused the signal: changes around it, and whatever caused an alert before it."""
-        inherited = {cause for earlier in past.earlier for cause in earlier.causes}
+        inherited = {cause for earlier in past.earlier for cause in earlier.causes} - {causes.NONE}
+        at = signal["corrected_at"]
+        near = [name for name, last in self._recent_of(partition).items() if -REOPEN < at - last < correlation.OLDEST]
         found = []
-        for row in self._deployments.rows(partition):
+        for name in sorted({*near, *inherited}):
+            row = self._deployments.get(partition, name)
             facts = row["facts"]
-            if facts["id"] in inherited or (
-                -REOPEN < signal["corrected_at"] - facts["last"] < correlation.OLDEST
-                and correlation.is_related(signal, lifecycle.place(facts), policies)
-            ):
+            if name in inherited or correlation.is_related(signal, lifecycle.place(facts), policies):
                 content = self._deployments.derive(partition, facts)
                 found.append(content | {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))})
         return found
+
+    def _recent_of(self, partition: int) -> dict[str, int]:
+        if partition not in self._recent:
+            rows = self._deployments.rows(partition)
+            newest = max((row["facts"]["last"] for row in rows), default=0)
+            found = {row["facts"]["id"]: row["facts"]["last"] for row in rows}
+            self._recent[partition] = {name: last for name, last in found.items() if last > newest - RECENT}
+        return self._recent[partition]
 
     def _count(self, partition: int, signal: dict[str, Any]) -> list[Any]:
         """What the habits were before this signal; it is counted once, however often it is delivered."""
