@@ -32,6 +32,7 @@ from deploytrail._spool import Spool
 if TYPE_CHECKING:
     import socketserver
     from collections.abc import Callable
+    from http.server import BaseHTTPRequestHandler
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 SOCKET = Path("/run/deploytrail/agent.sock")
@@ -182,13 +183,21 @@ def _listen(agent: Agent, options: argparse.Namespace) -> list[socketserver.Base
         servers.append(_agent_http.listen_unix(options.socket, handler))
         said.append(str(options.socket))
     if options.port:
-        servers.append(_agent_http.LocalServer(("127.0.0.1", options.port), handler))
+        servers.append(_local(options.port, handler))
         said.append(f"127.0.0.1:{options.port}")
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     sys.stderr.write(f"deploytrail agent: ready{' on ' if said else ''}{' and '.join(said)}\n")
     sys.stderr.flush()
     return servers
+
+
+def _local(port: int, handler: type[BaseHTTPRequestHandler]) -> socketserver.BaseServer:
+    try:
+        return _agent_http.LocalServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        why = f"port {port} of 127.0.0.1 cannot be had ({error.strerror}); free it, or give --port"
+        raise OSError(why) from error
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

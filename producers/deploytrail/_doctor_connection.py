@@ -95,15 +95,15 @@ def _behind(asked: _Asked, where: str, settings: Settings) -> Iterator[Check]:
         fix = "try again; see the gateway's log"
         yield Check(BROKEN, "gateway", f"{where} broke off: {error or type(error).__name__}", fix)
         return
-    given = "the token" if settings.token else "no token"
     if status in {401, 403}:
         fix = "set DEPLOYTRAIL_TOKEN to one that the gateway knows, with leave to report"
-        yield Check(BROKEN, "token", f"the gateway refuses {given} ({status}): events stay in the spool", fix)
+        what = "refuses the token" if settings.token else "wants a token, and none is set"
+        yield Check(BROKEN, "token", f"the gateway {what} ({status}): events stay in the spool", fix)
     elif status >= 500 or status in {404, 405}:
         fix = "see that DEPLOYTRAIL_URL names a deploytrail gateway; see its log"
         yield Check(BROKEN, "token", f"the gateway answers /v1/events with {status}", fix)
     else:
-        yield Check(OK, "token", f"the gateway takes {given}")
+        yield Check(OK, "token", "the gateway takes the token" if settings.token else "the gateway asks for none")
     received = answer.get("received_at") if isinstance(answer, dict) else None
     if isinstance(received, int):
         yield _skew(received / 1e6, before, after)

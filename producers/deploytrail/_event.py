@@ -6,7 +6,6 @@ exception in a deploy.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -99,8 +98,8 @@ def _converted(name: str, spec: tuple[str, Any], given: Any, extra: dict[str, st
         return number
     if kind == "double":
         share = float(given)
-        if not math.isfinite(share):
-            raise ValueError("is no finite number")
+        if not 0 <= share <= 1:  # NaN neither
+            raise ValueError("expected a share from 0 to 1")
         return share
     items = list(dict(given).items())
     if len(items) > MAP_LIMIT:

@@ -10,7 +10,7 @@ from deploytrail._report import USAGE_ERROR
 
 TYPE_CHECKING = False  # what typing says, without the import
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
 # One option each, named after the event's field.
@@ -62,7 +62,37 @@ class Parser(argparse.ArgumentParser):
     """Raises UsageError instead of leaving the process: under `run` the script runs whatever was misspelt."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        raise UsageError(message + self._meant(message))
+
+    def _meant(self, message: str) -> str:
+        """The option that was meant where one is misspelt."""
+        from difflib import get_close_matches
+
+        unknown, _, said = message.partition(": ")
+        if unknown != "unrecognized arguments":
+            return ""
+        known = [option for action in self._actions for option in action.option_strings]
+        words = [word.partition("=")[0] for word in said.split() if word.startswith("--")]
+        near = [found for word in words for found in get_close_matches(word, known, n=1)]
+        return f" (did you mean {', '.join(near)}?)" if near else ""
+
+    def format_help(self) -> str:
+        """The help, each option that is a field of the event with what the schema says of it."""
+        from deploytrail_schemas.records import RecordType
+        from deploytrail_schemas.schema import fields
+
+        said = {field["name"]: field for field in fields(RecordType.DEPLOYMENT_EVENT)}
+        for action in self._actions:
+            if action.help is None and action.dest in said:
+                action.help = _meaning(said[action.dest])
+        return super().format_help()
+
+
+def _meaning(field: Mapping[str, Any]) -> str:
+    declared = field["type"]
+    if isinstance(declared, dict) and declared.get("type") == "enum":
+        return f"one of {', '.join(symbol for symbol in declared['symbols'] if symbol != 'unknown')}"
+    return str(field["doc"]).rstrip(".").replace("%", "%%")
 
 
 def parser(word: str, description: str) -> Parser:

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from deploytrail._tracker import Tracker
 
 
+# Words about a deployment that began before, and what each reports.
+_LATER = {
+    "progress": "Report that a deployment goes on",
+    "succeed": "Report that a deployment succeeded",
+    "fail": "Report that a deployment failed",
+    "rollback": "Report that a deployment was rolled back, and print the rollback's id; with -- CMD, run what does it",
+    "amend": "Report what is right, where something else was said before",
+    "void": "Report that there was no such deployment; its record stays, marked",
+}
+
+
 def start(argv: list[str]) -> int:
     """Report that a deployment began, and print its id."""
     made = _options.parser("start", "Report that a deployment began. Prints its id, for succeed or fail.")
@@ -108,11 +119,11 @@ def _later(word: str, argv: list[str], report: Callable[[Tracker, dict[str, Any]
 
 def later_parser(word: str) -> _options.Parser:
     """The parser of a word about a deployment that began before."""
-    made = _options.parser(word, f"Report {word} of a deployment, by the id that start printed.")
+    made = _options.parser(word, f"{_LATER[word]}. By the id that start printed.")
     made.add_argument("id", nargs="?", metavar="ID", help=f"default: {DEPLOYMENT_ID}, which run sets")
-    made.add_argument("--deployment-id", metavar="ID")
+    made.add_argument("--deployment-id", metavar="ID", help="the same")
     if word in {"succeed", "fail"}:
-        made.add_argument("--exit-code", type=int)
+        made.add_argument("--exit-code", type=int, metavar="NUMBER", help="of what was run")
     if word == "fail":
         made.add_argument("--error", metavar="TEXT", help="what went wrong")
     return made

@@ -43,6 +43,7 @@ OWN = {
     "backfill": ("deploytrail.backfill_command", "main", "load history from JSON lines"),
 }
 
+_USAGE_OF_ARGPARSE = 2
 # Words that need the extra `gateway`.
 _OF_GATEWAY = {"gateway", "admission", "poll"}
 
@@ -68,6 +69,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except SystemExit as ended:
+        if ended.code == _USAGE_OF_ARGPARSE:
+            return USAGE_ERROR
+        raise
 
 
 def _call(word: str, module: str, function: str, argv: list[str]) -> int:
@@ -100,7 +105,8 @@ def _help() -> str:
     from importlib.metadata import entry_points
 
     lines = ["usage: deploytrail WORD [options]", ""]
-    lines += [f"  {word:<10} {meaning}" for word, (_, _, meaning) in OWN.items()]
+    width = max(map(len, OWN))
+    lines += [f"  {word:<{width}}  {meaning}" for word, (_, _, meaning) in OWN.items()]
     others = sorted({entry.name for entry in entry_points(group=GROUP)})
     if others:
         lines += ["", f"installed beside it: {', '.join(others)}"]

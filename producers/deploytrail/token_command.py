@@ -56,7 +56,9 @@ def _parser() -> argparse.ArgumentParser:
             metavar="NAME",
             help=f"a name such as {text}; '*' stands for any text; may be repeated",
         )
-    create.add_argument("--verb", action="append", choices=[*Verb], help="may be repeated; default: report")
+    create.add_argument(
+        "--verb", action="append", choices=[verb.value for verb in Verb], help="may be repeated; default: report"
+    )
     create.add_argument("--expires", type=expiry, default="90d", metavar="90d", help="in so many m, h or d; or never")
     words.add_parser("list", help="say what each token may do, and whether it holds")
     words.add_parser("revoke", help="end a token, now").add_argument("id", metavar="ID")

@@ -25,7 +25,8 @@ class PolicyReader:
 
     def __init__(self, settings: Settings) -> None:
         # A group id is obligatory for the client, but nothing is ever committed to it.
-        self._consumer = Consumer(consumer_config(settings, "deploytrail-policy-readers"))
+        # What goes wrong is raised below; the client would tell it again at each attempt, 20 times a second.
+        self._consumer = Consumer(consumer_config(settings, "deploytrail-policy-readers") | {"log_level": 0})
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._settings = settings
@@ -37,7 +38,9 @@ class PolicyReader:
         try:
             low, end = self._consumer.get_watermark_offsets(partition, timeout=timeout)
         except KafkaException as error:
-            raise RetryLater(f"the policies cannot be read from {self._settings.kafka}: {error}") from error
+            raise RetryLater(
+                f"the policies cannot be read from {self._settings.kafka}: {error.args[0].str()}"
+            ) from error
         self._consumer.assign([TopicPartition(Topic.POLICIES.value, 0, low)])
         waited = 0.0
         while end > low and self._position(low) < end:

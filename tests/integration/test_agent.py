@@ -52,6 +52,13 @@ def test_what_deploys_spool_is_sent_by_the_agent(there: Received, tmp_path: Path
     assert [stored(spool) for spool in spools] == [[], []]
 
 
+def test_a_port_that_is_taken_is_named(there: Received, tmp_path: Path) -> None:
+    port = there.url.rpartition(":")[2]
+    done = command("agent", "--port", port, env=environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url))
+
+    assert (done.returncode, f"port {port} of 127.0.0.1 cannot be had" in done.stderr) == (69, True)
+
+
 @pytest.mark.requirement("M3.1", "M8.5")
 def test_a_shell_needs_only_curl(there: Received, tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"

@@ -86,7 +86,12 @@ class Callers:
         """
         secrets = self._secrets.get(source.name)
         if not secrets:
-            return await self.of_report(request)
+            try:
+                return await self.of_report(request)
+            except Refused as refused:
+                if refused.reason is Refusal.NO_CREDENTIAL:
+                    refused.detail += f"; DEPLOYTRAIL_WEBHOOK_SECRETS has no secret of {source.name}"
+                raise
         scheme = signatures.SCHEMES[source.signature]
         fits = scheme.check(signatures.Delivery(body, request.headers, time.time()), secrets)
         if not isinstance(fits, bool):

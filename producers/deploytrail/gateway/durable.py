@@ -117,7 +117,7 @@ class DurablePublisher:
     def _is_away(self, error: Exception) -> None:
         if not self._away:
             then = "refused until it does" if self._spool is None else "kept in the spool"
-            _log.warning("Kafka does not take records, which are %s: %s", then, error or "no answer")
+            _log.warning("Kafka does not take records, which are %s: %s", then, str(error) or "no answer")
             self._away = True
             metrics.KAFKA_AWAY.set(1)
         if self._spool is not None and self._direct:

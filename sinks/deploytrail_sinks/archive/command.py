@@ -19,11 +19,12 @@ from deploytrail_sinks.archive.store import ObjectStore, open_store
 from deploytrail_sinks.archive.verify import verify
 
 EXIT_FLAWED = 1
+EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 where all is well, 1 where the archive has a flaw."""
+    """Exit code 0 where all is well, 1 where the archive has a flaw, 66 where what was asked for is not there."""
     parser = argparse.ArgumentParser(prog="deploytrail archive", description="Look into the archive, offline.")
     words = parser.add_subparsers(dest="word", required=True)
     check = words.add_parser("verify", help="is every object what it should be, and no offset missing?")
@@ -36,36 +37,50 @@ def main(argv: list[str]) -> int:
         settings = Settings.load()
         store = open_store(settings.archive)
         if options.word == "verify":
-            return _verify(store, options.json)
+            return _verify(store, settings.archive, options.json)
         return _cat(store, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
 
 
-def _verify(store: ObjectStore, as_json: bool) -> int:
+def _verify(store: ObjectStore, url: str, as_json: bool) -> int:
     report = verify(store)
+    # Nothing is not whole: it may be the wrong folder, or one that somebody emptied.
+    whole = report.is_whole and report.segments > 0
     if as_json:
-        print(json.dumps({"whole": report.is_whole, **asdict(report)}, indent=2))
-        return 0 if report.is_whole else EXIT_FLAWED
+        print(json.dumps({"whole": whole, **asdict(report)}, indent=2))
+    if not report.segments:
+        print(
+            f"deploytrail archive: {url} holds no segment; expected the archive's folder in DEPLOYTRAIL_ARCHIVE "
+            "(a sink writes the first after DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS)",
+            file=sys.stderr,
+        )
+        return EXIT_NOTHING
+    if as_json:
+        return 0 if whole else EXIT_FLAWED
     for gap in report.gaps:
         print(f"gap: {gap.name}: {gap.detail}")
     for flaw in report.flaws:
         print(f"FLAW: {flaw.name}: {flaw.detail}")
-    verdict = "whole" if report.is_whole else f"{len(report.flaws)} flaws"
+    verdict = "whole" if whole else f"{len(report.flaws)} flaws"
     print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
-    return 0 if report.is_whole else EXIT_FLAWED
+    return 0 if whole else EXIT_FLAWED
 
 
 def _cat(store: ObjectStore, names: list[str], wire: WireFormat | None) -> int:
     flawed = 0
     for wanted in names or [""]:
-        for name in [wanted] if wanted.endswith(".avro") else store.list(wanted):
+        found = [wanted] if wanted.endswith(".avro") else list(store.list(wanted))
+        if not found:
+            print(f"deploytrail archive: there is no object below {wanted or 'the archive'}", file=sys.stderr)
+            flawed = flawed or EXIT_NOTHING
+        for name in found:
             try:
                 segment = read_segment(store.read(name))
             except KeyError:
                 print(f"deploytrail archive: there is no object {name}", file=sys.stderr)
-                flawed = EXIT_FLAWED
+                flawed = flawed or EXIT_NOTHING
                 continue
             except SegmentError as error:
                 print(f"deploytrail archive: {name} {error}", file=sys.stderr)

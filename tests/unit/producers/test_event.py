@@ -53,6 +53,14 @@ def test_facts_keep_their_names_and_types() -> None:
     assert event["tags"] == {"sprint": "42"}
 
 
+@pytest.mark.parametrize("weight", [30, -0.1, float("nan"), "30"])
+def test_a_share_that_is_none_is_left_out_and_said(weight: object, capsys: pytest.CaptureFixture[str]) -> None:
+    event = _round_trip(build(PLACE | {"cohort_weight": weight}, {}))
+
+    assert event["cohort_weight"] is None
+    assert "cohort_weight is left out" in (said := capsys.readouterr().err) and "a share from 0 to 1" in said
+
+
 def test_unknown_fact_goes_to_tags_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     first = build(PLACE | {"vresion": "4.2.0"}, {})
     build(PLACE | {"vresion": "4.2.1"}, {})

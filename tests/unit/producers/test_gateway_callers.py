@@ -50,6 +50,16 @@ def reporter(record: Outgoing) -> str:
     return dict(record.headers)["dt-reporter"].decode()
 
 
+def test_a_webhook_whose_source_has_no_secret_is_told_where_it_would_stand() -> None:
+    client, _ = gateway(webhook_secrets="gitlab=whsec_dGhpcnR5LXR3byBieXRlcyB0aGF0IG5vIG9uZSBzYXc=")
+    answer = client.post("/webhooks/github", json={})
+
+    assert answer.status_code == 401
+    assert answer.json()["detail"] == (
+        "the bearer token is missing; DEPLOYTRAIL_WEBHOOK_SECRETS has no secret of github"
+    )
+
+
 @pytest.mark.requirement("M2.6")
 @pytest.mark.parametrize(
     ("setting", "host", "headers", "status"),

@@ -107,6 +107,13 @@ def test_words_that_make_no_sense_are_refused(words: list[str], capsys: pytest.C
         token_command.main(["--file", "tokens", *words])
 
 
+def test_a_verb_that_is_none_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        token_command.main(["--file", "tokens", *CREATE, "--verb", "reprt"])
+
+    assert "choose from 'report', 'register', 'approve'" in capsys.readouterr().err
+
+
 def test_without_a_file_it_says_which_setting_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.registry import SchemaRegistry
+from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.retention import RetentionClass, classify, retain_until
 from deploytrail_sinks.archive.segment import Record, SegmentError, read_segment, salted, segment_name, write_segment
@@ -347,3 +349,37 @@ def test_damaged_bytes_are_no_segment() -> None:
 
 def test_a_salt_is_new_each_time() -> None:
     assert salted(record(1)).salt != salted(record(1)).salt
+
+
+def asked(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{folder}")
+    return command.main(list(words))
+
+
+def test_an_archive_that_holds_nothing_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(tmp_path / "typo", monkeypatch, "verify") == 66
+    said = capsys.readouterr()
+    assert (said.out, f"file:{tmp_path / 'typo'} holds no segment" in said.err) == ("", True)
+
+    assert asked(tmp_path / "typo", monkeypatch, "verify", "--json") == 66
+    assert json.loads(capsys.readouterr().out)["whole"] is False
+
+
+def test_an_archive_without_a_flaw_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive_of(LocalFolder(tmp_path), range(20))
+
+    assert asked(tmp_path, monkeypatch, "verify") == 0
+    assert capsys.readouterr().out.endswith(": whole\n")
+
+
+@pytest.mark.parametrize("name", ["", "nonesuch", "nonesuch/000", "nonesuch/000/production/1.avro"])
+def test_what_is_not_in_the_archive_is_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(tmp_path, monkeypatch, "cat", *([name] if name else [])) == 66
+
+    assert "there is no object" in (said := capsys.readouterr().err) and (name or "the archive") in said
