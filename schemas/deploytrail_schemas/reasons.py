@@ -148,6 +148,18 @@ class Reason(StrEnum):
     PERMIT_USED_LATE = "permit_used_late"
     PERMIT_IN_ORDER = "permit_in_order"
 
+    # alert_suppression
+    SUPPRESSED_DURING_DEPLOYMENT = "suppressed_during_deployment"
+    RELEASED_AT_END = "released_at_end"
+    RELEASED_LOST = "released_lost"
+    RELEASED_AT_LIMIT = "released_at_limit"
+    RELEASED_NO_LONGER_COVERED = "released_no_longer_covered"
+    RESOLVED_WHILE_SUPPRESSED = "resolved_while_suppressed"
+    CRITICAL_IS_NEVER_SUPPRESSED = "critical_is_never_suppressed"
+    NEVER_SEEN_BEFORE = "never_seen_before"
+    SEVERITY_NOT_COVERED = "severity_not_covered"
+    START_WITHIN_UNCERTAINTY = "start_within_uncertainty"
+
 
 class Outcome(StrEnum):
     """Why a deployment's record is in its state."""

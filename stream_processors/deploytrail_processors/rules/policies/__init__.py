@@ -15,6 +15,7 @@ from deploytrail_processors.rules.policies.policy_set import Policies, PolicySet
 from deploytrail_processors.rules.policies.reader import Problem
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 from deploytrail_processors.rules.policies.service import Service
+from deploytrail_processors.rules.policies.suppression import Suppression, suppression_for
 from deploytrail_processors.rules.policies.thresholds import Thresholds
 from deploytrail_processors.rules.policies.window import ChangeWindow
 
@@ -34,6 +35,8 @@ __all__ = [
     "Scope",
     "Service",
     "Spec",
+    "Suppression",
     "Thresholds",
     "read_document",
+    "suppression_for",
 ]

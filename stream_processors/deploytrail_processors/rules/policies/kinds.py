@@ -11,10 +11,11 @@ from deploytrail_processors.rules.policies.calendar import Calendar, read_calend
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
 from deploytrail_processors.rules.policies.reader import Reader
 from deploytrail_processors.rules.policies.service import Service, read_service
+from deploytrail_processors.rules.policies.suppression import Suppression, read_suppression
 from deploytrail_processors.rules.policies.thresholds import Thresholds, read_thresholds
 from deploytrail_processors.rules.policies.window import ChangeWindow, read_window
 
-Spec = Service | Alias | ChangeWindow | Calendar | BreakGlass | Thresholds | Intake | Approvals
+Spec = Service | Alias | ChangeWindow | Calendar | BreakGlass | Thresholds | Intake | Approvals | Suppression
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "service": read_service,
@@ -26,4 +27,5 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "thresholds": read_thresholds,
     "intake": read_intake,
     "approval": read_approvals,
+    "suppression": read_suppression,
 }
