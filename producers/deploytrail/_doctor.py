@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 from deploytrail_schemas.redaction import redact_text
 
-from deploytrail import _doctor_connection, _doctor_host
+from deploytrail import _doctor_connection, _doctor_host, _doctor_serving
 from deploytrail._doctor_check import BROKEN, OK, Check
 from deploytrail._report import USAGE_ERROR
 
@@ -59,6 +59,7 @@ def examine(environ: Mapping[str, str], timeout: float) -> Iterator[Check]:
         _doctor_host.clock,
         lambda: _doctor_host.spool(settings),
         lambda: _doctor_connection.connection(settings, timeout),
+        lambda: _doctor_serving.serving(settings, environ, timeout),
     ]
     for step in steps:
         yield from _safely(step)

@@ -175,8 +175,8 @@ def _unreachable(error: Exception, url: SplitResult, where: str, timeout: float)
     return Check(BROKEN, "gateway", f"{where} cannot be reached: {detail}", fix)
 
 
-def kafka(settings: Settings, timeout: float) -> Iterator[Check]:
-    """Kafka: whether it answers, and whether the intake topic is what the settings say."""
+def kafka(settings: Settings, timeout: float, name: str = "DEPLOYTRAIL_URL") -> Iterator[Check]:
+    """Kafka: whether it answers, and whether the intake topic is what the settings say. `name`: of their setting."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
     from deploytrail_schemas.kafka import client_config
@@ -192,7 +192,7 @@ def kafka(settings: Settings, timeout: float) -> Iterator[Check]:
         return
     except KafkaException as error:
         admin.poll(0)  # lets error_cb tell why
-        yield _kafka_unreachable(brokers, said[0] if said else error.args[0].str(), settings)
+        yield _kafka_unreachable(brokers, said[0] if said else error.args[0].str(), settings, name)
         return
     yield Check(OK, "kafka", f"{brokers} answers")
     name = Topic.INTAKE.value
@@ -207,7 +207,7 @@ def kafka(settings: Settings, timeout: float) -> Iterator[Check]:
         yield Check(OK, "kafka", f"{name} has {count} partitions, as the settings say")
 
 
-def _kafka_unreachable(brokers: str, why: str, settings: Settings) -> Check:
+def _kafka_unreachable(brokers: str, why: str, settings: Settings, name: str) -> Check:
     fix = "see that Kafka runs at host:port, and that a firewall lets this host reach it"
     lower = why.lower()
     if "ssl" in lower:
@@ -215,7 +215,7 @@ def _kafka_unreachable(brokers: str, why: str, settings: Settings) -> Check:
     elif "sasl" in lower or "authentic" in lower:
         fix = "correct the SASL mechanism, user and password in DEPLOYTRAIL_KAFKA_CLIENT"
     elif "resolve" in lower:
-        fix = "correct the host in DEPLOYTRAIL_URL, or this host's DNS"
+        fix = f"correct the host in {name}, or this host's DNS"
     elif "refused" not in lower and "security.protocol" not in settings.kafka_client:
         fix += "; a broker that wants TLS answers nothing to clear text: see DEPLOYTRAIL_KAFKA_CLIENT"
     return Check(BROKEN, "kafka", f"kafka://{brokers} cannot be reached: {why}", fix)

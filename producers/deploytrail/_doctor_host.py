@@ -163,7 +163,7 @@ def spool(settings: Settings) -> Iterator[Check]:
     """The folder in which events wait: whether it takes any, and what lies in it."""
     try:
         folder = settings.spool.expanduser()
-        _write_into(folder)
+        write_into(folder)
     except (OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         fix = "let this user write there, or set DEPLOYTRAIL_SPOOL to a folder where it can"
@@ -174,7 +174,8 @@ def spool(settings: Settings) -> Iterator[Check]:
     yield from _set_aside(folder)
 
 
-def _write_into(folder: Path) -> None:
+def write_into(folder: Path) -> None:
+    """See that this user can write there, and leave nothing behind; OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f".doctor-{os.getpid()}"
     try:
@@ -189,7 +190,7 @@ def _write_into(folder: Path) -> None:
 def _room(folder: Path, limit: int) -> Check:
     used = sum(path.stat().st_size for path in folder.glob("*/*.segment"))
     free = shutil.disk_usage(folder).free
-    said = f"{folder} holds {_size(used)} of {_size(limit)}; {_size(free)} are free on its disk"
+    said = f"{folder} holds {size(used)} of {size(limit)}; {size(free)} are free on its disk"
     more = "see what is said of the connection: delivery makes room. Or raise DEPLOYTRAIL_SPOOL_MAX_BYTES"
     if used + _EVENT_BYTES > limit:
         return Check(BROKEN, "spool", f"full: {said}; events are lost", more)
@@ -253,7 +254,8 @@ def _occurred_at(payload: bytes) -> int | None:
         return None
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes, for people."""
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

@@ -133,6 +133,17 @@ class SchemaRegistry:
         """See WireFormat."""
         self._id_of(fingerprint(kind), topic)
 
+    def has(self, kind: RecordType, topic: str) -> bool:
+        """Whether it has the schema that records of this kind are written with, asked without registering it.
+
+        RegistryAway where it does not answer, or refuses us.
+        """
+        schema = versions(kind)[writers()[fingerprint(kind)].version]
+        status, answer = self._ask("POST", *_lookup(f"{topic}-{name_of(schema)}", schema))
+        if status not in (HTTPStatus.OK, _NOT_FOUND):
+            raise self._refused(f"does not look up {name_of(schema)}", status, answer)
+        return status == HTTPStatus.OK
+
     def _id_of(self, found: bytes, topic: str) -> int:
         if (known := self._ids.get((topic, found))) is not None:
             return known
@@ -145,8 +156,7 @@ class SchemaRegistry:
 
     def _registered(self, subject: str, schema: dict[str, Any]) -> int:
         """The id of a schema: looked up, which readers may, and only else registered."""
-        path = f"/subjects/{quote(subject, safe='')}"
-        body = {"schema": json.dumps(schema, separators=(",", ":")), "schemaType": "AVRO"}
+        path, body = _lookup(subject, schema)
         status, answer = self._ask("POST", path, body)
         if status == _NOT_FOUND:
             status, answer = self._ask("POST", f"{path}/versions", body)
@@ -201,6 +211,12 @@ class SchemaRegistry:
     def _rest(self, why: str) -> RegistryAway:
         self._away, self._away_until = why, time.monotonic() + REST_SECONDS
         return RegistryAway(why)
+
+
+def _lookup(subject: str, schema: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Path and body that ask for the id of a subject's schema."""
+    body = {"schema": json.dumps(schema, separators=(",", ":")), "schemaType": "AVRO"}
+    return f"/subjects/{quote(subject, safe='')}", body
 
 
 def name_of(schema: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ class Callers:
     """Tokens, CI systems and webhook secrets of the settings. ConfigurationError for one that can prove nothing."""
 
     def __init__(self, settings: Settings) -> None:
-        self._secrets = _webhook_secrets(settings.webhook_secrets)
+        self._secrets = webhook_secrets(settings.webhook_secrets)
         self._file = CredentialFile(Path(settings.credentials)) if settings.credentials else None
         self._jobs = Jobs(load(Path(settings.oidc))) if settings.oidc else None
         # Where there is a file of tokens, only that says what one of them may do.
@@ -138,7 +138,7 @@ def _refused(reason: Refusal) -> Refused:
     return Refused(401, _WORDS[reason], reason, headers=_BEARER)
 
 
-def _webhook_secrets(setting: str) -> dict[str, list[str]]:
+def webhook_secrets(setting: str) -> dict[str, list[str]]:
     """source=secret[,secret…];… with every secret checked for what its scheme can use."""
     found: dict[str, list[str]] = {}
     for pair in filter(None, map(str.strip, setting.split(";"))):

@@ -83,6 +83,11 @@ class KeySet:
             log.error("%s; the keys from before stand", error)
 
 
+def source_bytes(source: str) -> bytes:
+    """What a URL or the path of a file holds; OSError, ValueError where it is too large."""
+    return _download(source) if "://" in source else Path(source).read_bytes()
+
+
 def read_jwks(data: bytes) -> dict[str, Jwk]:
     """The public keys for signatures of a JWKS by their ids; what has no id, or is symmetric, is left out.
 
