@@ -116,6 +116,10 @@ async def round_of(api: Api, watched: Watched, memory: Memory, publish: Publish)
             failed = True
             metrics.ROUNDS.labels(name, "failed").inc()
             log.error("%s %s: %s", name, project, redact_text(str(error)))
+        except Exception as error:  # an answer of a shape that nobody thought of must not end the polling
+            failed = True
+            metrics.ROUNDS.labels(name, "failed").inc()
+            log.error("%s %s: %s", name, project, redact_text(f"{type(error).__name__}: {error}"))
         else:
             metrics.ROUNDS.labels(name, "done").inc()
             metrics.PUBLISHED.labels(name).inc(outcome.published)

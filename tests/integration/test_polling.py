@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deploytrail import adapters, poll_command
 from deploytrail.adapters.base import Defaults
-from deploytrail.polling.api import Api, NotThere, SlowDown
+from deploytrail.polling.api import LONGEST_QUIET, Api, NotThere, SlowDown
 from deploytrail.polling.config import KINDS, Watched
 from deploytrail.polling.memory import Memory
 from deploytrail.polling.rounds import Outcome, Record, one_round
+from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.records import RecordType
 from support import forges
@@ -417,3 +423,69 @@ def test_argo_cd_is_asked_for_the_latest_sync_and_its_history_for_those_before(t
 def test_every_api_that_is_polled_has_an_adapter_that_reads_it() -> None:
     assert set(poll_command.POLLS) == set(KINDS)
     assert set(poll_command.POLLS) <= set(adapters.names())
+
+
+@contextmanager
+def answering(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[str]:
+    """A server that answers each request with the next of these, then with the last again."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            for name, text in ({"Content-Length": str(len(body))} | headers).items():
+                self.send_header(name, text)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+HOSTILE: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "nested without end": (200, {}, b"[" * 200_000),
+    "a number without end": (200, {}, b"9" * 5000),
+    "no UTF-8": (200, {}, b"\xff\xfe\x00"),
+    "no list": (200, {}, b'{"message": "no"}'),
+    "a list of anything": (200, {}, b'[null, 1, "x", [], {"id": {}}, NaN]'),
+    "a next page that is no URL": (200, {"Link": "<http://[>; rel=next"}, b"[]"),
+    "a wait without end": (429, {"Retry-After": "9" * 400}, b""),
+    "a wait that is no time": (429, {"Retry-After": "Thu, 99 Foo 99999 25:61:61 XYZ"}, b""),
+    "a limit without end": (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9" * 400}, b""),
+    "not modified, unasked": (304, {"ETag": "x"}, b""),
+}
+
+
+@pytest.mark.requirement("M2.3")
+@pytest.mark.parametrize("kind", ["github", "gitlab", "jenkins", "argocd"])
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_no_answer_ends_the_polling(kind: str, answer: tuple[int, dict[str, str], bytes], tmp_path: Path) -> None:
+    """A round says when to ask again, within hours; whatever it raised would end the asking for good, unseen."""
+    with answering(answer) as url:
+        watched = Watched(kind, url, "", ("acme/shop",), settle=0.0)
+        published = Published()
+        until = asyncio.run(poll_command.round_of(Api(url, {}), watched, Memory(tmp_path / "poll.json"), published))
+
+    assert until is None or until <= time.time() + LONGEST_QUIET
+    assert published.records == []
+
+
+def test_half_a_character_in_a_name_does_not_keep_others_from_being_published(tmp_path: Path) -> None:
+    made = deployment(1, NOW - 300) | {"environment": "\ud83d production"}
+    with answering((200, {}, json.dumps([made]).encode()), (200, {}, b"[]")) as url:
+        poller = Poller(Forge([], ("", ""), url), "github", "acme/shop", tmp_path)
+        poller.round()
+
+    assert [encode(kind, value) != b"" for kind, value in poller.published.records] == [True]
+    assert poller.published.records[0][1]["environment"] == "? production"

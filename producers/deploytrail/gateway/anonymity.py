@@ -10,7 +10,10 @@ from functools import lru_cache
 from deploytrail_schemas.errors import ConfigurationError
 
 # A proxy on this host makes the whole world look local, and a browser posts wherever a page tells it to.
-_FROM_ELSEWHERE = ("forwarded", "x-forwarded-for", "x-real-ip", "origin")
+_FROM_ELSEWHERE = (
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-client-ip"),
+    *("cf-connecting-ip", "true-client-ip", "x-envoy-external-address", "origin", "sec-fetch-site"),
+)
 
 
 class Anonymous(StrEnum):

@@ -24,6 +24,7 @@ from deploytrail_schemas.errors import ConfigurationError, RetryLater
 TIMEOUT_SECONDS = 20.0
 MAX_BYTES = 32 << 20
 MAX_PAGES = 200
+LONGEST_QUIET = 2 * 3600.0  # seconds; GitHub's limits are renewed within one hour
 _KEPT = 2000
 _NEXT = re.compile(r'<([^<>]+)>\s*;[^,]*\brel="?next"?', re.ASCII)
 # Remaining requests and when they are renewed: GitHub, GitLab.
@@ -87,7 +88,7 @@ class Api:
                 self._kept.move_to_end(url)
                 return Page(kept[1].value, kept[1].headers, True)
             raise self._problem(url, error.code, headers) from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise RetryLater(f"{self._host} cannot be asked: {error or type(error).__name__}") from error
         self._heed(page.headers)
         if tag := page.headers.get("etag"):
@@ -106,7 +107,10 @@ class Api:
             following = _NEXT.search(page.headers.get("link", ""))
             if following is None:
                 return
-            url = urljoin(url, following[1])
+            try:
+                url = urljoin(url, following[1])
+            except ValueError as error:
+                raise RetryLater(f"{self._host} names a next page that is no URL: {error}") from error
             if _origin(url) != _origin(self.base):
                 raise RetryLater(f"{self._host} sends its callers on to {_origin(url)}, where its token must not go")
             page = self.get_url(url)
@@ -122,14 +126,18 @@ class Api:
             headers = _lower(answer.headers)
         if len(data) > MAX_BYTES:
             raise ValueError(f"an answer has more than {MAX_BYTES} bytes")
-        return Page(json.loads(data), headers, False)
+        return Page(_value_of(data), headers, False)
 
     def _heed(self, headers: Mapping[str, str]) -> None:
         for remaining, reset in _LIMITS:
             if (left := headers.get(remaining, "")).isdecimal():
                 self.remaining = int(left)
                 if self.remaining == 0 and headers.get(reset, "").isdecimal():
-                    self._quiet_until = max(self._quiet_until, float(headers[reset]))
+                    self._be_quiet_until(float(headers[reset]))
+
+    def _be_quiet_until(self, at: float) -> None:
+        """Heed what the API asks for, but not for ever: whatever it says by mistake is over some day."""
+        self._quiet_until = max(self._quiet_until, min(at, self._clock() + LONGEST_QUIET))
 
     def _problem(self, url: str, status: int, headers: Mapping[str, str]) -> Exception:
         wait = self._retry_after(headers)
@@ -137,7 +145,7 @@ class Api:
         if wait is None and status in (403, 429) and self._quiet_until > now:
             wait = self._quiet_until - now
         if wait is not None or status == 429:
-            self._quiet_until = max(self._quiet_until, now + (60.0 if wait is None else wait))
+            self._be_quiet_until(now + (60.0 if wait is None else wait))
             return SlowDown(f"{self._host} answers {status} and asks to wait", self._quiet_until)
         path = urlsplit(url).path
         if 300 <= status < 400:
@@ -165,6 +173,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     # A redirect would carry the credential along.
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+def _value_of(data: bytes) -> Any:
+    """The value of a JSON text; halves of surrogate pairs, which no record can hold, become question marks."""
+    value = json.loads(data)
+    if b"\\ud" in data.lower():
+        return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
 
 
 def _lower(headers: Any) -> dict[str, str]:
