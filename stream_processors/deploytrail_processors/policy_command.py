@@ -1,57 +1,49 @@
-"""`deploytrail policy check|apply|explain PATH…`: policy files from git to the policies topic."""
+"""`deploytrail policy`: policy files from git, checked, compared, explained, and put on the policies topic.
+
+Files are read whole or refused whole: one problem in one of them, and nothing is applied.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
 from deploytrail_schemas.errors import DeploytrailError
-from deploytrail_schemas.instants import format_instant
-from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.instants import LATEST
+from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
-from deploytrail_schemas.topics import Topic
 
+from deploytrail_processors.policy_changes import Change, Plan, Source, difference, missing, plan, publish
+from deploytrail_processors.policy_files import missing_calendars, read_files
+from deploytrail_processors.policy_names import KINDS, NotNames, read_names, table
 from deploytrail_processors.policy_reader import PolicyReader
-from deploytrail_processors.rules.policies import ChangeWindow, Document, PolicySet, Problem, read_document
+from deploytrail_processors.rules.policies import PolicySet
+from deploytrail_processors.rules.policies.schema import schema_text
+from deploytrail_processors.rules.policies.words import in_words
 
+EXIT_CHANGES = 1  # of diff --exit-code
+EXIT_UNMAPPED = 1  # of names
 EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
-MAX_CALENDAR = 512 << 10  # bytes; a message may have 1 MiB
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One document of a file."""
-
-    path: Path
-    line: int
-    value: Any
-    document: Document
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0; 65 where a file is invalid; 69 where Kafka does not answer."""
-    parser = argparse.ArgumentParser(prog="deploytrail policy", description="Check and apply policy files.")
-    words = parser.add_subparsers(dest="word", required=True)
-    for word, text in (
-        ("check", "say every problem of the files"),
-        ("apply", "put changed documents on the policies topic, all files or none"),
-        ("explain", "say in words what the documents mean"),
-    ):
-        words.add_parser(word, help=text).add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    options = parser.parse_args(argv)
-    sources, problems = read_files(options.paths)
+    """Exit code 0; 65 where a file is invalid or conflicts with what is applied; 69 where Kafka does not answer."""
+    options = _parser().parse_args(argv)
+    if options.word == "schema":
+        sys.stdout.write(schema_text())
+        return 0
+    sources, problems = read_files(options.paths or ())
     if problems:
         return _refuse(problems)
     try:
-        return {"check": _check, "apply": _apply, "explain": _explain}[options.word](sources)
+        return _WORDS[options.word](sources, options)
+    except NotNames as error:
+        print(f"deploytrail policy: {error}", file=sys.stderr)
+        return EXIT_INVALID
     except DeploytrailError as error:
         print(f"deploytrail policy: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
@@ -64,142 +56,36 @@ def _refuse(problems: list[str]) -> int:
     return EXIT_INVALID
 
 
-def read_files(paths: Iterable[Path]) -> tuple[list[Source], list[str]]:
-    """The documents of files and folders (*.yaml, *.yml), and every problem as `file:line: …`."""
-    sources: list[Source] = []
-    problems: list[str] = []
-    for path in _files(paths, problems):
-        try:
-            loaded = list(_documents(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path}: {error}")
-            continue
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f"{mark.line + 1}: " if mark else " "
-            problems.append(f"{path}:{line}{getattr(error, 'problem', None) or error}")
-            continue
-        for node, value in loaded:
-            value, problem = with_calendar_text(value, path)
-            if problem:
-                problems.append(f"{path}:{_line_of(node, Problem('spec.file', ''))}: {problem}")
-                continue
-            document = read_document(value)
-            sources.append(Source(path, node.start_mark.line + 1, value, document))
-            problems.extend(f"{path}:{_line_of(node, p)}: {p}" for p in document.problems)
-    seen: dict[tuple[str, str], Source] = {}
-    for source in sources:
-        name = (source.document.kind, source.document.name)
-        if name in seen:
-            first = seen[name]
-            problems.append(
-                f"{source.path}:{source.line}: {'/'.join(name)} stands already in {first.path}:{first.line}"
-            )
-        seen[name] = source
-    return sources, problems
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="deploytrail policy", description="Check and apply policy files.")
+    words = parser.add_subparsers(dest="word", required=True)
+    made = {}
+    for word, text in (
+        ("check", "say every problem of the files"),
+        ("diff", "show what apply would change on the policies topic"),
+        ("apply", "put changed documents on the policies topic, all files or none"),
+        ("explain", "say in words what the documents mean"),
+    ):
+        made[word] = words.add_parser(word, help=text, description=text)
+        made[word].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a YAML file, or a folder of them")
+    made["diff"].add_argument("--exit-code", action="store_true", help="exit with 1 where something would change")
+    made["apply"].add_argument("--wait", action="store_true", help="read the topic back until the changes are there")
+    text = "say what reported names would be recorded as, by policy files or by what is applied"
+    made["names"] = words.add_parser("names", help=text, description=text)
+    made["names"].add_argument(
+        "names", metavar="FILE", help="names, one a line, or what `deploytrail log` prints; - reads standard input"
+    )
+    made["names"].add_argument(
+        "--policies", nargs="+", type=Path, metavar="PATH", dest="paths", help="policy files instead of those applied"
+    )
+    made["names"].add_argument(
+        "--kind", choices=KINDS, default="environment", help="of what plain lines are names (default: environment)"
+    )
+    words.add_parser("schema", help="print the JSON Schema of policy files, for editors")
+    return parser
 
 
-def with_calendar_text(value: Any, path: Path) -> tuple[Any, str]:
-    """A calendar with the text of its .ics file in the file's place, so that the document is complete by itself.
-
-    Other documents come back as they are; with a second text: what is wrong.
-    """
-    spec = value.get("spec") if isinstance(value, dict) and value.get("kind") == "calendar" else None
-    if not isinstance(spec, dict) or "file" not in spec:
-        return value, ""
-    name = spec["file"]
-    if not isinstance(name, str) or not name.endswith(".ics") or Path(name).is_absolute() or ".." in Path(name).parts:
-        return value, f"spec.file: is {name!r}; expected the name of an .ics file beside this one"
-    if "ics" in spec:
-        return value, "spec.file: stands beside ics; expected one of them"
-    try:
-        text = (path.parent / name).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return value, f"spec.file: {name} cannot be read: {getattr(error, 'strerror', None) or error}"
-    if len(text.encode()) > MAX_CALENDAR:
-        return value, f"spec.file: {name} has more than {MAX_CALENDAR} bytes; expected fewer, such as the years to come"
-    return value | {"spec": {**{k: v for k, v in spec.items() if k != "file"}, "ics": text}}, ""
-
-
-def missing_calendars(sources: Iterable[Source], standing: PolicySet) -> list[str]:
-    """Windows that leave out a calendar which is neither in the files nor on the topic."""
-    sources = list(sources)
-    given = {s.document.name for s in sources if s.document.kind == "calendar"}
-    return [
-        f"{source.path}:{source.line}: spec.except: {name!r} is no calendar here; the window would stay closed"
-        for source in sources
-        if isinstance(source.document.spec, ChangeWindow)
-        for name in source.document.spec.calendars
-        if name not in given and standing.latest("calendar", name) is None
-    ]
-
-
-def _files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml"))
-            if not found:
-                problems.append(f"{path}: holds no *.yaml file")
-            yield from found
-        else:
-            yield path
-
-
-def _documents(text: str) -> Iterator[tuple[yaml.Node, Any]]:
-    loader = yaml.SafeLoader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            assert node is not None
-            _refuse_repeated_keys(node)
-            yield node, _plain(loader.construct_document(node))
-    finally:
-        loader.dispose()
-
-
-def _refuse_repeated_keys(node: yaml.Node) -> None:
-    # YAML takes the last of two equal keys in silence; a policy must not lose half of itself.
-    children: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            children.append(value)
-    elif isinstance(node, yaml.SequenceNode):
-        children = node.value
-    for child in children:
-        _refuse_repeated_keys(child)
-
-
-def _plain(value: Any) -> Any:
-    """YAML's own times as the texts that JSON carries."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if hasattr(value, "isoformat"):
-        text = value.isoformat()
-        return text.replace("+00:00", "Z").removesuffix(":00") if getattr(value, "tzinfo", None) is None else text
-    return value
-
-
-def _line_of(node: yaml.Node, problem: Problem) -> int:
-    """The line of the field that a problem names, as near as the file has it."""
-    for part in problem.path.split("."):
-        if not isinstance(node, yaml.MappingNode):
-            break
-        inner = {key.value: (key, value) for key, value in node.value}
-        if part not in inner:
-            break
-        key, node = inner[part]
-        line: int = key.start_mark.line + 1
-        node.start_mark.line = line - 1
-    return int(node.start_mark.line) + 1
-
-
-def _check(sources: list[Source]) -> int:
+def _check(sources: list[Source], _: argparse.Namespace) -> int:
     problems = missing_calendars(sources, PolicySet())
     if problems:
         return _refuse(problems)
@@ -207,71 +93,96 @@ def _check(sources: list[Source]) -> int:
     return 0
 
 
-def _explain(sources: list[Source]) -> int:
-    for source in sources:
-        document = source.document
-        since = f", from {format_instant(document.effective_from)}" if document.effective_from else ""
-        print(f"{document.kind}/{document.name}{since}: {document.spec}")
+def _explain(sources: list[Source], _: argparse.Namespace) -> int:
+    print("\n\n".join("\n  ".join(in_words(source.document)) for source in sources))
     return 0
 
 
-def _apply(sources: list[Source]) -> int:
+def _names(sources: list[Source], options: argparse.Namespace) -> int:
     settings = Settings.load()
+    known = PolicySet().with_documents(s.document for s in sources) if options.paths else _standing(settings)
+    try:
+        with sys.stdin if options.names == "-" else Path(options.names).open(encoding="utf-8") as file:
+            reported = read_names(file, options.kind)
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotNames(f"{options.names} cannot be read: {error}") from None
+    # Of files, what they say at last; of what is applied, what is in force now.
+    regions = frozenset(RegionMap.from_settings(settings).numbers)
+    lines, unmapped = table(reported, known.at(LATEST if options.paths else _now()), regions)
+    print("\n".join(lines))
+    if unmapped:
+        print(f"{unmapped} names of environments and regions are unmapped", file=sys.stderr)
+    return EXIT_UNMAPPED if unmapped else 0
+
+
+def _diff(sources: list[Source], options: argparse.Namespace) -> int:
+    standing = _standing(Settings.load())
+    planned = plan(sources, standing, now=_now())
+    for change in planned.changes:
+        print(difference(change), end="\n\n")
+    print(_summary(planned, sources))
+    if planned.elsewhere:
+        print(f"in none of these files, and in force as it is: {', '.join(planned.elsewhere)}")
+    refused = _tell(planned, missing_calendars(sources, standing))
+    return refused or (EXIT_CHANGES if planned.changes and options.exit_code else 0)
+
+
+def _apply(sources: list[Source], options: argparse.Namespace) -> int:
+    settings = Settings.load()
+    standing = _standing(settings)
+    planned = plan(sources, standing, now=_now())
+    refused = _tell(planned, missing_calendars(sources, standing))
+    if refused:
+        return refused
+    publish(settings, [change.value for change in planned.changes])
+    if options.wait:
+        _wait(settings, planned.changes)
+    for change in planned.changes:
+        print(f"{change.key} from {change.value['effective_from']}")
+    print(_summary(planned, sources))
+    return 0
+
+
+def _tell(planned: Plan, problems: list[str]) -> int:
+    """Say warnings, and why nothing may be applied; the exit code."""
+    for warning in planned.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    problems = [*planned.conflicts, *problems]
+    return _refuse(problems) if problems else 0
+
+
+def _summary(planned: Plan, sources: list[Source]) -> str:
+    return f"{len(planned.changes)} of {len(sources)} documents changed"
+
+
+def _standing(settings: Settings) -> PolicySet:
     reader = PolicyReader(settings)
     try:
-        standing = reader.read_to_end()
+        return reader.read_to_end()
     finally:
         reader.close()
-    problems = missing_calendars(sources, standing)
-    if problems:
-        return _refuse(problems)
-    changed = list(changes(sources, standing, now=time.time_ns() // 1000))
-    publish(settings, changed)
-    for value in changed:
-        print(f"{value['kind']}/{value['name']}/{value['version']} from {value['effective_from']}")
-    print(f"{len(changed)} of {len(sources)} documents changed")
-    return 0
 
 
-def changes(sources: list[Source], standing: PolicySet, *, now: int) -> Iterator[dict[str, Any]]:
-    """The documents that differ from the newest version of their name, with their next version.
-
-    A document that does not say from when it holds takes effect at `now`.
-    """
-    for source in sources:
-        document = source.document
-        latest = standing.latest(document.kind, document.name)
-        asked_from = document.effective_from if "effective_from" in source.value else None
-        if (
-            latest is not None
-            and latest.spec is not None
-            and latest.text == document.text
-            and asked_from in (None, latest.effective_from)
-        ):
-            continue
-        yield {
-            "kind": document.kind,
-            "name": document.name,
-            "version": latest.version + 1 if latest else 1,
-            "effective_from": format_instant(asked_from if asked_from is not None else now),
-            "spec": source.value["spec"],
-        }
+def _wait(settings: Settings, changes: Iterable[Change], timeout: float = 30.0) -> None:
+    """Until the topic, read anew, has the changes; DeploytrailError where it does not get them."""
+    until = time.monotonic() + timeout
+    while lost := missing(changes, _standing(settings)):
+        if time.monotonic() > until:
+            raise DeploytrailError(
+                f"{', '.join(lost)}: not on the topic as applied, perhaps since somebody applied at the same time; "
+                "look at `deploytrail policy diff`, and apply again"
+            )
+        time.sleep(0.2)
 
 
-def publish(settings: Settings, documents: list[dict[str, Any]]) -> None:
-    """Put documents on the topic and wait until all are there; DeploytrailError where one is not."""
-    from confluent_kafka import Producer
+def _now() -> int:
+    return time.time_ns() // 1000
 
-    producer = Producer(producer_config(settings))
-    failed: list[str] = []
-    for value in documents:
-        producer.produce(
-            Topic.POLICIES.value,
-            json.dumps(value, sort_keys=True, ensure_ascii=False).encode(),
-            f"{value['kind']}/{value['name']}/{value['version']}".encode(),
-            partition=0,
-            on_delivery=lambda error, message: failed.append(f"{message.key()!r}: {error}") if error else None,
-        )
-    left = producer.flush(30)
-    if left or failed:
-        raise DeploytrailError(f"{left + len(failed)} documents were not delivered; apply again. {failed[:1]}")
+
+_WORDS: Mapping[str, Callable[[list[Source], argparse.Namespace], int]] = {
+    "check": _check,
+    "diff": _diff,
+    "apply": _apply,
+    "explain": _explain,
+    "names": _names,
+}

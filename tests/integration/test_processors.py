@@ -256,3 +256,29 @@ def test_applying_the_same_policies_again_changes_nothing(worker: str, tmp_path:
     done = run("policy", "apply", "policies.yaml", env=env, cwd=tmp_path)
 
     assert (done.returncode, done.stdout) == (0, "0 of 2 documents changed\n")
+
+
+def test_a_change_is_shown_applied_waited_for_and_then_in_force(worker: str, tmp_path: Path) -> None:
+    path, env = tmp_path / "lab.yaml", {"DEPLOYTRAIL_KAFKA": worker}
+    path.write_text("kind: environment\nname: lab\nspec: {aliases: [bench-*]}\n")
+    shown = run("policy", "diff", "--exit-code", "lab.yaml", env=env, cwd=tmp_path)
+    applied = run("policy", "apply", "--wait", "lab.yaml", env=env, cwd=tmp_path)
+    (tmp_path / "names").write_text("Bench-7\n")
+    names = run("policy", "names", "names", env=env, cwd=tmp_path)
+    again = run("policy", "diff", "--exit-code", "lab.yaml", env=env, cwd=tmp_path)
+
+    assert shown.returncode == 1
+    assert "--- (new)" in shown.stdout
+    assert "+  - bench-*" in shown.stdout
+    assert applied.returncode == 0, applied.stderr
+    assert applied.stdout.startswith("environment/lab/1 from 2")
+    assert names.returncode == 0, names.stdout
+    assert "pattern bench-* of environment/lab" in names.stdout
+    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "0 of 1 documents changed")
+
+    path.write_text("kind: environment\nname: lab\nversion: 1\nspec: {aliases: [bench-*, lab-*]}\n")
+    refused = run("policy", "apply", "lab.yaml", env=env, cwd=tmp_path)
+
+    assert refused.returncode == 65
+    assert "lab.yaml:1: says version 1, but environment/lab has come to version 1 with other content" in refused.stderr
+    assert "nothing was applied" in refused.stderr

@@ -24,7 +24,7 @@ from deploytrail_local.simulation.world import (
     SLOW_BY,
     SLOW_PRODUCER,
 )
-from deploytrail_processors.policy_command import read_files
+from deploytrail_processors.policy_files import read_files
 from deploytrail_processors.rules.policies import ChangeWindow, Service, Thresholds
 from deploytrail_schemas.instants import parse_instant
 from deploytrail_schemas.json_values import parse_json, validate

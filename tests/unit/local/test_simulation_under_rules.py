@@ -10,7 +10,7 @@ import deploytrail_local
 import pytest
 from deploytrail_local.simulation import GroundTruth, simulate
 from deploytrail_local.simulation.world import LOST_AFTER_MINUTES
-from deploytrail_processors.policy_command import read_files
+from deploytrail_processors.policy_files import read_files
 from deploytrail_processors.rules import aliases, change_window, clock, correlation, lifecycle, overdue
 from deploytrail_processors.rules.policies import Policies, PolicySet
 from deploytrail_schemas.codec import decode, encode

@@ -4,7 +4,7 @@ In: documents as plain JSON values. Out: typed policies, or every problem at onc
 is invalid is kept as such: the rule that needs it fails closed.
 """
 
-from deploytrail_processors.rules.policies.alias import Alias
+from deploytrail_processors.rules.policies.alias import Alias, Aliases
 from deploytrail_processors.rules.policies.approval import Approvals
 from deploytrail_processors.rules.policies.break_glass import BreakGlass
 from deploytrail_processors.rules.policies.calendar import Calendar
@@ -23,6 +23,7 @@ __all__ = [
     "KINDS",
     "SCOPE_FIELDS",
     "Alias",
+    "Aliases",
     "Approvals",
     "BreakGlass",
     "Calendar",

@@ -1,8 +1,16 @@
-"""Policies of the kinds `environment` and `region`: other names of a place."""
+"""Policies of the kinds `environment` and `region`: other names of a place.
+
+Which name wins: an exact one before a pattern, then the longest pattern, then the first of the
+alphabet. Case and surrounding space never matter.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import translate
+from typing import NamedTuple
 
 from deploytrail_processors.rules.policies.reader import Reader
 
@@ -16,4 +24,57 @@ class Alias:
 
 
 def read_alias(reader: Reader) -> Alias:
-    return Alias(aliases=reader.texts("aliases"), production=reader.flag("production"))
+    return Alias(
+        aliases=reader.texts("aliases", about="Other names of it; * and ? stand for any characters and any one."),
+        production=reader.flag("production", about="Whether what happens there is production."),
+    )
+
+
+class Match(NamedTuple):
+    """The canonical name that a reported one means, and the alias that says so."""
+
+    name: str
+    alias: str
+
+
+class Aliases:
+    """The names of a kind, looked up by what was reported."""
+
+    def __init__(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        self._exact: dict[str, Match] = {}
+        patterns: list[tuple[int, str, str]] = []
+        for name, aliases in sorted(names.items()):
+            for alias in map(plain, aliases):
+                if is_pattern(alias):
+                    patterns.append((-len(alias), alias, name))
+                else:
+                    self._exact.setdefault(alias, Match(name, alias))
+        # The own name of one is never the alias of another.
+        self._exact |= {plain(name): Match(name, plain(name)) for name in names}
+        self._patterns = [(_compiled(alias), Match(name, alias)) for _, alias, name in sorted(patterns)]
+
+    def __bool__(self) -> bool:
+        return bool(self._exact)
+
+    def find(self, reported: str) -> Match | None:
+        """What a reported name means; None where no alias says it."""
+        wanted = plain(reported)
+        found = self._exact.get(wanted)
+        if found is None:
+            found = next((match for pattern, match in self._patterns if pattern.fullmatch(wanted)), None)
+        return found
+
+
+def plain(name: str) -> str:
+    """A name by which names compare."""
+    return name.strip().lower()
+
+
+def is_pattern(alias: str) -> bool:
+    """Whether an alias stands for many names."""
+    return "*" in alias or "?" in alias
+
+
+def _compiled(alias: str) -> re.Pattern[str]:
+    # translate() matches each part once, so that no name takes long; it would take [ for a set of characters.
+    return re.compile(translate(alias.replace("[", "[[]")))

@@ -33,11 +33,13 @@ class Approvals:
 
 def read_approvals(reader: Reader) -> Approvals:
     usual = Approvals()
-    holders = reader.inner("holders")
-    found = Approvals(
-        count=_count(reader, usual.count),
+    count = reader.count("count", usual.count, least=0, most=20, about="How many different people must approve.")
+    return Approvals(
+        count=usual.count if count is None else count,
         roles=reader.texts("roles"),
-        holders={str(role): holders.texts(role) for role in holders.raw},
+        holders=reader.texts_by_name(
+            "holders", about="Who has a role; of roles left out, what an approval says holds."
+        ),
         four_eyes=_flag(reader, "four_eyes", usual.four_eyes),
         valid_minutes=reader.number("valid_minutes", usual.valid_minutes) or usual.valid_minutes,
         registration=_flag(reader, "registration", usual.registration),
@@ -45,17 +47,6 @@ def read_approvals(reader: Reader) -> Approvals:
         permit=reader.flag("permit"),
         scope=read_scope(reader),
     )
-    reader.problems.extend(holders.finish())
-    return found
-
-
-def _count(reader: Reader, default: int) -> int:
-    reader.seen.add("count")
-    value = reader.raw.get("count", default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 20:
-        reader.wrong("count", f"is {value!r}; expected how many people, 0 to 20")
-        return default
-    return value
 
 
 def _flag(reader: Reader, name: str, default: bool) -> bool:

@@ -12,7 +12,8 @@ from deploytrail_processors.rules.policies.kinds import KINDS, Spec
 from deploytrail_processors.rules.policies.reader import Problem, Reader
 from deploytrail_processors.rules.policies.scope import Scope, scope_or_all
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME = re.compile(NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,13 @@ def read_document(value: object) -> Document:
         Problem(str(key), "is no field of a policy document")
         for key in document.keys() - {"kind", "name", "version", "effective_from", "spec"}
     )
-    kind, name = str(document.get("kind", "")), str(document.get("name", ""))
-    if kind not in KINDS:
+    kind, name = document.get("kind", ""), document.get("name", "")
+    if not isinstance(kind, str) or kind not in KINDS:
         problems.append(Problem("kind", f"is {kind!r}; expected one of {', '.join(KINDS)}"))
-    if not _NAME.fullmatch(name):
+        kind = str(kind)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         problems.append(Problem("name", f"is {name!r}; expected letters, digits, dots, dashes, underscores"))
+        name = str(name)
     version = document.get("version", 1)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         problems.append(Problem("version", f"is {version!r}; expected an integer from 1"))
@@ -56,7 +59,7 @@ def read_document(value: object) -> Document:
     effective = 0
     if "effective_from" in document:
         try:
-            effective = parse_instant(str(document["effective_from"]))
+            effective = parse_instant(_text(document["effective_from"]))
         except ValueError as error:
             problems.append(Problem("effective_from", str(error)))
     raw = document.get("spec")
@@ -71,3 +74,9 @@ def read_document(value: object) -> Document:
         scope = getattr(spec, "scope", None) or scope_or_all(raw)
     text = json.dumps(raw, sort_keys=True, ensure_ascii=False, default=str)
     return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope, text)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"is {value!r}; expected an RFC 3339 date-time such as 2026-11-02T09:30:00Z")
+    return value

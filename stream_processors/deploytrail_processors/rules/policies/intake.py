@@ -17,9 +17,8 @@ class Intake:
 
 
 def read_intake(reader: Reader) -> Intake:
-    unsigned = reader.text("unsigned")
-    if unsigned not in ("accept", "refuse"):
-        reader.wrong("unsigned", f"is {unsigned!r}; expected accept or refuse")
+    about = "Whether records from Kafka are taken that nobody signed."
+    unsigned = reader.choice("unsigned", ("accept", "refuse"), about=about)
     scope = read_scope(reader)
     for name in ("teams", "tiers", "kinds"):
         if getattr(scope, name):

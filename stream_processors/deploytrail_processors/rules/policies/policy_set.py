@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deploytrail_processors.rules.policies.alias import Alias
+from deploytrail_processors.rules.policies.alias import Alias, Aliases
 from deploytrail_processors.rules.policies.document import Document
 from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.scope import narrowness
@@ -73,27 +73,23 @@ class Policies:
         return all(accepted for narrowness, accepted in accepts if narrowness == narrowest)
 
     @cached_property
-    def region_aliases(self) -> dict[str, str]:
-        """Lower-case alias → region."""
+    def regions(self) -> Aliases:
+        """Names of regions."""
         return self._aliases("region")
 
     @cached_property
-    def environment_aliases(self) -> dict[str, str]:
-        """Lower-case alias → environment."""
+    def environments(self) -> Aliases:
+        """Names of environments."""
         return self._aliases("environment")
 
     @cached_property
-    def service_aliases(self) -> dict[str, str]:
-        """Lower-case alias → service."""
+    def services(self) -> Aliases:
+        """Names of services."""
         return self._aliases("service")
 
-    def _aliases(self, kind: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for document in self.documents:
-            if document.kind == kind and isinstance(document.spec, (Service, Alias)):
-                found[document.name.lower()] = document.name
-                found.update({alias.strip().lower(): document.name for alias in document.spec.aliases})
-        return found
+    def _aliases(self, kind: str) -> Aliases:
+        specs = {d.name: d.spec for d in self.documents if d.kind == kind}
+        return Aliases({name: spec.aliases for name, spec in specs.items() if isinstance(spec, (Service, Alias))})
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ class Scope:
 
 
 def read_scope(reader: Reader) -> Scope:
-    inner = reader.inner("scope")
-    scope = Scope(**{name: inner.texts(name) for name in SCOPE_FIELDS})
+    inner = reader.inner("scope", about="What it applies to; left out: everything.")
+    scope = Scope(**{name: inner.texts(name, about=f"Only these {name}; left out: all.") for name in SCOPE_FIELDS})
     reader.problems.extend(inner.finish())
     return scope
 

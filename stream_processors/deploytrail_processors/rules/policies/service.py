@@ -21,10 +21,12 @@ class Service:
 
 def read_service(reader: Reader) -> Service:
     return Service(
-        team=reader.text("team", ""),
-        tier=reader.text("tier", ""),
-        aliases=reader.texts("aliases"),
-        depends_on=reader.texts("depends_on"),
-        expected_duration_minutes=reader.number("expected_duration_minutes", None),
-        regimes=reader.texts("regimes"),
+        team=reader.text("team", "", about="Who owns it."),
+        tier=reader.text("tier", "", about="How much hangs on it, in words of your own, such as 1."),
+        aliases=reader.texts("aliases", about="Other names of it; * and ? stand for any characters and any one."),
+        depends_on=reader.texts("depends_on", about="Services that it cannot do without."),
+        expected_duration_minutes=reader.number(
+            "expected_duration_minutes", None, about="How long a deployment may take before it is overdue."
+        ),
+        regimes=reader.texts("regimes", about="Rules of law or of customers that it is under, such as sox."),
     )

@@ -18,5 +18,11 @@ class Thresholds:
 
 def read_thresholds(reader: Reader) -> Thresholds:
     usual = Thresholds()
-    names = ("lost_after_minutes", "overdue_after_minutes", "correlation_window_minutes")
-    return Thresholds(**{name: reader.number(name, getattr(usual, name)) or 0.0 for name in names})
+    abouts = {
+        "lost_after_minutes": "How long a deployment may be silent before it counts as lost.",
+        "overdue_after_minutes": "How long a deployment may take where its service does not say.",
+        "correlation_window_minutes": "How long before an alert a deployment is a candidate for its cause.",
+    }
+    return Thresholds(
+        **{name: reader.number(name, getattr(usual, name), about=about) or 0.0 for name, about in abouts.items()}
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from deploytrail_processors import zones
-from deploytrail_processors.policy_command import missing_calendars, read_files
+from deploytrail_processors.policy_files import missing_calendars, read_files
 from deploytrail_processors.rules.icalendar import read_events
 from deploytrail_processors.rules.policies import Calendar, PolicySet, read_document
 from deploytrail_schemas.instants import from_micros, parse_instant

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from deploytrail_processors.rules.aliases import Names, canonical
+from deploytrail_processors.rules.aliases import Mapped, Names, canonical, environment
 from deploytrail_processors.rules.policies import Policies, PolicySet, Service, Thresholds, read_document
+from deploytrail_schemas.instants import parse_instant
 
 
 def service(version: int = 1, since: str = "2026-01-01T00:00:00Z", **spec: Any) -> dict[str, Any]:
@@ -76,3 +77,66 @@ def test_names_get_their_canonical_form(reported: tuple[str, str, str], expected
     in_force = Policies(tuple(map(read_document, documents)))
 
     assert canonical(Names(*reported), in_force) == Names(*expected)
+
+
+def environments(**aliases: list[str]) -> Policies:
+    documents = [{"kind": "environment", "name": name, "spec": {"aliases": given}} for name, given in aliases.items()]
+    return Policies(tuple(map(read_document, documents)))
+
+
+@pytest.mark.requirement("M2.4")
+@pytest.mark.parametrize(
+    ("reported", "expected", "by"),
+    [
+        ("qa1", "test", "pattern qa* of environment/test"),
+        ("QA-perf-7", "performance", "pattern qa-perf-? of environment/performance"),  # the longest pattern
+        ("qa-perf-77", "test", "pattern qa* of environment/test"),
+        ("qa2", "acceptance", "alias qa2 of environment/acceptance"),  # exact before any pattern
+        ("UAT", "acceptance", "alias uat of environment/acceptance"),
+        ("prod-east", "production", "pattern prod-* of environment/production"),
+        ("Production", "production", "name production of environment/production"),
+        ("qaß[1]", "test", "pattern qa* of environment/test"),
+        ("x[1]y", "odd", "pattern x[1]? of environment/odd"),  # brackets are letters like others
+        ("x1y", "x1y", ""),
+        ("stg", "staging", "usual name stg"),
+        ("dev42", "development", "usual name dev"),
+        ("staging", "staging", "usual name"),
+        ("sandbox", "sandbox", ""),
+    ],
+)
+def test_an_exact_alias_wins_over_patterns_and_the_longest_pattern_over_others(
+    reported: str, expected: str, by: str
+) -> None:
+    in_force = environments(
+        test=["qa*"],
+        performance=["qa-perf-?"],
+        acceptance=["UAT", "qa2", "prod*"],
+        production=["prod-*"],
+        odd=["x[1]?"],
+    )
+
+    assert environment(reported, in_force) == Mapped(expected, by)
+
+
+def test_equally_long_patterns_are_told_apart_by_the_alphabet() -> None:
+    assert environment("a-b", environments(second=["a-*"], first=["*-b"])).name == "first"
+    assert environment("a-b", environments(first=["*-b"], second=["a-*"])).name == "first"
+
+
+@pytest.mark.timeout(20)
+def test_no_reported_name_makes_a_pattern_slow() -> None:
+    in_force = environments(slow=["*a*a*a*a*a*a*a*a*b"])
+
+    assert environment("a" * 20_000, in_force).by == ""
+
+
+@pytest.mark.requirement("M1.3")
+def test_the_owner_is_the_one_of_the_day() -> None:
+    first, second = parse_instant("2026-01-01T00:00:00Z"), parse_instant("2026-06-01T00:00:00Z")
+    moved = [service(1, "2026-01-01T00:00:00Z", team="central"), service(2, "2026-06-01T00:00:00Z", team="embedded")]
+    # Applied in any order, and long after the day: what counts is from when each holds.
+    for documents in (moved, moved[::-1]):
+        known = PolicySet().with_documents(map(read_document, documents))
+        owners = [known.at(when).service("shop").team for when in (first - 1, first, second - 1, second)]
+
+        assert owners == ["", "central", "central", "embedded"]

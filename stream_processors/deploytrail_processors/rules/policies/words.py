@@ -1,0 +1,153 @@
+"""What a policy means, in words: `deploytrail policy explain`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from deploytrail_schemas.instants import format_instant
+
+from deploytrail_processors.rules.policies.document import Document
+from deploytrail_processors.rules.policies.schema import spec_schema
+from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS
+
+Raw = Mapping[str, Any]
+
+
+def in_words(document: Document) -> list[str]:
+    """A heading and sentences about a valid document, as it was written."""
+    since = f"from {format_instant(document.effective_from)}" if document.effective_from else "from when it is applied"
+    raw = json.loads(document.text)
+    say = _WORDS.get(document.kind)
+    told = list(say(document.name, raw)) if say else list(_fields(document.kind, raw))
+    if "scope" in spec_schema(document.kind)["properties"]:
+        told.append(f"It applies to {_scope(raw.get('scope', {}))}.")
+    return [f"{document.kind}/{document.name}, {since}:", *told]
+
+
+def _service(name: str, raw: Raw) -> Iterator[str]:
+    team, tier = raw.get("team"), raw.get("tier")
+    yield f"{name} is owned by {team}." if team else f"Nobody is said to own {name}."
+    if tier:
+        yield f"Its tier is {tier}."
+    yield from _aliases(name, raw)
+    if raw.get("depends_on"):
+        yield f"It cannot do without {_and(raw['depends_on'])}: their deployments may be the cause of its alerts."
+    if "expected_duration_minutes" in raw:
+        yield f"Its deployments are overdue after {_minutes(raw['expected_duration_minutes'])}."
+    if raw.get("regimes"):
+        yield f"It is under {_and(raw['regimes'])}."
+
+
+def _place(name: str, raw: Raw) -> Iterator[str]:
+    if raw.get("production"):
+        yield f"{name} is production."
+    yield from _aliases(name, raw)
+
+
+def _aliases(name: str, raw: Raw) -> Iterator[str]:
+    names = [str(alias) for alias in raw.get("aliases", [])]
+    exact = [alias for alias in names if not set(alias) & set("*?")]
+    patterns = [alias for alias in names if set(alias) & set("*?")]
+    if exact:
+        yield f"What is reported as {_or(exact)} is recorded as {name}."
+    if patterns:
+        yield f"So is what looks like {_or(patterns)}, where no name and no longer pattern says otherwise."
+
+
+def _thresholds(name: str, raw: Raw) -> Iterator[str]:
+    if name != "default":
+        yield "No rule reads thresholds of this name; those that count are thresholds/default."
+    for field, said in (
+        ("lost_after_minutes", "A deployment of which nothing is heard counts as lost after"),
+        ("overdue_after_minutes", "One whose service does not say how long it takes is overdue after"),
+        ("correlation_window_minutes", "A deployment is a candidate for the cause of an alert for"),
+    ):
+        if field in raw:
+            yield f"{said} {_minutes(raw[field])}."
+
+
+def _intake(_: str, raw: Raw) -> Iterator[str]:
+    if raw["unsigned"] == "accept":
+        yield "Records that come from Kafka without a signature are accepted."
+    else:
+        yield "Records that come from Kafka without a signature are refused, and set aside as dead letters."
+
+
+def _change_window(_: str, raw: Raw) -> Iterator[str]:
+    effect = "allowed" if raw["effect"] == "allow" else "denied, whatever else allows them"
+    length = raw.get("duration_minutes")
+    how_long = _minutes(length) if length else raw.get("duration") or f"until {raw.get('end')}"
+    yield f"Changes are {effect}: from {raw['start']}, local time of {raw['zone']}, for {how_long}."
+    if raw.get("rrule"):
+        yield f"This recurs: {_recurrence(str(raw['rrule']))}."
+    yield from _fields("change_window", {k: v for k, v in raw.items() if k not in _SAID_OF_WINDOWS})
+
+
+_SAID_OF_WINDOWS = {"effect", "zone", "start", "duration_minutes", "duration", "end", "rrule", "scope"}
+_DAYS = {"MO": "Monday", "TU": "Tuesday", "WE": "Wednesday", "TH": "Thursday", "FR": "Friday", "SA": "Saturday",
+         "SU": "Sunday"}  # fmt: skip
+_EVERY = {"YEARLY": "year", "MONTHLY": "month", "WEEKLY": "week", "DAILY": "day", "HOURLY": "hour"}
+
+
+def _recurrence(text: str) -> str:
+    """The usual recurrences in words; others as RFC 5545 writes them."""
+    parts = dict(part.split("=", 1) for part in text.removeprefix("RRULE:").upper().split(";") if "=" in part)
+    if not parts.keys() <= {"FREQ", "BYDAY", "INTERVAL"} or parts.get("FREQ") not in _EVERY:
+        return text
+    unit, interval = _EVERY[parts["FREQ"]], parts.get("INTERVAL", "1")
+    every = f"every {unit}" if interval == "1" else f"every {interval} {unit}s"
+    days = parts.get("BYDAY", "").split(",") if "BYDAY" in parts else []
+    if any(day not in _DAYS for day in days):
+        return text
+    return f"{every}, on {_and([_DAYS[day] for day in days])}" if days else every
+
+
+def _fields(kind: str, raw: Raw) -> Iterator[str]:
+    """Where nobody wrote sentences: each field, its value, and what the field means."""
+    properties = spec_schema(kind)["properties"]
+    for name, value in raw.items():
+        if name != "scope":
+            said = properties.get(name, {}).get("description", "")
+            yield f"{name}: {_value(value)}{' (' + said.rstrip('.') + ')' if said else ''}"
+
+
+def _scope(raw: Raw) -> str:
+    said = [f"{name} {_or(raw[name])}" for name in SCOPE_FIELDS if raw.get(name)]
+    return " in ".join(said) if said else "everything"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _minutes(value: float) -> str:
+    if value >= 120 and value % 60 == 0:
+        return f"{value / 60:g} hours"
+    return f"{value:g} minutes"
+
+
+def _and(words: list[Any]) -> str:
+    return _joined(words, "and")
+
+
+def _or(words: list[Any]) -> str:
+    return _joined(words, "or")
+
+
+def _joined(words: list[Any], last: str) -> str:
+    texts = list(map(str, words))
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} {last} {texts[-1]}"
+
+
+_WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
+    "service": _service,
+    "environment": _place,
+    "region": _place,
+    "change_window": _change_window,
+    "thresholds": _thresholds,
+    "intake": _intake,
+}

@@ -1,0 +1,208 @@
+"""What applying policy files would change, what is refused, and what the files mean in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from deploytrail_processors.policy_changes import Plan, difference, missing, plan
+from deploytrail_processors.policy_command import EXIT_INVALID, main
+from deploytrail_processors.policy_files import read_files
+from deploytrail_processors.rules.policies import PolicySet, read_document
+from deploytrail_processors.rules.policies.words import in_words
+
+NOON = 1_793_620_800_000_000  # 2026-11-02T12:00:00Z
+
+
+def planned(tmp_path: Path, text: str, standing: PolicySet | None = None) -> Plan:
+    (tmp_path / "shop.yaml").write_text(text)
+    sources, problems = read_files([tmp_path / "shop.yaml"])
+    assert problems == []
+    return plan(sources, standing or PolicySet(), now=NOON)
+
+
+def applied(*documents: dict[str, object]) -> PolicySet:
+    return PolicySet().with_documents(map(read_document, documents))
+
+
+def shop(version: int, since: str, **spec: object) -> dict[str, object]:
+    return {"kind": "service", "name": "shop", "version": version, "effective_from": since, "spec": spec}
+
+
+OWNED = "kind: service\nname: shop\nspec: {team: web, tier: 1}\n"
+
+
+def test_a_new_document_holds_from_now(tmp_path: Path) -> None:
+    [change] = planned(tmp_path, OWNED).changes
+
+    assert (change.key, change.effective_from, change.before) == ("service/shop/1", NOON, None)
+    assert change.value["effective_from"] == "2026-11-02T12:00:00.000000Z"
+
+
+def test_what_is_applied_already_is_no_change(tmp_path: Path) -> None:
+    standing = applied(shop(3, "2026-01-01T00:00:00Z", team="web", tier=1))
+
+    assert planned(tmp_path, OWNED, standing) == Plan(())
+    # One that states the version that stands is the file that was applied.
+    assert planned(tmp_path, OWNED + "version: 3\n", standing) == Plan(())
+
+
+def test_a_change_is_shown_line_by_line_and_gets_the_next_version(tmp_path: Path) -> None:
+    standing = applied(shop(3, "2026-01-01T00:00:00Z", team="old", tier=1))
+    found = planned(tmp_path, OWNED, standing)
+    [change] = found.changes
+
+    assert (found.conflicts, found.warnings) == ((), ())
+    assert difference(change).splitlines() == [
+        "--- service/shop/3",
+        f"+++ service/shop/4  ({tmp_path / 'shop.yaml'}:1)",
+        "@@ -1,4 +1,4 @@",
+        "-effective_from: '2026-01-01T00:00:00.000000Z'",
+        "+effective_from: '2026-11-02T12:00:00.000000Z'",
+        " spec:",
+        "-  team: old",
+        "+  team: web",
+        "   tier: 1",
+    ]
+
+
+@pytest.mark.parametrize("stated", [1, 3])
+def test_a_stated_version_that_stands_with_other_content_is_a_conflict(tmp_path: Path, stated: int) -> None:
+    standing = applied(shop(3, "2026-01-01T00:00:00Z", team="old"))
+    [conflict] = planned(tmp_path, OWNED + f"version: {stated}\n", standing).conflicts
+
+    assert f"says version {stated}, but service/shop has come to version 3" in conflict
+    assert "say version 4, or none" in conflict
+
+
+def test_a_stated_version_that_is_new_is_taken(tmp_path: Path) -> None:
+    standing = applied(shop(3, "2026-01-01T00:00:00Z", team="old"))
+    [change] = planned(tmp_path, OWNED + "version: 7\n", standing).changes
+
+    assert change.key == "service/shop/7"
+
+
+def test_a_change_of_the_past_is_warned_of(tmp_path: Path) -> None:
+    standing = applied(shop(1, "2026-01-01T00:00:00Z", team="old"))
+    found = planned(tmp_path, OWNED + "effective_from: 2026-06-01T00:00:00Z\n", standing)
+    first = planned(tmp_path, OWNED + "effective_from: 2020-01-01T00:00:00Z\n")
+
+    assert len(found.changes) == 1
+    assert "a replay judges those events by the new version" in found.warnings[0]
+    assert first.warnings == ()  # there is nothing yet that was judged by another version
+
+
+def test_a_change_that_would_never_come_into_force_is_a_conflict(tmp_path: Path) -> None:
+    standing = applied(shop(1, "2027-01-01T00:00:00Z", team="planned"))
+    [conflict] = planned(tmp_path, OWNED, standing).conflicts
+
+    assert "before version 1 of service/shop" in conflict
+
+
+def test_an_invalid_version_on_the_topic_is_replaced(tmp_path: Path) -> None:
+    broken = {"kind": "service", "name": "shop", "version": 2, "spec": {"team": []}}
+    found = planned(tmp_path, OWNED, applied(broken))
+
+    assert [change.key for change in found.changes] == ["service/shop/3"]
+    assert "-  team: []" in difference(found.changes[0])
+
+
+def test_documents_of_no_file_are_named(tmp_path: Path) -> None:
+    standing = applied({"kind": "region", "name": "eu-west-1", "spec": {}})
+
+    assert planned(tmp_path, OWNED, standing).elsewhere == ("region/eu-west-1",)
+
+
+def test_a_change_that_somebody_overwrote_is_missed(tmp_path: Path) -> None:
+    [change] = planned(tmp_path, OWNED).changes
+    mine, theirs = read_document(change.value), read_document(change.value | {"spec": {"team": "theirs"}})
+
+    assert missing([change], PolicySet().with_documents([mine])) == []
+    assert missing([change], PolicySet().with_documents([theirs])) == ["service/shop/1"]
+    assert missing([change], PolicySet()) == ["service/shop/1"]
+
+
+def test_a_name_and_an_alias_stand_once(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(OWNED)
+    (tmp_path / "b.yaml").write_text(
+        "kind: service\nname: store\nspec: {aliases: [SHOP, store-*]}\n---\n" + OWNED + "---\n"
+        "kind: service\nname: storage\nspec: {aliases: [STORE-*]}\n"
+    )
+    _, problems = read_files([tmp_path])
+
+    assert problems == [
+        f"{tmp_path}/b.yaml:5: service/shop stands already in {tmp_path}/a.yaml:1",
+        f"{tmp_path}/b.yaml:1: the service name 'shop' is also of {tmp_path}/a.yaml:1",
+        f"{tmp_path}/b.yaml:9: the service name 'store-*' is also of {tmp_path}/b.yaml:1",
+    ]
+
+
+def test_every_problem_of_every_file_is_told_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text("kind: service\nname: shop\nspec:\n  team: []\n  regimes: [no]\n")
+    (tmp_path / "b.yaml").write_text("kind: services\nname: x y\nspec: {}\n---\n[oops\n")
+
+    assert main(["diff", str(tmp_path)]) == EXIT_INVALID
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"{tmp_path}/a.yaml:4: spec.team: is []; expected text"
+    assert told[1] == f"{tmp_path}/a.yaml:5: spec.regimes: is [False]; expected a list of texts"
+    assert told[2].startswith(f"{tmp_path}/b.yaml:1: kind: is 'services'; expected one of service, ")
+    assert told[3].startswith(f"{tmp_path}/b.yaml:2: name: is 'x y'")
+    assert told[4] == f"{tmp_path}/b.yaml:6: expected ',' or ']', but got '<stream end>'"
+    assert told[5] == "5 problems; nothing was applied"
+
+
+def test_policies_are_explained_in_words() -> None:
+    window = {
+        "effect": "allow",
+        "zone": "Europe/Berlin",
+        "start": "2026-01-05T09:00",
+        "duration_minutes": 480,
+        "rrule": "FREQ=WEEKLY;BYDAY=MO,TU",
+        "scope": {"environments": ["production"], "services": ["a", "b"]},
+    }
+    service = {"team": "payments", "tier": 1, "depends_on": ["cart", "stock"], "expected_duration_minutes": 20,
+               "aliases": ["checkout-svc", "co-*"]}  # fmt: skip
+    told = [
+        in_words(read_document({"kind": kind, "name": name, "effective_from": "2026-01-01T00:00:00Z", "spec": spec}))
+        for kind, name, spec in (
+            ("change_window", "weekdays", window),
+            ("service", "checkout", service),
+            ("environment", "production", {"production": True, "aliases": ["prod"]}),
+            ("thresholds", "default", {"lost_after_minutes": 1440}),
+            ("intake", "signed", {"unsigned": "refuse"}),
+        )
+    ]
+
+    assert told == [
+        [
+            "change_window/weekdays, from 2026-01-01T00:00:00.000000Z:",
+            "Changes are allowed: from 2026-01-05T09:00, local time of Europe/Berlin, for 8 hours.",
+            "This recurs: every week, on Monday and Tuesday.",
+            "It applies to services a or b in environments production.",
+        ],
+        [
+            "service/checkout, from 2026-01-01T00:00:00.000000Z:",
+            "checkout is owned by payments.",
+            "Its tier is 1.",
+            "What is reported as checkout-svc is recorded as checkout.",
+            "So is what looks like co-*, where no name and no longer pattern says otherwise.",
+            "It cannot do without cart and stock: their deployments may be the cause of its alerts.",
+            "Its deployments are overdue after 20 minutes.",
+        ],
+        [
+            "environment/production, from 2026-01-01T00:00:00.000000Z:",
+            "production is production.",
+            "What is reported as prod is recorded as production.",
+        ],
+        [
+            "thresholds/default, from 2026-01-01T00:00:00.000000Z:",
+            "A deployment of which nothing is heard counts as lost after 24 hours.",
+        ],
+        [
+            "intake/signed, from 2026-01-01T00:00:00.000000Z:",
+            "Records that come from Kafka without a signature are refused, and set aside as dead letters.",
+            "It applies to everything.",
+        ],
+    ]
