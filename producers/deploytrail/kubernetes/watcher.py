@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.redaction import redact_text
 
 from deploytrail.adapters.base import text
 from deploytrail.kubernetes.api import Api, ApiError, Gone
@@ -67,6 +68,9 @@ class Watcher(threading.Thread):
                     pause = max(pause, 5.0)
             except (OSError, http.client.HTTPException, json.JSONDecodeError, DeploytrailError) as error:
                 why = f"the API server cannot be reached: {error or type(error).__name__}"
+            except Exception as error:  # an object of a shape that nobody thought of must not end the watch, unseen
+                self._version = ""
+                why = redact_text(f"something cannot be followed: {type(error).__name__}: {error}")
             self._say(why)
             self.stopping.wait(pause * (0.5 + self._chance() / 2))
             pause = min(pause * 2, LONGEST_PAUSE)
