@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ MINUTE = 60_000_000  # µs
 DAYS = 7 * 24 * 60  # minutes
 # Past this, what is signed together with its time is refused for its age; on both sides, and a minute for rounding.
 SIGNED_TIME = 2 * TOLERANCE_SECONDS // 60 + 1  # minutes
+_WRITTEN = re.compile(rb"[0-9]{1,9},[0-9]{1,19}")
 MOST = 1_000_000  # keys of each length of time, 110 MB; the oldest are forgotten first
 
 
@@ -146,10 +148,13 @@ class Deliveries:
 
     def heard(self, digest: bytes | None, value: bytes | None) -> None:
         """What some gateway wrote into the topic: a digest, and `minutes to keep,µs when`; else it is passed over."""
-        keep, _, at = (value or b"").partition(b",")
-        memory = self._memories.get(int(keep)) if keep.isdigit() else None
-        if memory is not None and at.isdigit() and digest is not None and len(digest) == DIGEST_BYTES:
-            memory.note(digest, int(at), _now())
+        if digest is None or len(digest) != DIGEST_BYTES or value is None or not _WRITTEN.fullmatch(value):
+            return
+        keep, at = map(int, value.split(b","))
+        if (memory := self._memories.get(keep)) is not None:
+            now = _now()
+            # A gateway whose clock is ahead must not make this one remember for longer.
+            memory.note(digest, min(at, now), now)
             self._count()
 
     async def _remember(self, keys: Sequence[Key]) -> None:

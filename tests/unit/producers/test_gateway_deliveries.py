@@ -200,7 +200,22 @@ def test_another_gateway_learns_from_the_topic() -> None:
     assert two.records == []
 
 
-@pytest.mark.parametrize("value", [None, b"", b"7", b"x,1", b"10080,", b"3,1", b"10080,x"])
+def test_a_gateway_whose_clock_is_ahead_makes_no_other_remember_for_longer() -> None:
+    learned = Deliveries(MemoryPublisher())
+    memory = learned._memories[DAYS]
+    learned.heard(DIGEST, b"%d,%d" % (DAYS, 9 * 10**18))
+    known = memory.knows(DIGEST, time.time_ns() // 1000)
+    memory.forget(time.time_ns() // 1000 + (DAYS + 1) * MINUTE)
+
+    assert known
+    assert len(memory) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"7", b"x,1", b"10080,", b"3,1", b"10080,x", b"9" * 5000 + b",1", b"10080," + b"9" * 5000],
+    ids=range(9),
+)
 def test_what_is_no_delivery_is_passed_over(value: bytes | None) -> None:
     Deliveries(MemoryPublisher()).heard(DIGEST, value)
     Deliveries(MemoryPublisher()).heard(b"short", b"10080,%d" % NOON)
