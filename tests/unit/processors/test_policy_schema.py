@@ -80,6 +80,17 @@ CHECKED_FURTHER: dict[str, list[dict[str, Any]]] = {
         {"effect": "deny", "zone": "UTC", "start": "2026-12-24T00:00", "end": "2027-01-02T00:00"},
         {"effect": "deny", "zone": "UTC", "start": "2026-12-24T00:00", "duration": "P1D"},
     ],
+    "suppression": [
+        {
+            "severities": ["warning"],
+            "lead_minutes": 5,
+            "max_minutes": 30,
+            "dependents": True,
+            "any_cohort": False,
+            "scope": {"services": ["shop"]},
+        },
+        {},
+    ],
     "calendar": [
         {"zone": "Europe/Berlin", "dates": ["2026-12-25", "2026-12-24/2027-01-01"]},
         {"dates": ["2026-12-25"]},
