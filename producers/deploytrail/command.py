@@ -29,6 +29,11 @@ OWN = {
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
+    "require-permit": (
+        "deploytrail.require_permit_command",
+        "main",
+        "ask the gate whether this may be deployed now, and take its permit",
+    ),
     "verify-permit": ("deploytrail.verify_permit_command", "main", "ask whether a permit allows a deployment; offline"),
     "admission": (
         "deploytrail.kubernetes.admission_command",

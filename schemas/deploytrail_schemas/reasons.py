@@ -116,6 +116,7 @@ class Reason(StrEnum):
     EMERGENCY_APPROVED = "emergency_approved"
     NOTHING_REQUIRED = "nothing_required"
     # the registration
+    REGISTERED = "registered"
     UNREGISTERED = "unregistered"
     LATE_REGISTRATION = "late_registration"
     REGISTERED_FOR_OTHER_ARTIFACT = "registered_for_other_artifact"

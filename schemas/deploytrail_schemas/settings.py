@@ -93,6 +93,12 @@ class Settings:
     permit_keys: str = _setting("", "public keys (JWKS) of the gate that issues permits: a file, or https://…")
     permit_issuer: str = _setting("", "`iss` that permits must have: the gate's name")
     permit_audience: str = _setting("deploytrail", "`aud` that permits must have")
+    gate_url: str = _setting("", "gate that `deploytrail require-permit` asks, https://…")
+    gate_host: str = _setting("127.0.0.1", "address that the gate listens on")
+    gate_port: int = _setting(8471, "port that the gate listens on")
+    gate_advertised: str = _setting("", "URL by which other workers of the gate reach this one; empty: host and port")
+    gate_keys: str = _setting("", "folder of the gate's private keys, NAME.pem (Ed25519, PKCS 8); the last name signs")
+    permit_seconds: int = _setting(900, "seconds that a permit lives, at most 900")
     # What stands above what the CI system says of a build; an argument of the call stands above these.
     build_system: str = _setting("", "build system that producers report instead of the one that they see")
     build_id: str = _setting("", "build id that producers report instead of the CI system's")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 INTAKE_RECORDS = Counter(
     "deploytrail_intake_records_total",
@@ -27,3 +27,13 @@ PARTITION_TIME = Gauge(
     "deploytrail_partition_time_seconds", "Newest tick of a partition, seconds since the epoch.", ["app", "partition"]
 )
 STATE_ROWS = Gauge("deploytrail_state_rows", "Rows of an app's tables.", ["app"])
+GATE_ANSWERS = Counter(
+    "deploytrail_gate_answers_total",
+    "Answers to requests for permits: allowed, refused, uncertain, away (503), forwarded, invalid.",
+    ["answer"],
+)
+GATE_SECONDS = Histogram(
+    "deploytrail_gate_seconds",
+    "Seconds until a request for a permit was answered, as the worker that was asked sees it.",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)

@@ -15,7 +15,7 @@ from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
-NAMES = ("intake", "lifecycle", "change_window", "overdue", "correlation", "suppression")
+NAMES = ("intake", "lifecycle", "change_window", "overdue", "correlation", "suppression", "approval", "gate")
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 

@@ -55,6 +55,7 @@ class Context:
         self.app = app
         self.forwarder = forwarder
         self.reader: PolicyReader | None = None
+        self.read: dict[int, int] = {}  # offset of the last record that was handled, by partition
         self._times: MutableMapping[str, Any] = {}
 
     def keep_time(self) -> None:
@@ -161,8 +162,11 @@ class Agenda:
         return self._heaps[partition]
 
 
-def make_app(name: str, settings: Settings) -> tuple[SafeApp, Forwarder]:
-    """A Faust app of one processor, and its outputs. Its consumer group and tables bear its name."""
+def make_app(name: str, settings: Settings, **options: Any) -> tuple[SafeApp, Forwarder]:
+    """A Faust app of one processor, and its outputs. Its consumer group and tables bear its name.
+
+    `options`: more settings of Faust.
+    """
     datadir = Path(settings.state) / name
     datadir.mkdir(parents=True, exist_ok=True)
     app = SafeApp(
@@ -182,15 +186,16 @@ def make_app(name: str, settings: Settings) -> tuple[SafeApp, Forwarder]:
         consumer_max_fetch_size=5 << 20,
         web_enabled=False,  # one server for all apps of the process: see the command
         worker_redirect_stdouts=False,
+        **options,
     )
     forwarder = Forwarder(settings)
     app.barrier = forwarder.barrier
     return app, forwarder
 
 
-def over_trail(name: str, settings: Settings, make_handler: Callable[[Context], Handler]) -> SafeApp:
-    """The app of a handler over the trail."""
-    app, forwarder = make_app(name, settings)
+def over_trail(name: str, settings: Settings, make_handler: Callable[[Context], Handler], **options: Any) -> SafeApp:
+    """The app of a handler over the trail. `options`: more settings of Faust."""
+    app, forwarder = make_app(name, settings, **options)
     context = Context(name, settings, app, forwarder)
     context.keep_time()
     handler = make_handler(context)
@@ -206,6 +211,7 @@ def over_trail(name: str, settings: Settings, make_handler: Callable[[Context], 
         async for event in stream.events():
             try:
                 _handle(context, handler, event.message)
+                context.read[event.message.partition] = event.message.offset
             except (DeliveryFailed, FaustError) as error:
                 context.forwarder.give_up(str(error))
                 await app.crash(error)

@@ -50,7 +50,9 @@ def test_public_names_load_nothing_heavy() -> None:
 def test_public_names_are_listed_and_there() -> None:
     import deploytrail
 
-    assert deploytrail.__all__ == ["Tracker", "fail", "flush", "roll_back", "start", "succeed", "track"]
+    of_the_gate = ["NoPermitAnswer", "PermitGiven", "PermitRefused", "require_permit"]
+    reporting = ["Tracker", "fail", "flush", "roll_back", "start", "succeed", "track"]
+    assert deploytrail.__all__ == sorted(of_the_gate + reporting)
     assert all(callable(getattr(deploytrail, name)) for name in deploytrail.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'trakc'"):
         deploytrail.trakc  # noqa: B018  # reading it is the test
