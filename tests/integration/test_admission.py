@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import statistics
 import time
@@ -47,8 +48,8 @@ def settings(folder: Path, url: str, **more: str) -> dict[str, str]:
 class Webhook:
     """A running webhook, and a client that trusts it."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, said: list[str]) -> None:
+        self.folder, self.port, self.said = folder, port, said
         self.client = httpx.Client(
             base_url=f"https://localhost:{port}", verify=ssl.create_default_context(cafile=str(folder / "tls.crt"))
         )
@@ -69,7 +70,7 @@ def webhook(folder: Path, url: str, **more: str) -> Iterator[Webhook]:
     port = ports.free_port()
     words = ["admission", "--host", "127.0.0.1", "--port", str(port), "--certificate", str(certificate)]
     with running(*words, "--key", str(key), env=settings(folder, url, **more), cwd=folder) as process:
-        made = Webhook(folder, port)
+        made = Webhook(folder, port, process.lines)
         yield made
         made.client.close()
         assert process.stop() == 0
@@ -104,6 +105,27 @@ def test_a_permitted_image_comes_in_another_does_not_and_both_are_recorded(there
     assert records["permit_used"]["tags"]["permit_id"] == "permit-1"
     assert (records["rejected"]["tags"]["user"], records["rejected"]["tags"]["reasons"]) == ("mallory", "no_permit")
     assert 'deploytrail_admission_requests_total{allowed="false",reason="permit_refused"} 2.0' in metrics
+
+
+def test_a_pod_that_sends_without_end_keeps_nobody_from_an_answer(there: Received, tmp_path: Path) -> None:
+    """Whatever runs in the cluster reaches the webhook; behind it stand all changes of regulated namespaces."""
+    with webhook(tmp_path, there.url) as hook:
+        context = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
+
+        def connect() -> ssl.SSLSocket:
+            return context.wrap_socket(
+                socket.create_connection(("127.0.0.1", hook.port), 5), server_hostname="localhost"
+            )
+
+        with connect() as endless, pytest.raises(OSError):  # reset or broken pipe, as it comes
+            endless.sendall(b"POST /regulated HTTP/1.1\r\nHost: a\r\nX: ")
+            for _ in range(1000):
+                endless.sendall(b"a" * 10_000)
+        with connect() as gone:
+            gone.sendall(b"POST /regulated HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{")
+        answered = hook.ask(request(workload(), uid="u-1"))
+    assert (answered["uid"], answered["allowed"]) == ("u-1", False)
+    assert "Traceback" not in "".join(hook.said)
 
 
 @pytest.mark.requirement("M5.4")

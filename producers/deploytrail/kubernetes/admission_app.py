@@ -14,7 +14,7 @@ from deploytrail_schemas.records import RecordType
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -90,10 +90,13 @@ class Admission:
 
 async def _request_of(request: Request) -> Mapping[str, Any] | None:
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MOST_BYTES:
-            return None
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > _MOST_BYTES:
+                return None
+    except ClientDisconnect:
+        return None
     try:
         review = parse_json(bytes(data), _MOST_BYTES)
     except JsonError:

@@ -122,6 +122,7 @@ async def _serve(
 ) -> int:
     import uvicorn
 
+    from deploytrail.gateway.connections import Connection
     from deploytrail.kubernetes.admission_app import Admission
 
     policy = policy_of(settings)
@@ -135,6 +136,8 @@ async def _serve(
         lifespan="off",
         timeout_graceful_shutdown=10,
         proxy_headers=False,
+        http=Connection,
+        ws="none",
         ssl_context_factory=lambda *_: context,
     )
 
