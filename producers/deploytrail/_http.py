@@ -9,11 +9,12 @@ import json
 import socket
 import threading
 from base64 import b64encode
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.headers import HTTP_CLOCK, HTTP_ECHO, HTTP_SENT_AT, bearer
+from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.settings import Settings
 
@@ -67,7 +68,7 @@ class HttpTransport:
                 done += len(part)
                 size = BATCH
                 received = answer.get("received_at") if isinstance(answer, dict) else None
-                if times.timed and isinstance(received, int):
+                if times.timed and _is_instant(received):
                     echo = Echo(sent, received, now())
             elif status in _NOT_THE_EVENT or status in _LATER or not 400 <= status < 500:
                 return Outcome(done, echo, tuple(rejected), f"the gateway answers {status}{_why(answer)}")
@@ -180,10 +181,18 @@ def _reported(value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_instant(received: object) -> TypeGuard[int]:
+    """Whether the other side says a time. Anything else would go with each event from now on, and be refused."""
+    try:
+        return type(received) is int and check_range(received) == received
+    except ValueError:
+        return False
+
+
 def _parsed(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -15,7 +15,10 @@ def say_once(topic: str, message: str) -> None:
         return
     _said.add(topic)
     try:
-        sys.stderr.write(f"deploytrail: {_without_secrets(message)}\n")
+        said = _without_secrets(message)
+        # One line: what others wrote stands in it, and CI systems take orders from lines of a log.
+        said = "".join([char if char.isprintable() else " " for char in said])
+        sys.stderr.write(f"deploytrail: {said}\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # stderr is closed or full: the deploy matters more than what we have to say

@@ -118,6 +118,30 @@ def test_wrong_token_or_address_costs_no_event(tmp_path: Path, status: int) -> N
     assert len(stored(tmp_path)) == 1
 
 
+@pytest.mark.requirement("M3.1")
+@pytest.mark.parametrize("received", [10**30, -5, 0, True, 1.5, "now", None])
+def test_a_time_that_is_none_is_not_sent_back(tmp_path: Path, received: object) -> None:
+    """It would stand in a header of every later request, for which each event would be refused."""
+    with gateway(lambda *_: (202, {"received_at": received})) as there:
+        env = environment(tmp_path, DEPLOYTRAIL_URL=there.url)
+        for _ in range(2):
+            command("start", "--wait", "10", env=env)
+    _, second = there.requests
+
+    assert stored(tmp_path) == []
+    assert "Deploytrail-Sent-At" in second[0]
+    assert "Deploytrail-Echo" not in second[0]
+
+
+@pytest.mark.requirement("M2.2", "M2.6")
+def test_what_the_other_side_says_stays_within_one_line(tmp_path: Path) -> None:
+    with gateway(lambda *_: (400, {"detail": "no\n::stop-commands::x\r\x1b[2Jgone"})) as there:
+        done = command("start", "--wait", "10", env=environment(tmp_path, DEPLOYTRAIL_URL=there.url))
+
+    assert len(done.stderr.splitlines()) == 1
+    assert "no ::stop-commands::x  [2Jgone" in done.stderr
+
+
 @pytest.mark.requirement("M2.6", "M3.1")
 @pytest.mark.parametrize("token", ["sesame-open\n", "sesame-open\r\nX-Admin: 1", "sesame-öpen€"])
 def test_a_token_with_characters_that_are_none_of_it_costs_no_event_and_shows_nowhere(

@@ -1,4 +1,4 @@
-"""Connections of the gateway and of the admission webhook: uvicorn's, with bounds for callers who never come to the point.
+"""Connections of our servers: uvicorn's, with bounds for callers who never come to the point.
 
 uvicorn ends a connection that is quiet behind an answer. One that is quiet before its first request,
 or sends a head or a body byte by byte, it keeps; and httptools reads heads of any length.
