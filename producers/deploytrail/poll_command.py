@@ -56,7 +56,7 @@ async def _poll(settings: Settings, *, once: bool) -> int:
     if not settings.poll:
         raise ConfigurationError("DEPLOYTRAIL_POLL is not set; expected a YAML file that says whom to ask")
     sources = config.load(Path(settings.poll))
-    apis = {watched: api_of(watched, os.environ) for watched in sources}
+    asked = [(watched, api_of(watched, os.environ)) for watched in sources]
     memory = Memory(settings.poll_state.expanduser())
     publisher = KafkaPublisher(settings)
     relay = Relay(settings, publisher)
@@ -69,11 +69,11 @@ async def _poll(settings: Settings, *, once: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
         if once:
-            rounds = [await round_of(api, watched, memory, relay.publish) for watched, api in apis.items()]
+            rounds = [await round_of(api, watched, memory, relay.publish) for watched, api in asked]
             return 0 if all(until == 0.0 for until in rounds) else EXIT_FAILED
         sys.stderr.write(f"deploytrail poll: ready, {len(sources)} sources\n")
         sys.stderr.flush()
-        tasks = [asyncio.create_task(_keep_asking(api, w, memory, relay.publish)) for w, api in apis.items()]
+        tasks = [asyncio.create_task(_keep_asking(api, w, memory, relay.publish)) for w, api in asked]
         await stopping.wait()
         for task in tasks:
             task.cancel()

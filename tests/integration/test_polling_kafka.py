@@ -106,3 +106,16 @@ def test_a_poller_without_its_token_says_which_variable_it_wants(tmp_path: Path)
 
     assert done.returncode == 69
     assert "github:api.github.com: NO_SUCH_TOKEN is empty" in done.stderr
+
+
+def test_an_api_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    port = ports.free_port()
+    (tmp_path / "poll.yaml").write_text(
+        f"sources: [{{kind: github, url: 'http://127.0.0.1:{port}', token_env: GITHUB_TOKEN, projects: [acme/shop]}}]\n"
+    )
+    env = {"DEPLOYTRAIL_POLL": "poll.yaml", "DEPLOYTRAIL_KAFKA": f"127.0.0.1:{port}", "GITHUB_TOKEN": TOKEN}
+    done = run("poll", "--once", env=env, cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert f"github:127.0.0.1:{port} acme/shop: " in done.stderr
+    assert "Traceback" not in done.stderr
