@@ -98,6 +98,17 @@ class Reason(StrEnum):
     WINDOW_BOUNDARY_WITHIN_UNCERTAINTY = "window_boundary_within_uncertainty"
     POLICY_INVALID = "policy_invalid"
 
+    # change_window, where a policy lets emergencies pass; what lacks is a reason of approval
+    BREAK_GLASS = "break_glass"
+    NO_JUSTIFICATION = "no_justification"
+    NO_EXPIRY = "no_expiry"
+    APPROVAL_TOO_LONG = "approval_too_long"
+
+    # change_window_overrun
+    STILL_RUNNING_AFTER_CLOSE = "still_running_after_close"
+    ENDED_BEFORE_CLOSE = "ended_before_close"
+    END_TOO_CLOSE_TO_CLOSE = "end_too_close_to_close"
+
     # overdue
     RUNNING_LONGER_THAN_EXPECTED = "running_longer_than_expected"
     ENDED_IN_TIME = "ended_in_time"

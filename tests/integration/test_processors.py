@@ -31,6 +31,11 @@ spec:
   rrule: FREQ=WEEKLY;BYDAY=MO,TU,WE,TH
   scope: {environments: [production], services: [windowed]}
 ---
+kind: break_glass
+name: hotfixes
+effective_from: 2020-01-01T00:00:00Z
+spec: {scope: {kinds: [hotfix], services: [windowed]}, max_minutes: 120}
+---
 kind: service
 name: checkout
 effective_from: 2020-01-01T00:00:00Z
@@ -197,6 +202,31 @@ def test_a_start_outside_its_window_is_found(worker: str) -> None:
 
 
 @pytest.mark.requirement("M4.2")
+def test_an_approval_that_comes_late_lets_an_emergency_pass_after_all(worker: str) -> None:
+    sunday = 1_793_534_400_000_000  # 2026-11-01T12:00:00Z, a Sunday
+    report(worker, event("started", deployment_id="emergency", service="windowed", kind="hotfix", deployer="ada",
+                         occurred_at=sunday))  # fmt: skip
+
+    def found() -> list[dict[str, Any]]:
+        every = of(worker, Topic.FINDINGS, RecordType.FINDING, "emergency")
+        return [f for f in every if f["rule"] == "change_window"]
+
+    wait_for(lambda: bool(found()), what="the finding")
+    step = {
+        "approval_id": uuid7(), "approval_type": "approved", "occurred_at": sunday - 5 * MINUTE, "region": "eu-west-1",
+        "environment": "production", "service": "windowed", "deployment_id": "emergency", "approver": "grace",
+        "justification": "checkout is down", "valid_until": sunday + 60 * MINUTE, "emergency": True,
+    }  # fmt: skip
+    report(worker, step, kind=RecordType.APPROVAL)
+    wait_for(lambda: found()[-1]["verdict"] == "ok", what="the new answer")
+    before, after = found()[0], found()[-1]
+
+    assert (before["verdict"], before["reason"]) == ("violation", "outside_allowed_windows")
+    assert (after["reason"], after["supersedes"]) == ("break_glass", before["finding_id"])
+    assert after["policy_version"] == "change_window/weekdays/1, break_glass/hotfixes/1"
+
+
+@pytest.mark.requirement("M4.2")
 def test_what_runs_too_long_is_found_by_a_tick(worker: str) -> None:
     report(worker, event("started", deployment_id="endless"))
 
@@ -255,7 +285,7 @@ def test_applying_the_same_policies_again_changes_nothing(worker: str, tmp_path:
     env = {"DEPLOYTRAIL_KAFKA": worker}
     done = run("policy", "apply", "policies.yaml", env=env, cwd=tmp_path)
 
-    assert (done.returncode, done.stdout) == (0, "0 of 2 documents changed\n")
+    assert (done.returncode, done.stdout) == (0, "0 of 3 documents changed\n")
 
 
 def test_a_change_is_shown_applied_waited_for_and_then_in_force(worker: str, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""Was each deployment started inside a change window? One standing finding a deployment."""
+"""Was each deployment started inside a change window, and had it ended when that closed?
+
+Two standing findings a deployment at most: one about its start, which approvals of emergencies may
+change however late they come, and one about an overrun, which a tick decides.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +12,86 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_processors.apps.base import Context, over_trail
+from deploytrail_processors.apps.approvals import Approvals
+from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import Deployments
-from deploytrail_processors.rules import change_window, lifecycle
+from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
+from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
 
 class ChangeWindow:
-    """Row: facts, and the standing `finding`."""
+    """Row: facts, the standing `finding` about the start, the `overrun` if any, and `look_at`, when to look again."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._deployments = Deployments(context, lambda _: None)
+        self._deployments = Deployments(context, lambda row: row.get("look_at"))
+        self._approvals = Approvals(context)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
-        if kind is not RecordType.DEPLOYMENT_EVENT:
-            return
-        row = self._deployments.get(partition, value["deployment_id"])
-        row["facts"] = lifecycle.add(row["facts"], value)
-        content = self._deployments.derive(partition, row["facts"])
-        if content["started_at"] is not None and content["state"] != "voided":
-            found = self._judge(content)
-            standing = row.get("finding")
-            if standing and standing["finding_id"] != found["finding_id"]:
-                found["supersedes"] = standing["finding_id"]
-            elif standing:
-                found = standing
-            row["finding"] = found
-            self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)
-        self._deployments.put(partition, row)
+        if kind is RecordType.DEPLOYMENT_EVENT:
+            row = self._deployments.get(partition, value["deployment_id"])
+            row["facts"] = lifecycle.add(row["facts"], value)
+            self._judge(partition, row)
+        elif kind is RecordType.APPROVAL:
+            for deployment_id in self._approvals.add(partition, value):
+                row = self._deployments.get(partition, deployment_id)
+                if row["facts"]["ids"]:  # else it is judged with the approval once something of it is known
+                    self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:
+        for _, row in self._deployments.agenda.pop_all(partition, now):
+            self._judge(partition, dict(row))
         self._deployments.forget_old(partition, now)
+        self._approvals.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._deployments.on_recovered()
+        self._approvals.on_recovered()
 
-    def _judge(self, content: dict[str, Any]) -> dict[str, Any]:
-        policies = self._context.policies_at(content["started_at"])
-        service = policies.service(content["service"])
-        subject = {
-            **{name: content[name] for name in ("service", "environment", "region", "kind")},
-            "team": service.team or content["team"],
-            "tier": service.tier or content["tier"],
-        }
-        width = content["started_at_uncertainty_ms"] or 0
-        judgement = change_window.judge(subject, policies, at=content["started_at"], uncertainty=width * 1000)
-        return change_window.to_finding(
-            {**content, "corrected_at": content["started_at"], "uncertainty_ms": width}, subject, judgement
-        )
+    def _judge(self, partition: int, row: Row) -> None:
+        content = self._deployments.derive(partition, row["facts"])
+        row["look_at"] = None
+        if content["started_at"] is not None and content["state"] != "voided":
+            policies = self._context.policies_at(content["started_at"])
+            subject = _subject(content, policies)
+            row["finding"] = self._start(partition, content, subject, policies, row.get("finding"))
+            self._write(partition, row["finding"])
+            now = self._context.partition_time(partition)
+            found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
+            if found is not None:
+                row["overrun"] = found
+                self._write(partition, found)
+            row["look_at"] = overrun.next_due(content, subject, policies, now=now)
+        self._deployments.put(partition, row)
+
+    def _start(
+        self, partition: int, content: Row, subject: dict[str, str], policies: Policies, standing: Row | None
+    ) -> Row:
+        """The finding about the start: the standing one, or what supersedes it."""
+        at, width = content["started_at"], content["started_at_uncertainty_ms"] or 0
+        approvals = self._approvals.about(partition, content)
+        judgement = change_window.judge(subject, policies, at=at, uncertainty=width * 1000)
+        emergency = break_glass.judge(content, subject, policies, approvals, at=at, uncertainty=width * 1000)
+        event = {**content, "corrected_at": at, "uncertainty_ms": width}
+        found = change_window.to_finding(event, subject, judgement, emergency=emergency)
+        if standing is None:
+            return found
+        if standing["finding_id"] == found["finding_id"]:
+            return standing
+        return found | {"supersedes": standing["finding_id"]}
+
+    def _write(self, partition: int, found: Row) -> None:
+        self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)
+
+
+def _subject(content: Row, policies: Policies) -> dict[str, str]:
+    service = policies.service(content["service"])
+    return {
+        **{name: content[name] for name in ("service", "environment", "region", "kind")},
+        "team": service.team or content["team"],
+        "tier": service.tier or content["tier"],
+    }
 
 
 def make(settings: Settings) -> SafeApp:

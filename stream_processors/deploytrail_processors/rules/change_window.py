@@ -16,6 +16,7 @@ from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors import zones
+from deploytrail_processors.rules.break_glass import Emergency
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.rules.schedule import schedule_of
@@ -67,7 +68,8 @@ def judge(subject: Mapping[str, str], policies: Policies, *, at: int, uncertaint
     return Judgement(Position.OUTSIDE, reason, documents, next_open=schedule.next_open(latest))
 
 
-VERDICTS = {Position.INSIDE: "ok", Position.OUTSIDE: "violation", Position.UNCERTAIN: "inconclusive"}
+_VERDICTS = {Position.INSIDE: "ok", Position.OUTSIDE: "violation", Position.UNCERTAIN: "inconclusive"}
+_EMERGENCY = {Reason.BREAK_GLASS: "ok", Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY: "inconclusive"}
 _WORDS = {
     Reason.INSIDE_ALLOWED_WINDOW: "started inside an allowed change window",
     Reason.OUTSIDE_ALLOWED_WINDOWS: "started outside every allowed change window",
@@ -75,13 +77,50 @@ _WORDS = {
     Reason.NO_WINDOW_APPLIES: "started; no change window applies to it",
     Reason.WINDOW_BOUNDARY_WITHIN_UNCERTAINTY: "started so close to a window's boundary that its clock cannot tell",
     Reason.POLICY_INVALID: "started, but a change window that applies to it is invalid; treated as closed",
+    Reason.BREAK_GLASS: "started as an approved emergency while its change window was closed",
+    Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY: "started as an emergency so close to its approval that clocks cannot tell",
+    Reason.NO_APPROVAL: "started as an emergency that nobody has approved",
+    Reason.APPROVER_UNKNOWN: "started as an emergency whose approval names no approver",
+    Reason.DEPLOYER_UNKNOWN: "started as an emergency whose deployer is unknown, so that nobody can tell "
+    "whether another approved it",
+    Reason.SELF_APPROVAL: "started as an emergency that its own deployer approved",
+    Reason.APPROVER_LACKS_ROLE: "started as an emergency whose approver has none of the roles for it",
+    Reason.NO_JUSTIFICATION: "started as an emergency whose approval gives no reason",
+    Reason.NO_EXPIRY: "started as an emergency whose approval does not say until when it holds",
+    Reason.APPROVAL_TOO_LONG: "started as an emergency whose approval holds longer than policy lets it",
+    Reason.APPROVED_OTHER_ARTIFACT: "started as an emergency whose approval is of another artifact",
+    Reason.APPROVAL_REVOKED: "started as an emergency whose approval had been withdrawn",
+    Reason.LATE_APPROVAL: "started as an emergency that was approved too late",
+    Reason.APPROVAL_NOT_YET_VALID: "started as an emergency before its approval held",
+    Reason.APPROVAL_EXPIRED: "started as an emergency after its approval had expired",
 }
 
 
+def decide(judgement: Judgement, emergency: Emergency | None) -> tuple[str, Reason, tuple[str, ...]]:
+    """Verdict, reason and documents of a window's answer and of what break-glass says."""
+    verdict = _VERDICTS[judgement.position]
+    if emergency is None or judgement.position is Position.INSIDE:
+        return verdict, judgement.reason, judgement.documents
+    documents = tuple(dict.fromkeys((*judgement.documents, *emergency.documents)))
+    if judgement.position is Position.UNCERTAIN and emergency.reason is not Reason.BREAK_GLASS:
+        return verdict, judgement.reason, documents
+    return _EMERGENCY.get(emergency.reason, verdict), emergency.reason, documents
+
+
 def to_finding(
-    event: Mapping[str, Any], subject: Mapping[str, str], judgement: Judgement, *, tzdata: str = zones.VERSION
+    event: Mapping[str, Any],
+    subject: Mapping[str, str],
+    judgement: Judgement,
+    *,
+    emergency: Emergency | None = None,
+    tzdata: str = zones.VERSION,
 ) -> Finding:
-    """The finding about a start. `tzdata`: the version of the time zone database that it was judged by."""
+    """The finding about a start. `tzdata`: the version of the time zone database that it was judged by.
+
+    `emergency`: what break-glass says of a start that does not lie inside. One that passes makes it ok, one
+    that lacks something makes a violation name it; the window's own answer stands in the evidence.
+    """
+    verdict, reason, documents = decide(judgement, emergency)
     at = event["corrected_at"]
     evidence = {
         "started_at": from_micros(at).isoformat(),
@@ -94,18 +133,19 @@ def to_finding(
     for name, instant in (("next_open", judgement.next_open), ("next_close", judgement.next_close)):
         if instant is not None:
             evidence[name] = from_micros(instant).isoformat()
-    verdict = VERDICTS[judgement.position]
+    if emergency is not None and judgement.position is not Position.INSIDE:
+        evidence |= {"window_reason": judgement.reason.value} | emergency.evidence
     in_production = event["environment"] == "production"
     return finding(
         RULE,
         verdict,
-        judgement.reason,
+        reason,
         subject=event["deployment_id"],
         place=dict(subject),
         occurred_at=at,
         severity=("error" if in_production else "warning") if verdict == "violation" else "info",
-        explanation=f"{event['service']} {event['version']} {_WORDS[judgement.reason]}".replace("  ", " "),
+        explanation=f"{event['service']} {event['version']} {_WORDS[reason]}".replace("  ", " "),
         evidence=evidence,
         deployment_id=event["deployment_id"],
-        policy_version=", ".join(judgement.documents),
+        policy_version=", ".join(documents),
     )

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules.policies import SCOPE_FIELDS, Calendar, ChangeWindow, Document, Policies
-from deploytrail_processors.rules.timetable import DAY, Expansion, Span, joined, without
+from deploytrail_processors.rules.timetable import DAY, Expansion, Span, Stretches, joined, without
 
 # Openings and closings are sought so far ahead: a window that opens once a year is found.
 HORIZON = 400 * DAY
 # The first look ahead; each further one is twice as long, since most answers are near.
 _FIRST_LOOK = 2 * DAY
-REMEMBERED = 4096
+REMEMBERED = 1024  # subjects
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Applied:
     """A window that covers the subject, with the calendars that it leaves out."""
 
@@ -32,25 +33,25 @@ class Applied:
     calendars: tuple[Document, ...] = ()
     left_out: tuple[Expansion, ...] = ()
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The documents that it rests on."""
         return (self.document.key, *(d.key for d in self.calendars))
 
-    def spans(self, since: int, until: int) -> list[Span]:
-        """When it is there, around [since, until]."""
+    @cached_property
+    def times(self) -> Stretches:
+        """When it is there."""
+        return Stretches(self._spans) if self.left_out else self.window.times
+
+    def _spans(self, since: int, until: int) -> list[Span]:
         spans = self.window.times.touching(since, until)
-        if not spans or not self.left_out:
+        if not spans:
             return spans
         first, last = min(since, spans[0][0]), max(until, spans[-1][1])
         return without(spans, joined(span for times in self.left_out for span in times.touching(first, last)))
 
-    def covers(self, at: int) -> bool:
-        """Whether it is there at an instant."""
-        return any(start <= at < end for start, end in self.spans(at, at))
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schedule:
     """The windows of one subject. `broken`: documents that cannot be read, or are missing; then it is closed."""
 
@@ -58,31 +59,41 @@ class Schedule:
     denies: tuple[Applied, ...] = ()
     broken: tuple[str, ...] = ()
 
+    @cached_property
+    def _allowed(self) -> Stretches:
+        return _together(self.allows)
+
+    @cached_property
+    def _denied(self) -> Stretches:
+        return _together(self.denies)
+
+    @cached_property
+    def _allow_keys(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key for applied in self.allows for key in applied.keys))
+
     def state(self, at: int) -> tuple[Reason, tuple[str, ...]]:
         """Why it is open or closed at an instant, and the documents that say so."""
         if self.broken:
             return Reason.POLICY_INVALID, self.broken
-        for applied in self.denies:
-            if applied.covers(at):
-                return Reason.INSIDE_DENIED_WINDOW, applied.keys
-        for applied in self.allows:
-            if applied.covers(at):
-                return Reason.INSIDE_ALLOWED_WINDOW, applied.keys
-        if self.allows:
-            return Reason.OUTSIDE_ALLOWED_WINDOWS, tuple(dict.fromkeys(key for a in self.allows for key in a.keys))
-        return Reason.NO_WINDOW_APPLIES, ()
+        if self.denies and self._denied.covers(at):
+            return Reason.INSIDE_DENIED_WINDOW, _there(self.denies, at).keys
+        if not self.allows:
+            return Reason.NO_WINDOW_APPLIES, ()
+        if self._allowed.covers(at):
+            return Reason.INSIDE_ALLOWED_WINDOW, _there(self.allows, at).keys
+        return Reason.OUTSIDE_ALLOWED_WINDOWS, self._allow_keys
 
     def boundaries(self, since: int, until: int) -> set[int]:
-        """Every instant in [since, until] at which a window begins or ends."""
-        every = (applied.spans(since, until) for applied in (*self.allows, *self.denies))
-        return {at for spans in every for span in spans for at in span if since <= at <= until}
+        """Every instant in [since, until] at which it may change between allowed, denied and neither."""
+        spans = (*self._allowed.touching(since, until), *self._denied.touching(since, until))
+        return {at for span in spans for at in span if since <= at <= until}
 
     def open_spans(self, since: int, until: int) -> list[Span]:
         """When it is open within [since, until), in order."""
         if self.broken or since >= until:
             return []
-        allowed = _together(self.allows, since, until) if self.allows else [(since, until)]
-        return _clipped(without(allowed, _together(self.denies, since, until)), since, until)
+        allowed = self._allowed.touching(since, until) if self.allows else [(since, until)]
+        return _clipped(without(allowed, self._denied.touching(since, until)), since, until)
 
     def next_open(self, after: int, horizon: int = HORIZON) -> int | None:
         """The first instant from `after` on at which it is really open; None where there is none in the horizon."""
@@ -116,8 +127,8 @@ class Schedule:
 
     def closed_by(self, at: int) -> tuple[Applied, ...]:
         """The windows that make it close at `at`: denies that are there, else the allow windows that just ended."""
-        denies = tuple(applied for applied in self.denies if applied.covers(at))
-        return denies or tuple(applied for applied in self.allows if applied.covers(at - 1))
+        denies = tuple(applied for applied in self.denies if applied.times.covers(at))
+        return denies or tuple(applied for applied in self.allows if applied.times.covers(at - 1))
 
 
 def schedule_of(subject: Mapping[str, str], policies: Policies) -> Schedule:
@@ -153,8 +164,12 @@ def _schedule(documents: Iterable[Document], policies: Policies) -> Schedule:
     return Schedule(tuple(allows), tuple(denies), tuple(dict.fromkeys(broken)))
 
 
-def _together(windows: tuple[Applied, ...], since: int, until: int) -> list[Span]:
-    return joined(span for applied in windows for span in applied.spans(since, until))
+def _together(windows: tuple[Applied, ...]) -> Stretches:
+    return Stretches(lambda since, until: (span for w in windows for span in w.times.touching(since, until)))
+
+
+def _there(windows: tuple[Applied, ...], at: int) -> Applied:
+    return next(applied for applied in windows if applied.times.covers(at))
 
 
 def _clipped(spans: Iterable[Span], since: int, until: int) -> list[Span]:

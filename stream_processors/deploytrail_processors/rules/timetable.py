@@ -9,8 +9,8 @@ time to the same one so many days later, which is 23 or 25 hours where the clock
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -22,7 +22,7 @@ Span = tuple[int, int]  # [start, end) in microseconds
 DAY = 86_400_000_000
 # Intervals are worked out for so long a stretch at once, and remembered.
 STRETCH = 32 * DAY
-REMEMBERED = 256
+REMEMBERED = 64
 # A local time is at most so far from UTC, and a clock change skips at most a day.
 _SLACK = timedelta(days=2)
 
@@ -69,13 +69,15 @@ def to_instant(local: datetime, zone: ZoneInfo) -> int:
     return to_micros(local.replace(tzinfo=zone, fold=0).astimezone(UTC))
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
-    """The joined intervals of some timetables in a zone, worked out once for each stretch that is asked about."""
+class Stretches:
+    """Joined intervals, worked out for one stretch of time at once, and remembered.
 
-    timetables: tuple[Timetable, ...]
-    zone: ZoneInfo
-    _known: dict[int, list[Span]] = field(default_factory=dict, compare=False, repr=False)
+    `work_out(since, until)` gives the intervals that touch [since, until], the same each time.
+    """
+
+    def __init__(self, work_out: Callable[[int, int], Iterable[Span]]) -> None:
+        self._work_out = work_out
+        self._known: dict[int, list[Span]] = {}
 
     def touching(self, since: int, until: int) -> list[Span]:
         """The joined intervals that touch [since, until]; their ends beyond it may be cut short."""
@@ -85,15 +87,28 @@ class Expansion:
         every = (span for n in range(first, last + 1) for span in self._stretch(n))
         return _within(joined(every), since, until)
 
+    def covers(self, at: int) -> bool:
+        """Whether an instant lies in one of them."""
+        spans = self._stretch(at // STRETCH)
+        after = bisect_right(spans, at, key=lambda span: span[1])
+        return after < len(spans) and spans[after][0] <= at
+
     def _stretch(self, number: int) -> list[Span]:
         known = self._known.get(number)
         if known is None:
-            since, until = number * STRETCH, (number + 1) * STRETCH
-            known = joined(span for t in self.timetables for span in t.spans(self.zone, since, until))
+            known = joined(self._work_out(number * STRETCH, (number + 1) * STRETCH))
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[number] = known
         return known
+
+
+class Expansion(Stretches):
+    """The intervals of some timetables in a zone."""
+
+    def __init__(self, timetables: tuple[Timetable, ...], zone: ZoneInfo) -> None:
+        super().__init__(lambda since, until: (s for t in timetables for s in t.spans(zone, since, until)))
+        self.timetables, self.zone = timetables, zone
 
 
 def _within(spans: list[Span], since: int, until: int) -> list[Span]:

@@ -31,7 +31,12 @@ def read_calendar(reader: Reader) -> Calendar:
         reader.seen.add("file")
         reader.wrong("file", "is for `deploytrail policy`, which puts the file's text into `ics`")
     zone = read_zone(reader, "zone", reader.text("zone")) if "zone" in reader.raw else None
-    found = [_day(reader, text) for text in reader.texts("dates")]
+    by_length: dict[int, list[datetime]] = {}
+    for text in reader.texts("dates"):
+        start, days = _days(reader, text)
+        by_length.setdefault(days, []).append(start)
+    # One timetable for all of a length: a calendar of many days is worked out as quickly as one of a few.
+    found = [Timetable(starts[0], days, added=tuple(starts[1:])) for days, starts in by_length.items()]
     text = reader.text("ics", "")
     if text:
         try:
@@ -43,14 +48,14 @@ def read_calendar(reader: Reader) -> Calendar:
     return Calendar(tuple(found), zone)
 
 
-def _day(reader: Reader, text: str) -> Timetable:
-    """A day, or `first/last`, both included (ISO 8601)."""
+def _days(reader: Reader, text: str) -> tuple[datetime, int]:
+    """The start and the number of days of a day, or of `first/last`, both included (ISO 8601)."""
     first, _, last = text.partition("/")
     try:
         since, until = date.fromisoformat(first), date.fromisoformat(last or first)
         if until >= since:
-            return Timetable(datetime.combine(since, time()), days=(until - since + timedelta(1)).days)
+            return datetime.combine(since, time()), (until - since + timedelta(1)).days
     except ValueError:
         pass
     reader.wrong("dates", f"holds {text!r}; expected a day such as 2026-12-25, or 2026-12-24/2027-01-01")
-    return Timetable(datetime(2000, 1, 1))  # noqa: DTZ001  # local
+    return datetime(2000, 1, 1), 1  # noqa: DTZ001  # local

@@ -1,0 +1,76 @@
+"""What a rule costs: microseconds a call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from deploytrail_processors.rules import change_window
+from deploytrail_processors.rules.policies import Policies, read_document
+from deploytrail_processors.rules.schedule import schedule_of
+from deploytrail_schemas.instants import to_micros
+
+NOON = to_micros(datetime.fromisoformat("2026-11-02T12:00:00Z"))  # a Monday
+HOUR = 3_600_000_000
+SUBJECT = {"service": "shop", "team": "web", "environment": "production", "region": "eu-west-1", "tier": "1",
+           "kind": "release"}  # fmt: skip
+ROUNDS = 5
+
+
+def run() -> list[tuple[str, str]]:
+    """Change windows: few and many, all of them covering the subject, with rules that began years ago."""
+    rows = []
+    for count in (1, 10, 200):
+        policies = windows(count)
+        judge(policies, NOON)
+        for what, at, seconds in (
+            ("inside", NOON, 0),
+            ("outside", NOON + 8 * HOUR, 0),
+            ("at a weekend", NOON - 24 * HOUR, 0),
+            ("clock ± 5 s", NOON, 5),
+        ):
+            rows.append((f"judge, {count} windows, {what}", _micros(200, partial(judge, policies, at, seconds))))
+        rows.append((f"judge, {count} windows, first call", _first_call(count)))
+        rows.append((f"read {count} windows", _micros(1, partial(windows, count))))
+    policies = windows(10)
+    schedule = schedule_of(SUBJECT, policies)
+    rows.append(("next_open, 10 windows", _micros(200, partial(schedule.next_open, NOON + 8 * HOUR))))
+    return [(what, f"{micros:.0f} µs") for what, micros in rows]
+
+
+def windows(count: int) -> Policies:
+    """So many windows that began in 2010, every tenth denying, all leaving out a calendar of 200 days."""
+    documents: list[dict[str, Any]] = [
+        {"kind": "calendar", "name": "holidays",
+         "spec": {"dates": [f"{2016 + n // 10}-{n % 10 + 1:02d}-17" for n in range(200)]}}
+    ]  # fmt: skip
+    for n in range(count):
+        deny = n % 10 == 9
+        documents.append({"kind": "change_window", "name": f"w{n}", "spec": {
+            "effect": "deny" if deny else "allow", "zone": "Europe/Berlin" if n % 2 else "America/New_York",
+            "start": f"2010-01-04T{2 if deny else 6 + n % 4:02d}:{n % 60:02d}", "duration": "PT1H" if deny else "PT8H",
+            "rrule": "FREQ=DAILY" if n % 3 == 0 and deny else "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH", "except": ["holidays"],
+        }})  # fmt: skip
+    return Policies(tuple(read_document(document) for document in documents))
+
+
+def judge(policies: Policies, at: int, seconds: int = 0) -> change_window.Judgement:
+    return change_window.judge(SUBJECT, policies, at=at, uncertainty=seconds * 1_000_000)
+
+
+def _first_call(count: int) -> float:
+    return min(_once(partial(judge, windows(count), NOON)) for _ in range(ROUNDS)) * 1e6
+
+
+def _micros(calls: int, what: Callable[[], object]) -> float:
+    """The quickest of ROUNDS: what else the machine does only ever adds."""
+    return min(sum(_once(what) for _ in range(calls)) / calls for _ in range(ROUNDS)) * 1e6
+
+
+def _once(what: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    what()
+    return time.perf_counter() - began

@@ -1,0 +1,174 @@
+"""The change_window app's own handler, over tables in memory: records and ticks in any order, findings out."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from deploytrail_processors.apps.base import Context
+from deploytrail_processors.apps.change_window import ChangeWindow
+from deploytrail_processors.rules.policies import PolicySet, read_document
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from support.values import MINUTE, NOON, approval, event
+
+HOUR = 60 * MINUTE
+CLOSE = NOON + 4 * HOUR
+POLICIES = (
+    {"kind": "change_window", "name": "weekdays", "spec": {
+        "effect": "allow", "zone": "Europe/Berlin", "start": "2026-01-05T09:00", "duration": "PT8H",
+        "rrule": "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH", "overrun": "violation"}},
+    {"kind": "break_glass", "name": "hotfixes", "spec": {"scope": {"kinds": ["hotfix"]}}},
+)  # fmt: skip
+NIGHT = NOON + 9 * HOUR
+
+
+class Harness:
+    """What the handler is given besides the stream: tables, policies, outputs."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.written: list[dict[str, Any]] = []
+        app = SimpleNamespace(Table=lambda name, **_: self.tables.setdefault(name, {}))
+        forwarder = SimpleNamespace(forward=lambda *record: self.written.append(record[-1]))
+        self.context = Context("change_window", Settings(), app, forwarder)  # type: ignore[arg-type]
+        self.context.keep_time()
+        policies = PolicySet().with_documents(map(read_document, POLICIES))
+        self.context.reader = SimpleNamespace(policies=policies)  # type: ignore[assignment]
+        self.handler = ChangeWindow(self.context)
+
+    def tell(self, *values: dict[str, Any]) -> None:
+        for value in values:
+            kind = RecordType.APPROVAL if "approval_id" in value else RecordType.DEPLOYMENT_EVENT
+            self.handler.on_record(1, kind, value)
+
+    def tick(self, now: int) -> None:
+        if self.context.advance(1, now):
+            self.handler.on_tick(1, now)
+
+    def restart(self) -> None:
+        """The same tables under a new handler, as after a crash."""
+        self.handler = ChangeWindow(self.context)
+        self.handler.on_recovered()
+
+    def standing(self) -> set[tuple[str, str, str, str]]:
+        """Findings that nothing supersedes: deployment, rule, verdict, reason."""
+        gone = {f.get("supersedes") for f in self.written}
+        left = [f for f in self.written if f["finding_id"] not in gone]
+        return {(f["deployment_id"], f["rule"], f["verdict"], f["reason"]) for f in left}
+
+
+def hotfix(event_type: str, at: int = NIGHT, deployment_id: str = "fix", **fields: Any) -> dict[str, Any]:
+    return event(event_type, at, deployment_id=deployment_id, kind="hotfix", deployer="ada", change_ticket="CHG-7",
+                 **fields)  # fmt: skip
+
+
+def emergency(approval_type: str = "approved", at: int = NIGHT - 10 * MINUTE, **fields: Any) -> dict[str, Any]:
+    usual = {"deployment_id": "fix", "approver": "grace", "emergency": True, "justification": "down",
+             "valid_until": NIGHT + HOUR}  # fmt: skip
+    return approval(approval_type, at, **usual | fields)
+
+
+PASSED = {("fix", "change_window", "ok", "break_glass")}
+
+
+@pytest.mark.requirement("M4.2")
+@pytest.mark.parametrize("about", [{}, {"deployment_id": "", "change_ticket": "CHG-7"}])
+def test_a_late_approval_reopens_the_verdict_and_supersedes_it(about: dict[str, str]) -> None:
+    app = Harness()
+    app.tell(hotfix("started"), hotfix("succeeded", NIGHT + MINUTE))
+    before = app.standing()
+    app.tell(emergency(**about))
+
+    assert before == {("fix", "change_window", "violation", "outside_allowed_windows")}
+    assert app.standing() == PASSED
+    assert app.written[-1]["policy_version"] == "change_window/weekdays/1, break_glass/hotfixes/1"
+    assert app.written[-1]["supersedes"] == app.written[0]["finding_id"]
+
+
+@pytest.mark.requirement("M4.2")
+def test_every_order_and_repetition_gives_the_same_standing_findings() -> None:
+    told = [
+        hotfix("started"),
+        hotfix("succeeded", NIGHT + MINUTE),
+        emergency(deployment_id="", change_ticket="CHG-7"),
+        emergency(approver="ada", at=NIGHT - MINUTE),
+        emergency("revoked", at=NIGHT + 5 * MINUTE, deployment_id="", change_ticket="CHG-7"),
+    ]
+    for order in permutations(told):
+        app = Harness()
+        app.tell(*order, *order)
+        assert app.standing() == PASSED
+
+
+@pytest.mark.requirement("M4.2")
+def test_an_answer_that_comes_back_is_not_taken_for_the_one_that_was_superseded() -> None:
+    first, second = sorted((emergency(at=NIGHT - n * MINUTE) for n in (10, 5)), key=lambda a: str(a["approval_id"]))
+    app = Harness()
+    app.tell(hotfix("started"), second, first)
+    app.tell(emergency("revoked", at=NIGHT - MINUTE), emergency(at=NIGHT - MINUTE + 1, approver="linus"))
+
+    assert app.standing() == PASSED
+    assert len({f["finding_id"] for f in app.written}) == len(app.written)
+
+
+def test_an_overrun_is_decided_by_the_tick_that_is_due() -> None:
+    app = Harness()
+    app.tick(NOON)
+    app.tell(event("started", NOON, deployment_id="slow"))
+    app.tick(CLOSE - 1)
+    assert app.standing() == {("slow", "change_window", "ok", "inside_allowed_window")}
+    app.restart()
+    app.tick(CLOSE)
+    overrun = app.standing() - {("slow", "change_window", "ok", "inside_allowed_window")}
+    count = len(app.written)
+    app.tick(CLOSE + HOUR)
+
+    assert overrun == {("slow", "change_window_overrun", "violation", "still_running_after_close")}
+    assert len(app.written) == count
+    app.tell(event("succeeded", CLOSE - MINUTE, deployment_id="slow"))
+    assert app.standing() - overrun == {
+        ("slow", "change_window", "ok", "inside_allowed_window"),
+        ("slow", "change_window_overrun", "ok", "ended_before_close"),
+    }
+
+
+def test_a_voided_deployment_is_looked_at_no_more() -> None:
+    app = Harness()
+    app.tell(event("started", NOON, deployment_id="slow"), event("voided", NOON + 1, deployment_id="slow"))
+    count = len(app.written)
+    app.tick(CLOSE + HOUR)
+
+    assert len(app.written) == count
+
+
+def test_a_redelivery_writes_the_same_again() -> None:
+    app = Harness()
+    app.tell(hotfix("started"), emergency())
+    last = app.written[-1]
+    app.restart()
+    app.tell(emergency())
+
+    assert app.written[-1] == last
+
+
+def test_approvals_that_can_let_nothing_pass_are_not_kept() -> None:
+    app = Harness()
+    app.tell(approval("approved", deployment_id="fix"), approval("requested", deployment_id="fix", emergency=True))
+    app.tell(emergency(deployment_id="", change_ticket=""))
+
+    assert app.tables["approvals"] == {}
+
+
+def test_what_has_been_quiet_for_long_is_forgotten() -> None:
+    app = Harness()
+    app.tell(hotfix("started"), emergency(), emergency(deployment_id="", change_ticket="CHG-7"))
+    assert len(app.tables["approvals"]) == 2
+    app.tick(NIGHT + 89 * 24 * HOUR)
+    assert len(app.tables["approvals"]) == 2
+    app.tick(NIGHT + 91 * 24 * HOUR)
+
+    assert app.tables["approvals"] == {}
+    assert app.tables["deployments"] == {}
