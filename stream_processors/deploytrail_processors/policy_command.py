@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from deploytrail_schemas.errors import DeploytrailError
-from deploytrail_schemas.instants import LATEST
+from deploytrail_schemas.instants import LATEST, parse_instant
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 
@@ -20,7 +20,7 @@ from deploytrail_processors.policy_changes import Change, Plan, Source, differen
 from deploytrail_processors.policy_files import missing_calendars, read_files
 from deploytrail_processors.policy_names import KINDS, NotNames, read_names, table
 from deploytrail_processors.policy_reader import PolicyReader
-from deploytrail_processors.rules.policies import PolicySet
+from deploytrail_processors.rules.policies import Policies, PolicySet
 from deploytrail_processors.rules.policies.schema import schema_text
 from deploytrail_processors.rules.policies.words import in_words
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         made[word] = words.add_parser(word, help=text, description=text)
         made[word].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a YAML file, or a folder of them")
+    made["explain"].add_argument("--at", type=_instant, metavar="INSTANT", help="say the next times from then on; now")
     made["diff"].add_argument("--exit-code", action="store_true", help="exit with 1 where something would change")
     made["apply"].add_argument("--wait", action="store_true", help="read the topic back until the changes are there")
     text = "say what reported names would be recorded as, by policy files or by what is applied"
@@ -85,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _instant(text: str) -> int:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _check(sources: list[Source], _: argparse.Namespace) -> int:
     problems = missing_calendars(sources, PolicySet())
     if problems:
@@ -93,8 +101,10 @@ def _check(sources: list[Source], _: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(sources: list[Source], _: argparse.Namespace) -> int:
-    print("\n\n".join("\n  ".join(in_words(source.document)) for source in sources))
+def _explain(sources: list[Source], options: argparse.Namespace) -> int:
+    policies = Policies(tuple(source.document for source in sources))
+    at = options.at if options.at is not None else _now()
+    print("\n\n".join("\n  ".join(in_words(source.document, policies, at=at)) for source in sources))
     return 0
 
 

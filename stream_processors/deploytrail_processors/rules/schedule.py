@@ -143,25 +143,31 @@ def schedule_of(subject: Mapping[str, str], policies: Policies) -> Schedule:
     return known
 
 
+def applied(document: Document, policies: Policies, broken: list[str]) -> Applied | None:
+    """A window with its calendars; None where it is invalid. What cannot be read or is missing goes into `broken`."""
+    if not isinstance(document.spec, ChangeWindow):
+        broken.append(document.key)
+        return None
+    calendars: list[Document] = []
+    left_out: list[Expansion] = []
+    for name in document.spec.calendars:
+        calendar = policies.calendar(name)
+        if calendar is None or not isinstance(calendar.spec, Calendar):
+            broken += [document.key, calendar.key if calendar else f"calendar/{name}"]
+        else:
+            calendars.append(calendar)
+            left_out.append(calendar.spec.times(document.spec.zone))
+    return Applied(document, document.spec, tuple(calendars), tuple(left_out))
+
+
 def _schedule(documents: Iterable[Document], policies: Policies) -> Schedule:
-    allows: list[Applied] = []
-    denies: list[Applied] = []
     broken: list[str] = []
-    for document in documents:
-        if not isinstance(document.spec, ChangeWindow):
-            broken.append(document.key)
-            continue
-        calendars, left_out = [], []
-        for name in document.spec.calendars:
-            calendar = policies.calendar(name)
-            if calendar is None or not isinstance(calendar.spec, Calendar):
-                broken += [document.key, calendar.key if calendar else f"calendar/{name}"]
-            else:
-                calendars.append(calendar)
-                left_out.append(calendar.spec.times(document.spec.zone))
-        applied = Applied(document, document.spec, tuple(calendars), tuple(left_out))
-        (allows if document.spec.allow else denies).append(applied)
-    return Schedule(tuple(allows), tuple(denies), tuple(dict.fromkeys(broken)))
+    every = [found for d in documents if (found := applied(d, policies, broken)) is not None]
+    return Schedule(
+        tuple(found for found in every if found.window.allow),
+        tuple(found for found in every if not found.window.allow),
+        tuple(dict.fromkeys(broken)),
+    )
 
 
 def _together(windows: tuple[Applied, ...]) -> Stretches:

@@ -8,8 +8,9 @@ import pytest
 from deploytrail_processors.policy_changes import Plan, difference, missing, plan
 from deploytrail_processors.policy_command import EXIT_INVALID, main
 from deploytrail_processors.policy_files import read_files
-from deploytrail_processors.rules.policies import PolicySet, read_document
+from deploytrail_processors.rules.policies import Policies, PolicySet, read_document
 from deploytrail_processors.rules.policies.words import in_words
+from deploytrail_schemas.instants import parse_instant
 
 NOON = 1_793_620_800_000_000  # 2026-11-02T12:00:00Z
 
@@ -165,7 +166,11 @@ def test_policies_are_explained_in_words() -> None:
     service = {"team": "payments", "tier": 1, "depends_on": ["cart", "stock"], "expected_duration_minutes": 20,
                "aliases": ["checkout-svc", "co-*"]}  # fmt: skip
     told = [
-        in_words(read_document({"kind": kind, "name": name, "effective_from": "2026-01-01T00:00:00Z", "spec": spec}))
+        in_words(
+            read_document({"kind": kind, "name": name, "effective_from": "2026-01-01T00:00:00Z", "spec": spec}),
+            Policies(),
+            at=parse_instant("2026-11-03T12:00:00Z"),
+        )
         for kind, name, spec in (
             ("change_window", "weekdays", window),
             ("service", "checkout", service),
@@ -178,8 +183,9 @@ def test_policies_are_explained_in_words() -> None:
     assert told == [
         [
             "change_window/weekdays, from 2026-01-01T00:00:00.000000Z:",
-            "Changes are allowed: from 2026-01-05T09:00, local time of Europe/Berlin, for 8 hours.",
-            "This recurs: every week, on Monday and Tuesday.",
+            "Changes are allowed every week on Monday, Tuesday from 09:00 for 8 hours, Europe/Berlin, from 2026-01-05 "
+            "on.",
+            "Next: now to 17:00 CET; Mon 2026-11-09 09:00 to 17:00 CET; Tue 2026-11-10 09:00 to 17:00 CET.",
             "It applies to services a or b in environments production.",
         ],
         [

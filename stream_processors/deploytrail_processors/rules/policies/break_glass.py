@@ -22,7 +22,8 @@ def read_break_glass(reader: Reader) -> BreakGlass:
     usual = BreakGlass(Scope())
     return BreakGlass(
         read_scope(reader),
-        reader.texts("approver_roles"),
-        reader.number("max_minutes", usual.max_minutes) or usual.max_minutes,
-        reader.number("approve_within_minutes", None) or 0.0,
+        reader.texts("approver_roles", about="Roles of which the approver has one; left out: any."),
+        reader.number("max_minutes", usual.max_minutes, about="So long an approval may hold at most.")
+        or usual.max_minutes,
+        reader.number("approve_within_minutes", None, about="So long after the start it may be given.") or 0.0,
     )

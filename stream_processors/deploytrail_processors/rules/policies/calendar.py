@@ -30,14 +30,18 @@ def read_calendar(reader: Reader) -> Calendar:
     if "file" in reader.raw:
         reader.seen.add("file")
         reader.wrong("file", "is for `deploytrail policy`, which puts the file's text into `ics`")
-    zone = read_zone(reader, "zone", reader.text("zone")) if "zone" in reader.raw else None
+    zone = (
+        read_zone(reader, "zone", reader.text("zone", about="Where its days lie; left out: those of the window."))
+        if "zone" in reader.raw
+        else None
+    )
     by_length: dict[int, list[datetime]] = {}
-    for text in reader.texts("dates"):
+    for text in reader.texts("dates", about="Days such as 2026-12-25, or 2026-12-24/2027-01-01."):
         start, days = _days(reader, text)
         by_length.setdefault(days, []).append(start)
     # One timetable for all of a length: a calendar of many days is worked out as quickly as one of a few.
     found = [Timetable(starts[0], days, added=tuple(starts[1:])) for days, starts in by_length.items()]
-    text = reader.text("ics", "")
+    text = reader.text("ics", "", about="An iCalendar text, whose events count.")
     if text:
         try:
             found += read_events(text)

@@ -30,7 +30,7 @@ _OF_FILES = {
 SEMANTIC = {
     "effective_from": "the day exists, and lies in the years 2000 to 2099 in UTC",
     "version": "an integer, not 1.0, which JSON Schema takes for one",
-    "change_window": "effect and overrun are words of theirs, zone is of the IANA database, start and end are local "
+    "change_window": "zone is of the IANA database, start and end are local "
     "times, rrule is of RFC 5545, the length is said once, the calendars left out exist",
     "calendar": "there are dates, or an iCalendar text that can be read, or a file of one; zone is of the database",
     "suppression": "severities are words of ours without critical, and no time is above a day",

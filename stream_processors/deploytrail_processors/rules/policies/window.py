@@ -30,22 +30,19 @@ class ChangeWindow:
 
 
 def read_window(reader: Reader) -> ChangeWindow:
-    effect = reader.text("effect")
-    if effect not in ("allow", "deny"):
-        reader.wrong("effect", f"is {effect!r}; expected allow or deny")
-    zone = read_zone(reader, "zone", reader.text("zone"))
-    start = _local(reader, "start", reader.text("start"))
+    effect = reader.choice("effect", ("allow", "deny"), about="Whether changes are allowed or denied then; deny wins.")
+    zone = read_zone(reader, "zone", reader.text("zone", about="IANA time zone, such as Europe/Berlin."))
+    start = _local(reader, "start", reader.text("start", about="The first start, a local time: 2026-01-05T09:00."))
     length = _length(reader, start, zone)
-    overrun = reader.text("overrun", "allow")
-    if overrun not in OVERRUN:
-        reader.wrong("overrun", f"is {overrun!r}; expected one of {', '.join(OVERRUN)}")
+    overrun = reader.choice("overrun", OVERRUN, "allow", about="What it is when a deployment still runs at the close.")
+    added = reader.texts("rdates", about="Local times at which it starts besides.")
     removed, removed_days = _exceptions(reader, start)
     times = Timetable(
         start,
         days=length.days,
         exact=length.exact,
         rule=_rule(reader, start) if "rrule" in reader.raw else None,
-        added=tuple(_local(reader, "rdates", text, default=start) for text in reader.texts("rdates")),
+        added=tuple(_local(reader, "rdates", text, default=start) for text in added),
         removed=removed,
         removed_days=removed_days,
     )
@@ -54,9 +51,10 @@ def read_window(reader: Reader) -> ChangeWindow:
         zone,
         Expansion((times,), zone),
         read_scope(reader),
-        calendars=reader.texts("except"),
+        calendars=reader.texts("except", about="Calendars in whose time the window is not there."),
         overrun=overrun,
-        grace_minutes=reader.number("overrun_grace_minutes", None) or 0.0,
+        grace_minutes=reader.number("overrun_grace_minutes", None, about="So long after the close it may still run.")
+        or 0.0,
     )
 
 
@@ -71,7 +69,9 @@ def read_zone(reader: Reader, field: str, name: str) -> ZoneInfo:
 
 def _length(reader: Reader, start: datetime, zone: ZoneInfo) -> Duration:
     """How long each lasts: minutes, an ISO 8601 duration, or up to `end` where it does not recur."""
-    minutes, text, end = reader.number("duration_minutes", None), reader.text("duration", ""), reader.text("end", "")
+    minutes = reader.number("duration_minutes", None, about="How long each lasts.")
+    text = reader.text("duration", "", about="The same as an ISO 8601 duration: PT8H, P1D.")
+    end = reader.text("end", "", about="Instead, where it happens once: the local time at which it ends.")
     given = [name for name in ("duration_minutes", "duration", "end") if name in reader.raw]
     if len(given) != 1:
         wanted = "expected one of duration_minutes, duration, end"
@@ -107,7 +107,7 @@ def _local(reader: Reader, field: str, text: str, default: datetime = datetime(2
 def _exceptions(reader: Reader, start: datetime) -> tuple[frozenset[datetime], frozenset[date]]:
     """`exdates`: a local time takes off the start at it, a day every start on it."""
     removed, days = set(), set()
-    for text in reader.texts("exdates"):
+    for text in reader.texts("exdates", about="Days, or local times of starts, that are left out."):
         try:
             days.add(date.fromisoformat(text))
         except ValueError:
@@ -116,7 +116,7 @@ def _exceptions(reader: Reader, start: datetime) -> tuple[frozenset[datetime], f
 
 
 def _rule(reader: Reader, start: datetime) -> Rule | None:
-    text = reader.text("rrule")
+    text = reader.text("rrule", about="RFC 5545 recurrence, such as FREQ=WEEKLY;BYDAY=MO,TU; left out: once.")
     try:
         return read_rule(text, start)
     except ValueError as error:

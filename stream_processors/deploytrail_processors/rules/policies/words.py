@@ -8,19 +8,25 @@ from typing import Any
 
 from deploytrail_schemas.instants import format_instant
 
+from deploytrail_processors.rules import window_words
 from deploytrail_processors.rules.policies.document import Document
+from deploytrail_processors.rules.policies.policy_set import Policies
 from deploytrail_processors.rules.policies.schema import spec_schema
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS
 
 Raw = Mapping[str, Any]
 
 
-def in_words(document: Document) -> list[str]:
-    """A heading and sentences about a valid document, as it was written."""
+def in_words(document: Document, policies: Policies, *, at: int) -> list[str]:
+    """A heading and sentences about a valid document, as it was written; of a change window also its next times from
+    `at` (microseconds) on, as far as `policies`, the documents beside it, leave them."""
     since = f"from {format_instant(document.effective_from)}" if document.effective_from else "from when it is applied"
     raw = json.loads(document.text)
     say = _WORDS.get(document.kind)
-    told = list(say(document.name, raw)) if say else list(_fields(document.kind, raw))
+    if document.kind == "change_window":
+        told = window_words.explain(document, policies, at=at)
+    else:
+        told = list(say(document.name, raw)) if say else list(_fields(document.kind, raw))
     if "scope" in spec_schema(document.kind)["properties"]:
         told.append(f"It applies to {_scope(raw.get('scope', {}))}.")
     return [f"{document.kind}/{document.name}, {since}:", *told]
@@ -75,35 +81,6 @@ def _intake(_: str, raw: Raw) -> Iterator[str]:
         yield "Records that come from Kafka without a signature are refused, and set aside as dead letters."
 
 
-def _change_window(_: str, raw: Raw) -> Iterator[str]:
-    effect = "allowed" if raw["effect"] == "allow" else "denied, whatever else allows them"
-    length = raw.get("duration_minutes")
-    how_long = _minutes(length) if length else raw.get("duration") or f"until {raw.get('end')}"
-    yield f"Changes are {effect}: from {raw['start']}, local time of {raw['zone']}, for {how_long}."
-    if raw.get("rrule"):
-        yield f"This recurs: {_recurrence(str(raw['rrule']))}."
-    yield from _fields("change_window", {k: v for k, v in raw.items() if k not in _SAID_OF_WINDOWS})
-
-
-_SAID_OF_WINDOWS = {"effect", "zone", "start", "duration_minutes", "duration", "end", "rrule", "scope"}
-_DAYS = {"MO": "Monday", "TU": "Tuesday", "WE": "Wednesday", "TH": "Thursday", "FR": "Friday", "SA": "Saturday",
-         "SU": "Sunday"}  # fmt: skip
-_EVERY = {"YEARLY": "year", "MONTHLY": "month", "WEEKLY": "week", "DAILY": "day", "HOURLY": "hour"}
-
-
-def _recurrence(text: str) -> str:
-    """The usual recurrences in words; others as RFC 5545 writes them."""
-    parts = dict(part.split("=", 1) for part in text.removeprefix("RRULE:").upper().split(";") if "=" in part)
-    if not parts.keys() <= {"FREQ", "BYDAY", "INTERVAL"} or parts.get("FREQ") not in _EVERY:
-        return text
-    unit, interval = _EVERY[parts["FREQ"]], parts.get("INTERVAL", "1")
-    every = f"every {unit}" if interval == "1" else f"every {interval} {unit}s"
-    days = parts.get("BYDAY", "").split(",") if "BYDAY" in parts else []
-    if any(day not in _DAYS for day in days):
-        return text
-    return f"{every}, on {_and([_DAYS[day] for day in days])}" if days else every
-
-
 def _fields(kind: str, raw: Raw) -> Iterator[str]:
     """Where nobody wrote sentences: each field, its value, and what the field means."""
     properties = spec_schema(kind)["properties"]
@@ -147,7 +124,6 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "service": _service,
     "environment": _place,
     "region": _place,
-    "change_window": _change_window,
     "thresholds": _thresholds,
     "intake": _intake,
 }
