@@ -10,6 +10,10 @@ from deploytrail_processors.apps.base import Agenda, Context, Row, row_key
 from deploytrail_processors.apps.deployments import DAY
 from deploytrail_processors.rules import break_glass
 
+# Of one deployment or ticket, so many steps are kept, the latest, and so many deployments of a ticket.
+MOST_STEPS = 200
+MOST_DEPLOYMENTS = 200
+
 
 class Approvals:
     """Rows `{"steps": {approval id: step}, "deployments": [ids that bear the ticket], "last": µs}`."""
@@ -32,7 +36,9 @@ class Approvals:
         row = self._row(key)
         old = row["steps"].get(step["approval_id"])
         # Of two tellings of one step the later stays, whichever comes first.
-        row["steps"] = row["steps"] | {step["approval_id"]: step if old is None else max(old, step, key=_rank)}
+        steps = row["steps"] | {step["approval_id"]: step if old is None else max(old, step, key=_rank)}
+        latest = sorted(steps.values(), key=_rank)[-MOST_STEPS:]
+        row["steps"] = {kept["approval_id"]: kept for kept in latest}
         self._put(partition, key, row, step["corrected_at"])
         return [step["deployment_id"]] if step["deployment_id"] else list(row["deployments"])
 
@@ -43,7 +49,7 @@ class Approvals:
             key = row_key(partition, f"ticket/{deployment['change_ticket']}")
             row = self._row(key)
             if deployment["deployment_id"] not in row["deployments"]:
-                row["deployments"] = sorted({*row["deployments"], deployment["deployment_id"]})
+                row["deployments"] = [*row["deployments"], deployment["deployment_id"]][-MOST_DEPLOYMENTS:]
                 self._put(partition, key, row, deployment["last_event_at"] or 0)
             found += row["steps"].values()
         return found

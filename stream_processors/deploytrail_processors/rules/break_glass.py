@@ -16,6 +16,7 @@ from typing import Any
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
+from deploytrail_processors.rules.approval_steps import is_among, person
 from deploytrail_processors.rules.policies import BreakGlass, Document, Policies
 from deploytrail_processors.rules.policies.scope import narrowness
 
@@ -141,12 +142,12 @@ def _weigh(
     early = since is not None and latest < since, since is not None and earliest < since
     expired = until is not None and earliest >= until, until is not None and latest >= until
     gone = any(w + u <= earliest for w, u in taken_back), any(w - u <= latest for w, u in taken_back)
-    approver, deployer = _name(approval["approver"]), _name(deployment["deployer"])
+    approver, deployer = person(approval["approver"]), person(deployment["deployer"])
     digests = {approval["artifact_digest"], deployment["artifact_digest"]} - {""}
     lacks = {
         Reason.APPROVER_UNKNOWN: not approver,
         Reason.DEPLOYER_UNKNOWN: not deployer,
-        Reason.SELF_APPROVAL: bool(approver) and approver == deployer,
+        Reason.SELF_APPROVAL: bool(approver) and is_among(approver, [deployer]),
         Reason.APPROVER_LACKS_ROLE: any(
             spec.approver_roles and approval["approver_role"] not in spec.approver_roles for spec in specs
         ),
@@ -161,7 +162,3 @@ def _weigh(
     }
     doubtful = any(possibly and not certainly for certainly, possibly in (late, early, expired, gone))
     return [reason for reason in LACKS if lacks[reason]], doubtful, approval
-
-
-def _name(text: str) -> str:
-    return text.strip().casefold()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from deploytrail_processors.apps.approvals import MOST_STEPS
 from deploytrail_processors.apps.base import Context
 from deploytrail_processors.apps.change_window import ChangeWindow
 from deploytrail_processors.rules.policies import PolicySet, read_document
@@ -160,6 +161,15 @@ def test_approvals_that_can_let_nothing_pass_are_not_kept() -> None:
     app.tell(emergency(deployment_id="", change_ticket=""))
 
     assert app.tables["approvals"] == {}
+
+
+def test_what_is_kept_of_one_ticket_is_bounded_and_the_latest_stays() -> None:
+    app = Harness()
+    for n in range(MOST_STEPS + 50):
+        app.tell(emergency(deployment_id="", change_ticket="CHG-7", approver=f"a{n}", at=NIGHT - HOUR + n))
+    [row] = app.tables["approvals"].values()
+
+    assert {step["approver"] for step in row["steps"].values()} == {f"a{n}" for n in range(50, MOST_STEPS + 50)}
 
 
 def test_what_has_been_quiet_for_long_is_forgotten() -> None:

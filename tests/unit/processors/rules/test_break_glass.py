@@ -73,6 +73,7 @@ def test_an_approval_of_the_change_ticket_is_of_its_deployments() -> None:
     [
         ({"approver": " "}, "approver_unknown"),
         ({"approver": "Ada "}, "self_approval"),
+        ({"approver": "ada@shop.example"}, "self_approval"),
         ({"approver_role": "intern"}, "approver_lacks_role"),
         ({"justification": ""}, "no_justification"),
         ({"valid_until": None}, "no_expiry"),
