@@ -104,7 +104,7 @@ def as_text(sources: Iterable[Source]) -> str:
 
 def one_as_text(source: Source) -> str:
     """Everything of one source: what its module says, statuses, what it ignores, options, loss."""
-    parts = [_head(source), _doc(source)]
+    parts = [_head(source), _doc(source), _set_up(source)]
     for title, table in _tables(source):
         width = max(map(len, table))
         parts.append("\n".join([f"{title}:", *(f"  {word:<{width}}  {meaning}" for word, meaning in table.items())]))
@@ -137,6 +137,26 @@ _URL_HELPS = (
     f"Of what a source never fills, its webhook's URL may say {', '.join(PLACES)} (?region=…&service=…);\n"
     "the rest may come from another source of the same deployment, or from the deploy script."
 )
+
+
+# How a sender shows its secret, where it does not sign with it.
+_SHOWN = {
+    "bearer": "sent as Authorization: Bearer SECRET",
+    "basic": "user:password of Basic authentication",
+    "datadog_api_key": "sent as DD-API-KEY",
+    "sns": "the topic's ARN, or a token sent as Authorization: Bearer SECRET",
+}
+
+
+def _set_up(source: Source) -> str:
+    how = _SHOWN.get(source.signature, "with which the sender signs")
+    return "\n".join(
+        [
+            "the webhook, where nothing above says otherwise:",
+            f"  URL     https://GATEWAY/webhooks/{source.name}?region=REGION, &environment= and &service= where needed",
+            f'  secret  DEPLOYTRAIL_WEBHOOK_SECRETS="{source.name}=SECRET" of the gateway: {how}',
+        ]
+    )
 
 
 def _head(source: Source) -> str:

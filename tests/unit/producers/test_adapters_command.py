@@ -53,6 +53,22 @@ def test_a_source_that_learns_to_fill_a_field_loses_it_no_longer() -> None:
     assert "value" not in as_text([learned])
 
 
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("github", "with which the sender signs"),
+        ("alertmanager", "sent as Authorization: Bearer SECRET"),
+        ("pagerduty", "with which the sender signs"),
+    ],
+)
+def test_a_source_says_how_its_webhook_is_set_up(name: str, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name]) == 0
+
+    said = capsys.readouterr().out
+    assert f"https://GATEWAY/webhooks/{name}?region=REGION" in said
+    assert f'DEPLOYTRAIL_WEBHOOK_SECRETS="{name}=SECRET" of the gateway: {how}' in said
+
+
 def test_the_report_says_what_a_source_never_fills(capsys: pytest.CaptureFixture[str]) -> None:
     [found] = reported(capsys, "pagerduty")
 
