@@ -13,8 +13,12 @@ HERE = Path(__file__).parent
 
 
 def main(names: list[str]) -> int:
-    """Exit status 1 when a benchmark could not be run; a missed target is printed, not an error."""
+    """Exit status 1 when a benchmark could not be run, 64 for a name of none; a missed target is printed, no error."""
     every = sorted(path.stem for path in HERE.glob("bench_*.py"))
+    known = [name.removeprefix("bench_") for name in every]
+    if unknown := [name for name in names if name not in known]:
+        print(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+        return 64  # EX_USAGE of sysexits.h
     chosen = [name for name in every if not names or name.removeprefix("bench_") in names]
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}")
     failed = 0
