@@ -73,6 +73,9 @@ class Settings:
     service: str = _setting("", "service that producers report when the call names none")
     exit_wait_seconds: float = _setting(1.0, "seconds that a producer waits at its end for the delivery of its events")
     oncall_max_age_minutes: float = _setting(60.0, "age in minutes at which an incident no longer pages")
+    oncall_wait_seconds: float = _setting(
+        3.0, "seconds that a page about an alert that is not critical waits for the word that it is suppressed; 0: none"
+    )
     log: str = _setting("", "where producers write each event as a JSON line too: stderr, or a file; empty: nowhere")
     credentials: str = _setting("", "file of the tokens that gateway and intake accept; `deploytrail token` writes it")
     oidc: str = _setting("", "YAML file of the CI systems whose OIDC tokens the gateway accepts")

@@ -179,6 +179,48 @@ def test_refused_page_is_recorded_and_holds_nothing_up(own_kafka: str, tmp_path:
     assert states(own_kafka)["deployment_failed/refused-1"] == "refused"
 
 
+def about(signal_id: str, rule: str, reason: str, severity: str = "error", **fields: Any) -> bytes:
+    """A finding about an alert: what caused it, or whether it is suppressed."""
+    value = {
+        "finding_id": f"{signal_id}-{reason}", "rule": rule, "reason": reason, "severity": severity, "rank": 1,
+        "verdict": "violation" if rule == "incident_correlation" else "ok", "occurred_at": now(),
+        "region": "eu-west-1", "environment": "production", "service": "shop", "deployment_id": "shop-1",
+        "signal_id": signal_id, "explanation": "shop 4.2.0 (shop-1) changed the service itself", **fields,
+    }  # fmt: skip
+    return encode(RecordType.FINDING, value)
+
+
+@pytest.mark.requirement("M4.4", "M4.5")
+def test_page_about_a_suppressed_alert_is_sent_when_it_is_released(
+    own_kafka: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    def say(*findings: bytes) -> None:
+        write(own_kafka, Topic.FINDINGS, [(1, b"k", finding) for finding in findings])
+
+    def caused(signal_id: str, severity: str = "error") -> bytes:
+        return about(signal_id, "incident_correlation", "deployed_shortly_before", severity)
+
+    make_topics(own_kafka)
+    env = settings(own_kafka, receiver.url) | {"DEPLOYTRAIL_ONCALL_WAIT_SECONDS": "1"}
+    with sink(env, tmp_path):
+        say(caused("held"), about("held", "alert_suppression", "suppressed_during_deployment"))
+        say(about("early", "alert_suppression", "suppressed_during_deployment"), caused("early"))
+        say(caused("loud"), caused("grave", "critical"))
+        wait_for(lambda: receiver.has("incident_correlation/loud"), what="the page that nothing suppressed")
+    assert [page["dedup_key"] for page in receiver.pages] == ["incident_correlation/grave", "incident_correlation/loud"]
+    assert states(own_kafka)["incident_correlation/held"] == "suppressed"
+
+    say(about("held", "alert_suppression", "released_at_end"))
+    say(about("early", "alert_suppression", "resolved_while_suppressed"), caused("last", "critical"))
+    with sink(env, tmp_path):
+        wait_for(lambda: receiver.has("incident_correlation/last"), what="the last page")
+
+    assert [page["dedup_key"] for page in receiver.pages][2:] == [
+        "incident_correlation/held",
+        "incident_correlation/last",
+    ]
+
+
 def test_without_an_address_it_says_what_to_set(own_kafka: str, tmp_path: Path) -> None:
     command = Command("sink", "on-call", env=settings(own_kafka, ""), cwd=tmp_path)
 

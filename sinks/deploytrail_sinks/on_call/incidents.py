@@ -1,7 +1,8 @@
 """Whom does a record or a finding page, and what does it clear?
 
 In: a decoded Record or Finding. Out: changes of incidents. Pages come from verdicts, never from
-raw signals, and only about production.
+raw signals, and only about production. What `alert_suppression` says of an alert holds its page back
+or lets it go.
 """
 
 from __future__ import annotations
@@ -24,11 +25,20 @@ class Action(StrEnum):
 
     TRIGGER = "trigger"
     RESOLVE = "resolve"
+    HOLD = "hold"
+    LET_GO = "let_go"
+
+
+# Any other reason shows the alert.
+_SAID_OF_AN_ALERT = {"suppressed_during_deployment": Action.HOLD, "resolved_while_suppressed": Action.RESOLVE}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one incident. `at` is what it speaks of, microseconds; a resolve needs only its key."""
+    """One change of one incident. `at` is what it speaks of, microseconds; only a trigger needs more than its key.
+
+    `may_wait`: a page that may yet be held back.
+    """
 
     key: str
     action: Action
@@ -36,6 +46,7 @@ class Change:
     severity: str = ""
     title: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    may_wait: bool = False
 
 
 def changes(kind: RecordType, value: Mapping[str, Any]) -> list[Change]:
@@ -63,6 +74,9 @@ def _of_record(record: Mapping[str, Any]) -> list[Change]:
 
 def _of_finding(finding: Mapping[str, Any]) -> list[Change]:
     rule, at = finding["rule"], finding["occurred_at"]
+    if rule == "alert_suppression":
+        action = _SAID_OF_AN_ALERT.get(finding["reason"], Action.LET_GO)
+        return [Change(f"incident_correlation/{finding['signal_id']}", action, at)]
     if rule in ("change_window", "overdue"):
         key = f"{rule}/{finding['deployment_id']}"
         raised = finding["verdict"] == "violation"
@@ -75,7 +89,9 @@ def _of_finding(finding: Mapping[str, Any]) -> list[Change]:
     if not raised:
         return [Change(key, Action.RESOLVE, at)]
     details = _details(finding) | {"rule": rule, "reason": finding["reason"], "finding_id": finding["finding_id"]}
-    return [Change(key, Action.TRIGGER, at, finding["severity"], finding["explanation"], details)]
+    # What is critical is never suppressed, so it waits for nothing.
+    may_wait = rule == "incident_correlation" and finding["severity"] != "critical"
+    return [Change(key, Action.TRIGGER, at, finding["severity"], finding["explanation"], details, may_wait)]
 
 
 def _what(record: Mapping[str, Any]) -> str:

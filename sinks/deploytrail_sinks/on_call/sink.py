@@ -22,7 +22,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.on_call.incidents import Action, Change, changes
-from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle
+from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle, waited
 from deploytrail_sinks.on_call.senders import Refused, Sender
 from deploytrail_sinks.on_call.state_topic import StateTopic
 
@@ -40,6 +40,7 @@ class OnCallSink:
         self._sender, self._wall_clock = sender, wall_clock
         self._history = settings.backfill_partition
         self._max_age = int(settings.oncall_max_age_minutes * 60_000_000)
+        self._wait = int(settings.oncall_wait_seconds * 1_000_000)
         self._state = StateTopic(settings)
         self._consumer = Consumer(
             # A receiver that is away holds the stream up, at most until the page is too old.
@@ -51,6 +52,7 @@ class OnCallSink:
             }
         )
         self._done: dict[tuple[str, int], int] = {}
+        self._mine: frozenset[str] = frozenset()
         self._committed_at = 0.0
         self._stop = threading.Event()
         self.ready = False
@@ -67,6 +69,7 @@ class OnCallSink:
                 message = self._consumer.poll(0.1)
                 if message is not None and message.error() is None:
                     self._handle(message)
+                self._send_what_waited()
                 self._commit_if_due()
             self._commit()
         finally:
@@ -95,9 +98,23 @@ class OnCallSink:
     def _apply(self, change: Change, place: str, offset: int) -> bool:
         """Whether the change is settled; False where it was stopped before."""
         known = self._state.get(change.key)
-        intended = intend(known, change, place, offset)
-        if intended is None:
+        wait_until = self._wall_clock() + self._wait if self._wait else 0
+        after = intend(known, change, place, offset, wait_until=wait_until)
+        if after is None:
             return True
+        if after.status is Status.INTENDED:
+            return self._send(after)
+        self._state.write(after)
+        return True
+
+    def _send_what_waited(self) -> None:
+        for incident in self._state.waiting:
+            # Others' incidents are known here too, as they were when partitions last moved.
+            intended = waited(incident, self._wall_clock()) if self._mine & incident.seen.keys() else None
+            if intended is not None and not self._send(intended):
+                return  # stopped
+
+    def _send(self, intended: Incident) -> bool:
         if intended.action is Action.TRIGGER and intended.at < self._wall_clock() - self._max_age:
             self._settle(intended, Status.TOO_OLD, "")
             return True
@@ -148,13 +165,15 @@ class OnCallSink:
             # Whoever has the partitions now reads them again; the state knows what was done.
             log.info("offsets were not committed: %s", error)
 
-    def _assigned(self, _: Consumer, __: list[TopicPartition]) -> None:
+    def _assigned(self, _: Consumer, assigned: list[TopicPartition]) -> None:
         self._done = {}
+        self._mine = frozenset(f"{one.topic}:{one.partition}" for one in assigned)
         self._state.read()
         self.ready = True
 
     def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
         self._commit()
+        self._mine = frozenset()
 
 
 def _bytes(value: bytes | str | None) -> bytes | None:

@@ -12,7 +12,7 @@ from deploytrail_schemas.kafka import consumer_config, producer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_sinks.on_call.ledger import Incident
+from deploytrail_sinks.on_call.ledger import Incident, Status
 
 _TIMEOUT = 30.0
 
@@ -24,6 +24,12 @@ class StateTopic:
         self._settings = settings
         self._producer = Producer(producer_config(settings) | {"linger.ms": 0})
         self._rows: dict[str, Incident] = {}
+        self._waiting: set[str] = set()
+
+    @property
+    def waiting(self) -> list[Incident]:
+        """Rows whose page waits, or was interrupted after it had waited."""
+        return [self._rows[key] for key in sorted(self._waiting)]
 
     def get(self, key: str) -> Incident | None:
         """The row of a key."""
@@ -41,6 +47,7 @@ class StateTopic:
         if self._producer.flush(_TIMEOUT) or errors:
             raise RetryLater(f"the state of {incident.key} was not acknowledged by Kafka: {errors or 'no answer'}")
         self._rows[incident.key] = incident
+        self._waiting = self._waiting - {incident.key} | ({incident.key} if _waits(incident) else set())
 
     def read(self) -> None:
         """Read every row anew: another sink may have written some. RetryLater where Kafka does not answer."""
@@ -67,6 +74,7 @@ class StateTopic:
         finally:
             consumer.close()
         self._rows = rows
+        self._waiting = {key for key, incident in rows.items() if _waits(incident)}
 
     def _assign(self, consumer: Consumer) -> dict[int, int]:
         topic = Topic.ONCALL_STATE.value
@@ -75,3 +83,7 @@ class StateTopic:
         left = {p: end for p, (low, end) in marks.items() if end > low}
         consumer.assign([TopicPartition(topic, p, marks[p][0]) for p in left])
         return left
+
+
+def _waits(incident: Incident) -> bool:
+    return bool(incident.due) and incident.status in (Status.WAITING, Status.INTENDED)

@@ -9,7 +9,7 @@ from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.on_call.incidents import Action, Change, changes
-from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle
+from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle, waited
 from deploytrail_sinks.on_call.senders import Alertmanager, Webhook, sender_for
 from support.values import MINUTE, NOON, stable_id
 
@@ -149,6 +149,107 @@ def test_it_can_fail_again_after_it_was_resolved() -> None:
 
     assert again is not None
     assert (again.action, again.at) == (Action.TRIGGER, NOON + 2 * MINUTE)
+
+
+WAITS = Change("k", Action.TRIGGER, NOON, "error", "an alert", {"service": "shop"}, may_wait=True)
+DUE = NOON + 3_000_000
+
+
+def of_alert(*actions: Action) -> Incident | None:
+    """The row after changes about an alert that is not critical, read one behind the other; sent ones were answered."""
+    known: Incident | None = None
+    for offset, action in enumerate(actions):
+        change = WAITS if action is Action.TRIGGER else Change("k", action, NOON + offset * MINUTE)
+        after = intend(known, change, FINDINGS, offset, wait_until=DUE) or known
+        if after is not None and after.status is Status.INTENDED:
+            after = settle(after, Status.OPEN if after.action is Action.TRIGGER else Status.RESOLVED, "202")
+        known = after
+    return known
+
+
+TRIGGER, RESOLVES, HOLD, LET_GO = Action.TRIGGER, Action.RESOLVE, Action.HOLD, Action.LET_GO
+
+
+@pytest.mark.requirement("M4.4", "M4.5")
+@pytest.mark.parametrize(
+    ("actions", "status"),
+    [
+        ([TRIGGER], Status.WAITING),
+        ([TRIGGER, HOLD], Status.SUPPRESSED),
+        ([HOLD, TRIGGER], Status.SUPPRESSED),
+        ([HOLD, HOLD, TRIGGER, TRIGGER], Status.SUPPRESSED),
+        ([TRIGGER, HOLD, LET_GO], Status.OPEN),
+        ([HOLD, TRIGGER, LET_GO], Status.OPEN),
+        ([TRIGGER, LET_GO], Status.OPEN),
+        ([HOLD, LET_GO, TRIGGER], Status.WAITING),
+        ([HOLD, LET_GO], Status.RESOLVED),
+        ([TRIGGER, RESOLVES], Status.RESOLVED),
+        ([TRIGGER, HOLD, RESOLVES], Status.SUPPRESSED),
+        ([TRIGGER, HOLD, RESOLVES, LET_GO], Status.RESOLVED),
+        ([TRIGGER, HOLD, RESOLVES, TRIGGER, LET_GO], Status.OPEN),
+        ([TRIGGER, LET_GO, HOLD], Status.OPEN),
+        ([TRIGGER, HOLD, LET_GO, RESOLVES], Status.RESOLVED),
+    ],
+)
+def test_a_page_about_a_suppressed_alert_is_kept_until_it_is_let_go(actions: list[Action], status: Status) -> None:
+    found = of_alert(*actions)
+
+    assert found is not None
+    assert found.status is status
+
+
+def test_a_page_that_was_let_go_speaks_of_that_moment() -> None:
+    released = of_alert(TRIGGER, HOLD, LET_GO)
+
+    assert released is not None
+    assert (released.at, released.title) == (NOON + 2 * MINUTE, "an alert")
+
+
+def test_a_page_that_waited_long_enough_is_sent_and_so_is_one_that_was_interrupted_then() -> None:
+    waiting = of_alert(TRIGGER)
+    assert waiting is not None
+    due = waited(waiting, DUE)
+
+    assert waited(waiting, DUE - 1) is None
+    assert due is not None
+    assert (due.status, due.action) == (Status.INTENDED, Action.TRIGGER)
+    assert waited(due, DUE) == due
+    assert waited(settle(due, Status.OPEN, "202"), DUE) is None
+
+
+def test_a_critical_page_waits_for_nothing() -> None:
+    critical, error = (
+        changes(RecordType.FINDING, finding("incident_correlation", "violation", rank=1, signal_id="s", severity=level))
+        for level in ("critical", "error")
+    )
+
+    assert (critical[0].may_wait, error[0].may_wait) == (False, True)
+
+
+@pytest.mark.requirement("M4.4")
+@pytest.mark.parametrize(
+    ("reason", "action"),
+    [
+        ("suppressed_during_deployment", HOLD),
+        ("resolved_while_suppressed", RESOLVES),
+        ("released_at_end", LET_GO),
+        ("released_lost", LET_GO),
+        ("released_at_limit", LET_GO),
+        ("never_seen_before", LET_GO),
+    ],
+)
+def test_what_is_said_of_an_alert_holds_its_page_or_lets_it_go(reason: str, action: Action) -> None:
+    found = changes(RecordType.FINDING, finding("alert_suppression", "ok", reason=reason, signal_id="s-1"))
+
+    assert [(c.key, c.action) for c in found] == [("incident_correlation/s-1", action)]
+
+
+def test_row_of_an_earlier_version_is_read() -> None:
+    known = sent(None, trigger(), RECORDS, 5)
+    row = known.to_json()
+    del row["due"]
+
+    assert Incident.from_json(row) == known
 
 
 def test_row_is_plain_json_and_back() -> None:
