@@ -172,6 +172,15 @@ class Reason(StrEnum):
     SEVERITY_NOT_COVERED = "severity_not_covered"
     START_WITHIN_UNCERTAINTY = "start_within_uncertainty"
 
+    # rollback_verification
+    ROLLBACK_VERIFIED = "rollback_verified"
+    OTHER_ARTIFACT_RUNS = "other_artifact_runs"
+    HEALTH_OUT_OF_BAND = "health_out_of_band"
+    ALERT_STILL_FIRES = "alert_still_fires"
+    ROLLBACK_TARGET_UNKNOWN = "rollback_target_unknown"
+    NOT_SEEN_RUNNING = "not_seen_running"
+    NO_HEALTH_SEEN = "no_health_seen"
+
 
 class Outcome(StrEnum):
     """Why a deployment's record is in its state."""

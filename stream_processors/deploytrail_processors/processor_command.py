@@ -15,7 +15,10 @@ from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
-NAMES = ("intake", "lifecycle", "change_window", "overdue", "correlation", "suppression", "approval", "gate")
+NAMES = (
+    *("intake", "lifecycle", "change_window", "overdue", "correlation", "suppression", "rollback_verification"),
+    *("approval", "gate"),
+)
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 

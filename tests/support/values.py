@@ -87,5 +87,25 @@ def approval(approval_type: str = "approved", at: int = NOON, **fields: Any) -> 
     )
 
 
+def observation(at: int = NOON, **fields: Any) -> dict[str, Any]:
+    """An observation of what runs, as it stands on the trail."""
+    return _whole(
+        RecordType.OBSERVATION,
+        {
+            "observation_id": stable_id(f"{at}/{fields}"),
+            "observation_type": "running",
+            "occurred_at": at,
+            "region": "eu-west-1",
+            "environment": "production",
+            "service": "shop",
+            "source": "kubernetes",
+            "received_at": at,
+            "corrected_at": at,
+            "uncertainty_ms": 0,
+        }
+        | fields,
+    )
+
+
 def _whole(kind: RecordType, value: dict[str, Any]) -> dict[str, Any]:
     return decode(encode(kind, value))[1]

@@ -167,7 +167,7 @@ def replaces(new: Finding, standing: Finding | None) -> bool:
     if new["finding_id"] == standing["finding_id"]:
         return False
     if standing["reason"] not in RELEASES:
-        return True
+        return new["reason"] in BOUND  # why an alert is shown is said once
     return new["reason"] in RELEASES and new["occurred_at"] < standing["occurred_at"]
 
 

@@ -13,6 +13,7 @@ from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.kinds import KINDS, Spec
 from deploytrail_processors.rules.policies.policy_set import Policies, PolicySet
 from deploytrail_processors.rules.policies.reader import Problem
+from deploytrail_processors.rules.policies.rollback import RollbackVerification, rollback_verification_for
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 from deploytrail_processors.rules.policies.service import Service
 from deploytrail_processors.rules.policies.suppression import Suppression, suppression_for
@@ -33,11 +34,13 @@ __all__ = [
     "Policies",
     "PolicySet",
     "Problem",
+    "RollbackVerification",
     "Scope",
     "Service",
     "Spec",
     "Suppression",
     "Thresholds",
     "read_document",
+    "rollback_verification_for",
     "suppression_for",
 ]

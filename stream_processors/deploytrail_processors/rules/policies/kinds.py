@@ -10,12 +10,24 @@ from deploytrail_processors.rules.policies.break_glass import BreakGlass, read_b
 from deploytrail_processors.rules.policies.calendar import Calendar, read_calendar
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
 from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_processors.rules.policies.rollback import RollbackVerification, read_rollback_verification
 from deploytrail_processors.rules.policies.service import Service, read_service
 from deploytrail_processors.rules.policies.suppression import Suppression, read_suppression
 from deploytrail_processors.rules.policies.thresholds import Thresholds, read_thresholds
 from deploytrail_processors.rules.policies.window import ChangeWindow, read_window
 
-Spec = Service | Alias | ChangeWindow | Calendar | BreakGlass | Thresholds | Intake | Approvals | Suppression
+Spec = (
+    Service
+    | Alias
+    | ChangeWindow
+    | Calendar
+    | BreakGlass
+    | Thresholds
+    | Intake
+    | Approvals
+    | Suppression
+    | RollbackVerification
+)
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "service": read_service,
@@ -28,4 +40,5 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "intake": read_intake,
     "approval": read_approvals,
     "suppression": read_suppression,
+    "rollback_verification": read_rollback_verification,
 }
