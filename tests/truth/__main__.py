@@ -1,4 +1,4 @@
-"""`make truth`: every way of answering, on companies whose causes are known.
+"""`make truth`: every way of answering, on companies whose causes are known; with the word `clocks`, see clock_tables.
 
 Seeds to tune on are 1 to 6; those that are reported are 101 to 112, and nothing is tuned on them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from truth import clock_tables
 from truth.answers import WAYS
 from truth.company import simulate
 from truth.score import BINS, Score, first_of_each_incident, score
@@ -15,7 +16,12 @@ TUNED_ON, REPORTED = range(1, 7), range(101, 113)
 
 
 def main(words: list[str]) -> int:
-    """Print the tables; `tune` prints them for the seeds to tune on. Exit status 1 where the aim is missed."""
+    """Print the tables, with `clocks` those of clocks, with `tune` for the seeds to tune on.
+
+    Exit status 1 where an aim is missed.
+    """
+    if "clocks" in words:
+        return clock_tables.print_tables(words)
     seeds = TUNED_ON if "tune" in words else REPORTED
     totals = {name: Score() for name in WAYS}
     incidents = {name: Score() for name in WAYS}
