@@ -13,13 +13,13 @@ from typing import Any, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from deploytrail_schemas.codec import DecodeError, decode
-from deploytrail_schemas.headers import HTTP_CLOCK, HTTP_ECHO, HTTP_SENT_AT, bearer
+from deploytrail_schemas.headers import HTTP_CLOCK, HTTP_ECHO, HTTP_SENT_AT, HTTP_SENT_MONOTONIC, bearer
 from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.records import CANONICAL_FIELDS, RecordType
 from deploytrail_schemas.settings import Settings
 
 from deploytrail._backlog import Echo, Entry
-from deploytrail._clock import now
+from deploytrail._clock import monotonic, now
 from deploytrail._reported import KINDS
 from deploytrail._sender import Outcome, Times
 
@@ -145,6 +145,8 @@ def _time_headers(sent: int, times: Times, echo: Echo | None) -> dict[str, str]:
     if not times.timed:
         return {}
     said = {HTTP_SENT_AT: str(sent)}
+    if times.same_boot:
+        said[HTTP_SENT_MONOTONIC] = str(monotonic())
     if echo:
         said[HTTP_ECHO] = echo.header()
     return said | {HTTP_CLOCK: times.clock} if times.clock else said

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Producer
 from deploytrail_schemas.codec import decode_routing
 from deploytrail_schemas.errors import DeploytrailError, RetryLater
-from deploytrail_schemas.headers import CLOCK, ECHO, SENT_AT
+from deploytrail_schemas.headers import CLOCK, ECHO, SENT_AT, SENT_MONOTONIC
 from deploytrail_schemas.kafka import client_config
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail._backlog import Echo, Entry
-from deploytrail._clock import now
+from deploytrail._clock import monotonic, now
 from deploytrail._sender import Outcome, Times
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class KafkaTransport:
             headers: list[tuple[str, bytes]] = []
             if times.timed:
                 headers.append((SENT_AT, str(sent).encode()))
+                if times.same_boot:
+                    headers.append((SENT_MONOTONIC, str(monotonic()).encode()))
                 if times.echo is not None:
                     headers.append((ECHO, times.echo.header().encode()))
                 if times.clock:

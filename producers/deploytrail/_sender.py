@@ -46,12 +46,13 @@ class Times(NamedTuple):
     """What is known of the entries' clock.
 
     `timed`: whether their times are this host's, so that the time of sending says something. `clock`: what
-    disciplines it says of it, as the header `dt-clock`.
+    disciplines it says of it, as the header `dt-clock`. `same_boot`: whether their monotonic times are of this boot.
     """
 
     timed: bool
     echo: Echo | None = None
     clock: str = ""
+    same_boot: bool = False
 
 
 class Transport(Protocol):
@@ -215,7 +216,7 @@ class Sender:
     def _times(self, backlog: Backlog) -> Times:
         if not backlog.is_this_clock:
             return Times(backlog.is_this_host)
-        return Times(backlog.is_this_host, backlog.echo, self.clock)
+        return Times(backlog.is_this_host, backlog.echo, self.clock, same_boot=True)
 
     def _set_aside(self, backlog: Backlog, entries: list[Entry], outcome: Outcome) -> Outcome:
         """Keep what was refused; an event that cannot be kept stays in the spool, and what follows it."""

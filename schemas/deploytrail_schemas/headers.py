@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploytrail_schemas.errors import ConfigurationError
 
 SENT_AT = "dt-sent-at"  # µs, sender's wall clock when it handed the record over
+SENT_MONOTONIC = "dt-sent-monotonic"  # ns, the same machine's monotonic clock then, of the boot of its events
 RECEIVED_AT = "dt-received-at"  # µs, when the gateway or the backfilled system received it
 ECHO = "dt-echo"  # "sent,received,acknowledged" µs of the producer's latest acknowledged record
 CLOCK = "dt-clock"  # "offset,uncertainty" µs of the sender's clock, by the word of what disciplines it
@@ -20,6 +21,7 @@ REDACTED = "dt-redacted"  # dead letters: kinds of the secrets overwritten, kind
 
 # The same facts over HTTP, from a producer to the gateway.
 HTTP_SENT_AT = "Deploytrail-Sent-At"
+HTTP_SENT_MONOTONIC = "Deploytrail-Sent-Monotonic"
 HTTP_ECHO = "Deploytrail-Echo"
 HTTP_CLOCK = "Deploytrail-Clock"
 

@@ -12,10 +12,12 @@ import binascii
 from collections.abc import Mapping, Sequence
 
 from deploytrail_schemas.errors import ConfigurationError, MissingDependencyError
-from deploytrail_schemas.headers import ECHO, RECEIVED_AT, REPORTER, SENT_AT, SIGNATURE
+from deploytrail_schemas.headers import CLOCK, ECHO, RECEIVED_AT, REPORTER, SENT_AT, SENT_MONOTONIC, SIGNATURE
 from deploytrail_schemas.tokens import InvalidToken, Token, read_token
 
 SIGNED_HEADERS = (SENT_AT, ECHO, RECEIVED_AT, REPORTER)
+# Believed since later: signed with their names where they are there, so that older signatures still hold.
+_SIGNED_IF_GIVEN = (CLOCK, SENT_MONOTONIC)
 _VERSION = b"deploytrail-record-1"
 
 
@@ -27,6 +29,7 @@ def signed_bytes(topic: str, partition: int, key: bytes, headers: Mapping[str, b
         str(partition).encode(),
         key,
         *(headers.get(name, b"") for name in SIGNED_HEADERS),
+        *(part for name in _SIGNED_IF_GIVEN if name in headers for part in (name.encode(), headers[name])),
         value,
     ]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -35,6 +35,9 @@ def test_run_is_delivered_with_times_and_token(tmp_path: Path) -> None:
     assert "Deploytrail-Echo" not in first[0]
     sent, received, acknowledged = map(int, second[0]["Deploytrail-Echo"].split(","))
     assert int(first[0]["Deploytrail-Sent-At"]) == sent <= received <= acknowledged
+    for headers, [event] in (first, second):
+        waited = int(headers["Deploytrail-Sent-Monotonic"]) - event["monotonic_ns"]
+        assert 0 <= waited <= 10**10
     assert all(validate(RecordType.DEPLOYMENT_EVENT, event)[1] == [] for event in there.events)
     assert stored(tmp_path) == []
 

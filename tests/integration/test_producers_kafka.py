@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaException, Message
 from deploytrail_schemas.codec import decode
-from deploytrail_schemas.headers import ECHO, SENT_AT
+from deploytrail_schemas.headers import ECHO, SENT_AT, SENT_MONOTONIC
 from deploytrail_schemas.topics import Topic
 from support.kafka import end_offsets, make_topics, read_topic
 from support.spool import command, environment, python, stored
@@ -74,6 +74,7 @@ def test_headers_bound_the_clock_from_both_sides(kafka: str, intake: dict[int, i
 
     assert kind == TIMESTAMP_LOG_APPEND_TIME
     assert ECHO not in _headers(first)
+    assert int(_headers(first)[SENT_MONOTONIC]) < int(_headers(second)[SENT_MONOTONIC]) <= time.monotonic_ns()
     assert int(_headers(first)[SENT_AT]) == sent
     assert received == appended * 1000
     assert sent - 1000 < received <= acknowledged  # the broker stamps whole milliseconds

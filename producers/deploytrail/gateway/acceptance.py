@@ -143,6 +143,12 @@ def _are_instants(text: str, count: int) -> bool:
 # HTTP header, record header, what it holds, and whether a text is that.
 _TIMES: tuple[tuple[str, str, str, Callable[[str], bool]], ...] = (
     (names.HTTP_SENT_AT, names.SENT_AT, "microseconds", lambda text: _are_instants(text, 1)),
+    (
+        names.HTTP_SENT_MONOTONIC,
+        names.SENT_MONOTONIC,
+        "nanoseconds",
+        lambda text: re.fullmatch("[0-9]{1,18}", text) is not None,
+    ),
     (names.HTTP_ECHO, names.ECHO, "sent,received,acknowledged", lambda text: _are_instants(text, 3)),
     (
         names.HTTP_CLOCK,

@@ -29,7 +29,7 @@ TEXT = "text/plain"
 CSV = "text/csv"
 DOCUMENT = "/openapi.json"
 _STORED = "Every record is durable: in Kafka, or in the spool that waits for it."
-_TIMES = [ref("parameters", name) for name in ("SentAt", "Echo", "Clock")]
+_TIMES = [ref("parameters", name) for name in ("SentAt", "SentMonotonic", "Echo", "Clock")]
 _PLACES = [ref("parameters", name) for name in ("Region", "Environment", "Service")]
 
 

@@ -311,6 +311,13 @@ _PARAMETERS: Part = {
         "schema": {"type": "integer", "minimum": EARLIEST, "exclusiveMaximum": LATEST},
         "example": 1793620800000000,
     },
+    "SentMonotonic": {
+        "name": names.HTTP_SENT_MONOTONIC,
+        "in": "header",
+        "description": "The sender's monotonic clock then, ns, of the same boot as monotonic_ns of the records.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+        "example": 81273400000000,
+    },
     "Echo": {
         "name": names.HTTP_ECHO,
         "in": "header",

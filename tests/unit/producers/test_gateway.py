@@ -164,6 +164,18 @@ def test_another_content_type_is_refused() -> None:
     assert client.post("/v1/events", content=b"a,b", headers={"Content-Type": "text/csv"}).status_code == 415
 
 
+@pytest.mark.requirement("M8.3")
+def test_what_a_sender_says_of_its_clocks_goes_on() -> None:
+    client, publisher = gateway()
+    said = {"Deploytrail-Sent-Monotonic": "81273400000000", "Deploytrail-Clock": "-120,900"}
+    client.post("/v1/events", json=EVENT, headers=said | {"Deploytrail-Sent-At": "1793620800000000"})
+    headers = dict(publisher.records[0].headers)
+
+    assert headers["dt-sent-monotonic"] == b"81273400000000"
+    assert headers["dt-clock"] == b"-120,900"
+    assert client.post("/v1/events", json=EVENT, headers={"Deploytrail-Sent-Monotonic": "-1"}).status_code == 400
+
+
 def test_wrong_time_headers_are_refused() -> None:
     client, _ = gateway()
     answer = client.post("/v1/events", json=EVENT, headers={"Deploytrail-Sent-At": "noon", "Deploytrail-Echo": "1,2"})

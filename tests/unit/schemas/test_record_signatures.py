@@ -27,6 +27,8 @@ CHANGES: list[dict[str, Any]] = [
     {"value": b"\xc3\x01valuf"},
     {"headers": RECORD["headers"] | {"dt-sent-at": b"1793620800000001"}},
     {"headers": RECORD["headers"] | {"dt-echo": b"1,2,4"}},
+    {"headers": RECORD["headers"] | {"dt-clock": b"0,1"}},
+    {"headers": RECORD["headers"] | {"dt-sent-monotonic": b"1"}},
     {"headers": RECORD["headers"] | {"dt-received-at": b"1793620800000000"}},
     {"headers": RECORD["headers"] | {"dt-reporter": b"backfill"}},
 ]
