@@ -153,7 +153,7 @@ def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) 
     state, outcome, end = _outcome(facts)
     if state in OPEN and lost_after_minutes is not None and partition_time >= due(facts, lost_after_minutes):
         state, outcome = "lost", Outcome.NO_END_REPORTED
-    started = _first(facts, "started")
+    started, end, duration = _in_order(_first(facts, "started"), end)
     content: Content = {name: _best(facts, name) for name in DESCRIPTION}
     content |= {
         "kind": content["kind"] or "unknown",
@@ -169,8 +169,7 @@ def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) 
         "started_at_uncertainty_ms": started[1] if started else None,
         "finished_at": _at(end),
         "finished_at_uncertainty_ms": end[1] if end else None,
-        "duration_ms": None,
-        "duration_uncertainty_ms": None,
+        **duration,
         "last_event_at": facts["last"] or None,
         "error": (end[6] if end else "") or "",
         "exit_code": end[5] if end else None,
@@ -181,8 +180,6 @@ def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) 
         "confidence": facts["confidence"],
         "conflicts": _conflicts(facts),
     }
-    if started and end:
-        content |= _duration(started, end)
     return content
 
 
@@ -289,13 +286,57 @@ def _at(mark: list[Any] | None) -> int | None:
     return mark[0] if mark else None
 
 
-def _duration(started: list[Any], end: list[Any]) -> Content:
-    """By one boot's monotonic clock where both sides have it, else by the corrected times.
+def _in_order(
+    started: list[Any] | None, end: list[Any] | None
+) -> tuple[list[Any] | None, list[Any] | None, dict[str, int | None]]:
+    """Both marks with the end no earlier than its start, and how long it took.
 
-    An end before its start is a contradiction of two clocks, not a duration: it stays unknown.
+    By one boot's monotonic clock where both sides have it, else by the corrected times. What began ended later,
+    whoever reported it: where the corrected times say otherwise, both intervals are cut to what this allows. Where
+    nothing is left of them, two clocks contradict each other: the less certain time gives way, its ± still reaches
+    all that it did, and the duration stays unknown.
     """
+    if not started or not end:
+        return started, end, {"duration_ms": None, "duration_uncertainty_ms": None}
+    lasted = _monotonic(started, end)
+    duration = {
+        "duration_ms": lasted // 1000 if lasted is not None else (end[0] - started[0]) // 1000,
+        "duration_uncertainty_ms": 0 if lasted is not None else started[1] + end[1],
+    }
+    if end[0] >= started[0]:
+        return started, end, duration
+    took = lasted or 0
+    from_, until = started[0] - started[1] * 1000, started[0] + started[1] * 1000
+    end_from, end_until = end[0] - end[1] * 1000 - took, end[0] + end[1] * 1000 - took
+    if from_ <= end_until and (lasted is None or end_from <= until):
+        narrow = _mark(started, max(from_, end_from) if lasted is not None else from_, min(until, end_until))
+        if lasted is not None:
+            return narrow, [narrow[0] + took, narrow[1], *end[2:]], duration
+        late = _mark(end, max(from_, end_from), end_until)
+        return narrow, late, {
+            "duration_ms": (late[0] - narrow[0]) // 1000,
+            "duration_uncertainty_ms": narrow[1] + late[1],
+        }  # fmt: skip
+    if lasted is None:
+        duration = {"duration_ms": None, "duration_uncertainty_ms": None}
+    if started[1] > end[1]:
+        return _moved(started, end[0] - took), end, duration
+    return started, _moved(end, started[0] + took), duration
+
+
+def _monotonic(started: list[Any], end: list[Any]) -> int | None:
+    """Microseconds by the monotonic clock of one boot; None where they were not read from one."""
     if started[4] and started[4] == end[4] and None not in (started[3], end[3]) and end[3] >= started[3]:
-        return {"duration_ms": (end[3] - started[3]) // 1_000_000, "duration_uncertainty_ms": 0}
-    if end[0] < started[0]:
-        return {}
-    return {"duration_ms": (end[0] - started[0]) // 1000, "duration_uncertainty_ms": started[1] + end[1]}
+        return int(end[3] - started[3]) // 1000
+    return None
+
+
+def _mark(mark: list[Any], earliest: int, latest: int) -> list[Any]:
+    """The mark with the middle of an interval as its time."""
+    middle = (earliest + latest) // 2
+    return [middle, -(-(latest - middle) // 1000), *mark[2:]]
+
+
+def _moved(mark: list[Any], to: int) -> list[Any]:
+    """The mark at another time, its ± wide enough for all that it had reached."""
+    return [to, mark[1] - (-abs(to - mark[0]) // 1000), *mark[2:]]

@@ -60,11 +60,64 @@ def test_duration_prefers_the_monotonic_clock_of_one_boot() -> None:
     assert record_of(STARTED, SUCCEEDED | {"boot_id": "b2"})["duration_ms"] == 90_000
 
 
+@pytest.mark.requirement("M8.3")
 def test_an_end_before_its_start_is_no_negative_duration() -> None:
     record = record_of(STARTED | {"monotonic_ns": None}, event("failed", NOON - SECOND))
 
     assert record["state"] == "failed"
     assert record["duration_ms"] is None
+    assert record["finished_at"] >= record["started_at"]
+
+
+@pytest.mark.requirement("M8.3")
+def test_what_began_ended_later_so_uncertain_times_are_cut_to_what_this_allows() -> None:
+    start = event("started", NOON, uncertainty_ms=2000, producer_id="runner")
+    record = record_of(start, event("succeeded", NOON - SECOND, uncertainty_ms=3000, producer_id="agent"))
+
+    # Within 11:59:58 and 12:00:02, both of them; the end may still be as late as it was.
+    assert (record["started_at"], record["started_at_uncertainty_ms"]) == (NOON, 2000)
+    assert (record["finished_at"], record["finished_at_uncertainty_ms"]) == (NOON, 2000)
+    assert (record["duration_ms"], record["duration_uncertainty_ms"]) == (0, 4000)
+
+
+@pytest.mark.requirement("M8.3")
+def test_the_monotonic_clock_tells_how_uncertain_times_lie_to_each_other() -> None:
+    start = event("started", NOON, uncertainty_ms=2000, monotonic_ns=1_000_000_000, boot_id="b1")
+    end = event("succeeded", NOON - SECOND, uncertainty_ms=100, monotonic_ns=1_500_000_000, boot_id="b1")
+    record = record_of(start, end)
+
+    assert record["duration_ms"] == 500
+    assert record["finished_at"] - record["started_at"] == 500_000
+    assert record["finished_at"] == NOON - SECOND
+
+
+@pytest.mark.requirement("M8.3")
+def test_where_two_clocks_contradict_each_other_the_less_certain_gives_way_and_says_so() -> None:
+    start = event("started", NOON + MINUTE, uncertainty_ms=1000, producer_id="webhook")
+    record = record_of(start, event("succeeded", NOON, uncertainty_ms=100))
+
+    assert record["started_at"] == record["finished_at"] == NOON
+    assert record["started_at_uncertainty_ms"] == 61_000
+    assert record["finished_at_uncertainty_ms"] == 100
+    assert record["duration_ms"] is None
+
+
+TIMES = st.tuples(st.integers(-10 * MINUTE, 10 * MINUTE), st.integers(0, 600_000), st.none() | st.integers(0, 10**12))
+
+
+@pytest.mark.requirement("M8.3")
+@given(TIMES, TIMES)
+def test_no_record_ends_before_it_began(start: tuple[int, int, int | None], end: tuple[int, int, int | None]) -> None:
+    begun, ended = (
+        event(kind, NOON + at, uncertainty_ms=width, monotonic_ns=monotonic, boot_id="b1")
+        for kind, (at, width, monotonic) in (("started", start), ("succeeded", end))
+    )
+    record = record_of(begun, ended)
+
+    assert record == record_of(ended, begun)
+    assert record["finished_at"] >= record["started_at"]
+    assert record["duration_ms"] is None or record["duration_ms"] >= 0
+    assert min(record["started_at_uncertainty_ms"], record["finished_at_uncertainty_ms"]) >= 0
 
 
 def test_a_failure_says_what_went_wrong() -> None:
