@@ -125,7 +125,7 @@ def test_a_slow_clock_is_corrected_by_its_echo(worker: str) -> None:
     echo = f"{at + slow - 50_000},{at - 45_000},{at + slow - 40_000}"
     report(
         worker, event("started", deployment_id="slow", occurred_at=at + slow, producer_id="slow"),
-        sent_at=str(at + slow), echo=echo,
+        sent_at=str(at + slow), sent_monotonic=str(time.monotonic_ns()), echo=echo,
     )  # fmt: skip
     wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "slow")), what="the event")
     [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "slow")
@@ -133,6 +133,33 @@ def test_a_slow_clock_is_corrected_by_its_echo(worker: str) -> None:
     assert abs(found["corrected_at"] - at) <= 100_000
     assert found["uncertainty_ms"] <= 100
     assert found["occurred_at"] == at + slow
+
+
+@pytest.mark.requirement("M8.3")
+def test_what_disciplines_a_clock_bounds_it_without_an_echo(worker: str) -> None:
+    at = now()
+    report(
+        worker, event("started", deployment_id="disciplined", occurred_at=at, producer_id="disciplined"),
+        sent_at=str(at), sent_monotonic=str(time.monotonic_ns()), clock="-120,9000",
+    )  # fmt: skip
+    wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "disciplined")), what="the event")
+    [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "disciplined")
+
+    assert found["corrected_at"] == at
+    assert found["uncertainty_ms"] == 18  # the word of NTP, and by how much brokers differ
+
+
+@pytest.mark.requirement("M8.3")
+def test_an_event_that_waited_while_the_clock_was_set_back_is_seen_by_the_clock_of_its_sending(worker: str) -> None:
+    at, boot = now(), time.monotonic_ns()
+    waiting = event("started", deployment_id="waited", occurred_at=at + 2 * MINUTE, monotonic_ns=boot - 30_000_000_000,
+                    boot_id="b", producer_id="waited")  # fmt: skip
+    report(worker, waiting, sent_at=str(at), sent_monotonic=str(boot), clock="0,9000")
+    wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "waited")), what="the event")
+    [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "waited")
+
+    assert abs(found["corrected_at"] - (at - 30 * SECOND)) <= 1000
+    assert found["uncertainty_ms"] <= 50
 
 
 @pytest.mark.parametrize(

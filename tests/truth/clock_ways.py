@@ -26,16 +26,25 @@ def by_the_rule(records: Sequence[Seen]) -> list[tuple[int, int]]:
     found = []
     for record in records:
         state = clocks.get(record.producer, clock.ClockState())
-        if record.sent_at is not None:
+        if record.sent_at is None:
+            state = clock.overhear(state, occurred_at=record.occurred_at, received_at=record.received_at)
+        else:
             state = clock.observe(
                 state,
                 sent_at=record.sent_at,
                 received_at=record.received_at,
-                echo=clock.Echo(record.echo[0], record.echo[1], record.echo[2]) if record.echo else None,
+                echo=clock.Echo(*record.echo) if record.echo else None,
+                told=clock.Told(*record.ntp) if record.ntp else None,
+                monotonic=record.sent_monotonic,
             )
-            clocks[record.producer] = state
+        clocks[record.producer] = state
         fixed = clock.correct(
-            state, occurred_at=record.occurred_at, sent_at=record.sent_at, received_at=record.received_at
+            state,
+            occurred_at=record.occurred_at,
+            sent_at=record.sent_at,
+            received_at=record.received_at,
+            monotonic=record.monotonic,
+            sent_monotonic=record.sent_monotonic,
         )
         found.append((fixed.at, fixed.uncertainty_ms * 1000))
     return found

@@ -186,13 +186,31 @@ class Intake:
         state = clock.ClockState.from_json(stored["clock"] if stored else None)
         sent_at = _sent_at(said)
         learned = None
-        if sent_at is not None and value["producer_id"]:
+        monotonic, sent_monotonic = _monotonic(kind, value, said)
+        if value["producer_id"]:
             known = state
-            state = clock.observe(state, sent_at=sent_at, received_at=received_at, echo=_echo(said))
+            if sent_at is None:
+                state = clock.overhear(state, occurred_at=value["occurred_at"], received_at=received_at)
+            else:
+                state = clock.observe(
+                    state,
+                    sent_at=sent_at,
+                    received_at=received_at,
+                    echo=_echo(said),
+                    told=_told(said),
+                    monotonic=sent_monotonic,
+                )
             # A table write costs more than all the rest: most records of a known clock teach nothing new.
             if stored is None or state != known or received_at - stored["at"] > REMEMBER_CLOCKS // 14:
                 learned = state
-        fixed = clock.correct(state, occurred_at=value["occurred_at"], sent_at=sent_at, received_at=received_at)
+        fixed = clock.correct(
+            state,
+            occurred_at=value["occurred_at"],
+            sent_at=sent_at,
+            received_at=received_at,
+            monotonic=monotonic,
+            sent_monotonic=sent_monotonic,
+        )
         return Correction("forwarded", fixed.at, fixed.uncertainty_ms, learned)
 
     def _remember(
@@ -247,6 +265,24 @@ def _echo(said: dict[str, str]) -> clock.Echo | None:
     if len(parts) != 3:
         return None
     return clock.Echo(*(_instant(headers.ECHO, part) for part in parts))
+
+
+def _told(said: dict[str, str]) -> clock.Told | None:
+    parts = said.get(headers.CLOCK, "").split(",")
+    try:
+        offset, uncertainty = map(int, parts)
+    except ValueError:
+        return None
+    return clock.Told(offset, uncertainty) if uncertainty >= 0 else None
+
+
+def _monotonic(kind: RecordType, value: dict[str, Any], said: dict[str, str]) -> tuple[int | None, int | None]:
+    """The sender's monotonic clock at the event and at the sending, µs; both are of one boot."""
+    text = said.get(headers.SENT_MONOTONIC, "")
+    if not text.isdecimal() or len(text) > 18:
+        return None, None
+    at = value["monotonic_ns"] if kind is RecordType.DEPLOYMENT_EVENT else None
+    return at // 1000 if at is not None else None, int(text) // 1000
 
 
 def _instant(name: str, text: str) -> int:
