@@ -181,6 +181,25 @@ class Reason(StrEnum):
     NOT_SEEN_RUNNING = "not_seen_running"
     NO_HEALTH_SEEN = "no_health_seen"
 
+    # unmapped_name, grain
+    UNKNOWN_ENVIRONMENT = "unknown_environment"
+    UNKNOWN_REGION = "unknown_region"
+    COARSER_THAN_DECLARED = "coarser_than_declared"
+    FINER_THAN_DECLARED = "finer_than_declared"
+
+    # required_fields, regime
+    FIELDS_MISSING = "fields_missing"
+    CONTROLS_MISSING = "controls_missing"
+    FIELDS_AND_CONTROLS_MISSING = "fields_and_controls_missing"
+    REGIME_UNKNOWN = "regime_unknown"
+    HEALED = "healed"
+
+    # change_budget, change_burst
+    OVER_BUDGET = "over_budget"
+    WITHIN_BUDGET_AGAIN = "within_budget_again"
+    BURST_OF_CHANGES = "burst_of_changes"
+    BURST_OVER = "burst_over"
+
 
 class Outcome(StrEnum):
     """Why a deployment's record is in its state."""

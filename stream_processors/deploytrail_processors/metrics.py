@@ -23,6 +23,14 @@ UNKNOWN_REGIONS = Counter(
 )
 PROCESSED = Counter("deploytrail_processed_records_total", "Records of the trail that an app has judged.", ["app"])
 DEAD_LETTERS = Counter("deploytrail_dead_letters_total", "Messages set aside, by app and reason.", ["app", "reason"])
+GAPS = Counter(
+    "deploytrail_requirement_findings_total",
+    "Verdicts on required fields and regimes, by rule and reason: quarantined with what is missing, or healed.",
+    ["rule", "reason"],
+)
+UNMAPPED_NAMES = Counter(
+    "deploytrail_unmapped_name_records_total", "Records whose environment or region nobody declared.", ["reason"]
+)
 PARTITION_TIME = Gauge(
     "deploytrail_partition_time_seconds", "Newest tick of a partition, seconds since the epoch.", ["app", "partition"]
 )

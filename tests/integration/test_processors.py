@@ -15,7 +15,7 @@ from deploytrail_schemas.topics import Topic
 from support.commands import run, running
 from support.kafka import make_topics, read_topic, wait_for, write
 
-APPS = ("intake", "lifecycle", "change_window", "overdue", "correlation")
+APPS = ("intake", "lifecycle", "change_window", "overdue", "correlation", "governance")
 EU, OTHER = 1, 0
 SECOND, MINUTE = 1_000_000, 60_000_000
 
@@ -290,6 +290,38 @@ def test_an_alert_gets_candidates_whose_probabilities_sum_to_one(worker: str) ->
     assert standing()["guilty"]["rank"] == 1
     assert standing()["guilty"]["probability"] > 0.8
     assert sum(f["probability"] for f in standing().values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.requirement("M2.4", "M3.6")
+def test_unmapped_names_and_missing_fields_are_findings_until_an_amendment_heals_them(
+    worker: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sprints.yaml").write_text(
+        "kind: required_fields\nname: sprints\neffective_from: 2020-01-01T00:00:00Z\n"
+        "spec: {fields: [sprint], scope: {services: [sprinted]}}\n"
+    )
+    assert (
+        run("policy", "apply", "--wait", "sprints.yaml", env={"DEPLOYTRAIL_KAFKA": worker}, cwd=tmp_path).returncode
+        == 0
+    )
+    time.sleep(1)  # the worker follows the policies topic
+
+    def found() -> list[tuple[str, str]]:
+        findings = of(worker, Topic.FINDINGS, RecordType.FINDING, "sprinted-1")
+        rules = ("unmapped_name", "required_fields")
+        return [(f["rule"], f["reason"]) for f in findings if f["rule"] in rules]
+
+    report(worker, event("started", deployment_id="sprinted-1", service="sprinted", environment="moon"))
+    wait_for(lambda: len(found()) >= 2, what="both findings")
+    amended = event("amended", deployment_id="sprinted-1", service="sprinted", environment="production", sprint="S9")
+    report(worker, amended)
+    wait_for(lambda: len(found()) >= 3, what="the healing")
+
+    assert found() == [
+        ("unmapped_name", "unknown_environment"),
+        ("required_fields", "fields_missing"),
+        ("required_fields", "healed"),
+    ]
 
 
 def test_policy_check_names_file_line_and_every_problem(own_kafka: str, tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_policies_are_explained_in_words() -> None:
             ("environment", "production", {"production": True, "aliases": ["prod"]}),
             ("thresholds", "default", {"lost_after_minutes": 1440}),
             ("intake", "signed", {"unsigned": "refuse"}),
+            (
+                "required_fields",
+                "business",
+                {"fields": ["sprint"], "tags": ["cost"], "heal": {"sprint": ["feature_ticket"]}},
+            ),
+            ("regime", "sox", {"fields": ["change_ticket"], "controls": ["approved"]}),
+            ("velocity", "usual", {"budget": 10, "burst": 3}),
+            ("suppression", "sre", {"max_minutes": 60}),
         )
     ]
 
@@ -209,6 +217,31 @@ def test_policies_are_explained_in_words() -> None:
         [
             "intake/signed, from 2026-01-01T00:00:00.000000Z:",
             "Records that come from Kafka without a signature are refused, and set aside as dead letters.",
+            "It applies to everything.",
+        ],
+        [
+            "required_fields/business, from 2026-01-01T00:00:00.000000Z:",
+            "A deployment must say sprint and the tag cost; without, it is quarantined until they are found.",
+            "sprint is also taken from other records of the same feature_ticket.",
+            "It applies to everything.",
+        ],
+        [
+            "regime/sox, from 2026-01-01T00:00:00.000000Z:",
+            "sox holds for the services whose policy lists it.",
+            "Each of their deployments must say change_ticket.",
+            "Somebody must have approved it.",
+            "It applies to everything.",
+        ],
+        [
+            "velocity/usual, from 2026-01-01T00:00:00.000000Z:",
+            "A service may have 10 changes in 168 hours in an environment; more are over its budget.",
+            "3 changes within 60 minutes are a burst.",
+            "It applies to everything.",
+        ],
+        [
+            # Where nobody wrote sentences yet, the fields stand as they are.
+            "suppression/sre, from 2026-01-01T00:00:00.000000Z:",
+            "max_minutes: 60",
             "It applies to everything.",
         ],
     ]

@@ -13,11 +13,13 @@ from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.kinds import KINDS, Spec
 from deploytrail_processors.rules.policies.policy_set import Policies, PolicySet
 from deploytrail_processors.rules.policies.reader import Problem
+from deploytrail_processors.rules.policies.requirement import Requirement
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, rollback_verification_for
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 from deploytrail_processors.rules.policies.service import Service
 from deploytrail_processors.rules.policies.suppression import Suppression, suppression_for
 from deploytrail_processors.rules.policies.thresholds import Thresholds
+from deploytrail_processors.rules.policies.velocity import Velocity
 from deploytrail_processors.rules.policies.window import ChangeWindow
 
 __all__ = [
@@ -34,12 +36,14 @@ __all__ = [
     "Policies",
     "PolicySet",
     "Problem",
+    "Requirement",
     "RollbackVerification",
     "Scope",
     "Service",
     "Spec",
     "Suppression",
     "Thresholds",
+    "Velocity",
     "read_document",
     "rollback_verification_for",
     "suppression_for",

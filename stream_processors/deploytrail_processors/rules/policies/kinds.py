@@ -10,10 +10,12 @@ from deploytrail_processors.rules.policies.break_glass import BreakGlass, read_b
 from deploytrail_processors.rules.policies.calendar import Calendar, read_calendar
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
 from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_processors.rules.policies.requirement import Requirement, read_regime, read_required_fields
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, read_rollback_verification
 from deploytrail_processors.rules.policies.service import Service, read_service
 from deploytrail_processors.rules.policies.suppression import Suppression, read_suppression
 from deploytrail_processors.rules.policies.thresholds import Thresholds, read_thresholds
+from deploytrail_processors.rules.policies.velocity import Velocity, read_velocity
 from deploytrail_processors.rules.policies.window import ChangeWindow, read_window
 
 Spec = (
@@ -27,6 +29,8 @@ Spec = (
     | Approvals
     | Suppression
     | RollbackVerification
+    | Requirement
+    | Velocity
 )
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
@@ -41,4 +45,7 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "approval": read_approvals,
     "suppression": read_suppression,
     "rollback_verification": read_rollback_verification,
+    "required_fields": read_required_fields,
+    "regime": read_regime,
+    "velocity": read_velocity,
 }

@@ -28,6 +28,19 @@ class Policies:
     def _by_name(self) -> dict[tuple[str, str], Document]:
         return {(d.kind, d.name): d for d in self.documents}
 
+    @cached_property
+    def _by_kind(self) -> dict[str, tuple[Document, ...]]:
+        kinds = {d.kind for d in self.documents}
+        return {kind: tuple(d for d in self.documents if d.kind == kind) for kind in kinds}
+
+    def of_kind(self, kind: str) -> tuple[Document, ...]:
+        """Documents of a kind, the invalid ones too."""
+        return self._by_kind.get(kind, ())
+
+    def document(self, kind: str, name: str) -> Document | None:
+        """A document, valid or not; None where there is none of this name."""
+        return self._by_name.get((kind, name))
+
     def service(self, name: str) -> Service:
         """The policy of a service; an empty one where there is none."""
         document = self._by_name.get(("service", name))

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from deploytrail_processors.rules.policies.reader import Reader
 
+GRAINS = ("environment", "region", "instance")  # from coarse to fine
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service: who owns it, what it depends on, how long its deployments take."""
+    """A service: who owns it, what it depends on, how long its deployments take, what each covers."""
 
     team: str = ""
     tier: str = ""
@@ -17,6 +19,7 @@ class Service:
     depends_on: tuple[str, ...] = ()
     expected_duration_minutes: float | None = None
     regimes: tuple[str, ...] = ()
+    grain: str = ""  # one of GRAINS; empty: any
 
 
 def read_service(reader: Reader) -> Service:
@@ -29,4 +32,5 @@ def read_service(reader: Reader) -> Service:
             "expected_duration_minutes", None, about="How long a deployment may take before it is overdue."
         ),
         regimes=reader.texts("regimes", about="Rules of law or of customers that it is under, such as sox."),
+        grain=reader.choice("grain", ("", *GRAINS), "", about="What one deployment of it covers; empty: any."),
     )

@@ -42,8 +42,46 @@ def _service(name: str, raw: Raw) -> Iterator[str]:
         yield f"It cannot do without {_and(raw['depends_on'])}: their deployments may be the cause of its alerts."
     if "expected_duration_minutes" in raw:
         yield f"Its deployments are overdue after {_minutes(raw['expected_duration_minutes'])}."
+    if raw.get("grain"):
+        yield f"One deployment of it covers {_GRAINS[raw['grain']]}; other reports become findings."
     if raw.get("regimes"):
         yield f"It is under {_and(raw['regimes'])}."
+
+
+_GRAINS = {"environment": "a whole environment", "region": "one region", "instance": "one instance"}
+
+
+def _required_fields(_: str, raw: Raw) -> Iterator[str]:
+    yield f"A deployment must say {_and(_asked(raw))}; without, it is quarantined until they are found."
+    for name, tickets in raw.get("heal", {}).items():
+        yield f"{name} is also taken from other records of the same {_or(tickets)}."
+
+
+def _regime(name: str, raw: Raw) -> Iterator[str]:
+    yield f"{name} holds for the services whose policy lists it."
+    if _asked(raw):
+        yield f"Each of their deployments must say {_and(_asked(raw))}."
+    yield from (f"{_CONTROLS[control]}." for control in raw.get("controls", []))
+
+
+def _asked(raw: Raw) -> list[str]:
+    return [*raw.get("fields", []), *(f"the tag {tag}" for tag in raw.get("tags", []))]
+
+
+_CONTROLS = {
+    "registered": "It must be registered",
+    "approved": "Somebody must have approved it",
+    "permit": "It must have a permit of the gate",
+    "authenticated_reporter": "Every report of it must come from somebody authenticated",
+}
+
+
+def _velocity(_: str, raw: Raw) -> Iterator[str]:
+    if "budget" in raw:
+        span = _minutes(raw.get("budget_minutes", 7 * 24 * 60))
+        yield f"A service may have {raw['budget']} changes in {span} in an environment; more are over its budget."
+    if "burst" in raw:
+        yield f"{raw['burst']} changes within {_minutes(raw.get('burst_minutes', 60))} are a burst."
 
 
 def _place(name: str, raw: Raw) -> Iterator[str]:
@@ -126,4 +164,7 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "region": _place,
     "thresholds": _thresholds,
     "intake": _intake,
+    "required_fields": _required_fields,
+    "regime": _regime,
+    "velocity": _velocity,
 }

@@ -1,0 +1,213 @@
+"""Rules about how deployments are reported: unmapped names, grain, required fields, regimes, velocity.
+
+They share an app since each is small: one event is decoded once, and one state of a deployment
+answers for required fields and regimes. What each of them decides is in `rules/`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.regions import RegionMap
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+from deploytrail_processors import metrics
+from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
+from deploytrail_processors.rules import names_and_grain, requirements, velocity
+from deploytrail_processors.rules.findings import Finding
+from deploytrail_processors.rules.policies import Velocity
+from deploytrail_processors.safe_app import SafeApp
+
+DAY = names_and_grain.DAY
+# Of names that nobody declared, and of services with another grain, so many findings a partition and day.
+MOST_A_DAY = 200
+# So many deployments wait for what other records of a ticket tell; those before are healed by their own events only.
+MOST_WAITING = 1000
+
+
+class Governance:
+    """Tables: `deployments` (what is known, standing findings), `tickets` (what is told, who waits), `services`
+    (starts, standing findings), `daily` (what was said today, each with the event that it was said on)."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._regions = frozenset(RegionMap.from_settings(context.settings).numbers)
+        keep = context.settings.remember_days * DAY
+        self._deployments = context.table("deployments")
+        self._tickets = context.table("tickets")
+        self._services = context.table("services")
+        self._daily = context.table("daily")
+        self._expiries = [
+            (self._deployments, Agenda(self._deployments, lambda row: int(row["last"]) + keep)),
+            (self._tickets, Agenda(self._tickets, lambda row: int(row["last"]) + keep)),
+        ]
+        self._due = Agenda(self._services, lambda row: int(row["due"]))
+
+    def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
+        if kind is RecordType.DEPLOYMENT_EVENT:
+            self._say_once_a_day(partition, value)
+            self._know(partition, value["deployment_id"], value, requirements.with_event)
+            self._hear_of_tickets(partition, value)
+            self._count(partition, value)
+        elif kind is RecordType.APPROVAL:
+            if value["deployment_id"]:
+                self._know(partition, value["deployment_id"], value, requirements.with_approval)
+            self._hear_of_tickets(partition, value)
+
+    def on_tick(self, partition: int, now: int) -> None:
+        for key, row in self._due.pop_all(partition, now):
+            self._judge_velocity(partition, key, row, now)
+        for table, agenda in self._expiries:
+            for key, _ in list(agenda.pop(partition, now)):
+                table.pop(key, None)
+
+    def on_recovered(self) -> None:
+        self._due.forget()
+        for _, agenda in self._expiries:
+            agenda.forget()
+
+    def _say_once_a_day(self, partition: int, event: Row) -> None:
+        policies = self._context.policies_at(event["corrected_at"])
+        day = (self._context.partition_time(partition) or event["corrected_at"]) // DAY
+        found = names_and_grain.find_unmapped(event, policies, self._regions, day=day)
+        for one in found:
+            metrics.UNMAPPED_NAMES.labels(one["reason"]).inc()
+        other_grain = names_and_grain.find_other_grain(event, policies, day=day)
+        found += [other_grain] if other_grain else []
+        if not found:
+            return
+        key = row_key(partition, "")
+        row = self._daily.get(key)
+        said: dict[str, str] = dict(row["said"]) if row is not None and row["day"] == day else {}
+        for one in found:
+            # On the event that it was said on, it is said again: a redelivery after a crash.
+            if said.get(one["finding_id"], event["event_id"]) == event["event_id"]:
+                if one["finding_id"] not in said:
+                    if len(said) >= MOST_A_DAY:
+                        continue
+                    said[one["finding_id"]] = event["event_id"]
+                    self._daily[key] = {"day": day, "said": said}
+                self._forward(partition, one)
+
+    def _know(self, partition: int, deployment_id: str, value: Row, learn: Any) -> None:
+        key = row_key(partition, deployment_id)
+        row = self._deployments.get(key)
+        state = learn(row["state"] if row else requirements.new_state(deployment_id), value)
+        last = max(row["last"] if row else 0, value["corrected_at"])
+        self._judge_requirements(
+            partition, key, {"state": state, "standing": row["standing"] if row else {}, "last": last}
+        )
+
+    def _judge_requirements(self, partition: int, key: str, row: Row) -> None:
+        state, standing = row["state"], dict(row["standing"])
+        if state["since"] is not None:  # an approval alone is no deployment yet
+            policies = self._context.policies_at(state["since"])
+            known = {
+                (name, ticket): self._ticket(partition, name, ticket)["told"]
+                for name, tickets in state["tickets"].items()
+                for ticket in tickets
+            }
+            for asked in requirements.asked_of(state, policies):
+                name = f"{asked.rule}/{asked.name}"
+                found = requirements.judge(state, asked, known, standing.get(name))
+                if found is None:
+                    continue
+                if found != standing.get(name):
+                    metrics.GAPS.labels(asked.rule, found["reason"]).inc()
+                standing[name] = found
+                self._forward(partition, found)  # again, too, when nothing changed: a crash may have lost it
+                if found["verdict"] == "violation" and asked.requirement and asked.requirement.heal:
+                    self._wait(partition, state, row["last"])
+        self._deployments[key] = row | {"standing": standing}
+        self._expiries[0][1].put(partition, key, self._deployments[key])
+
+    def _hear_of_tickets(self, partition: int, record: Row) -> None:
+        policies = self._context.policies_at(record["corrected_at"])
+        said_by = record.get("event_id") or record["approval_id"]
+        for name, ticket, told in requirements.told_of_tickets(record, policies):
+            row = dict(self._ticket(partition, name, ticket))
+            news = {field: max(value, row["told"].get(field, "")) for field, value in told.items()}
+            if not news.items() <= row["told"].items():
+                # Whoever was healed by what was told before waits no longer.
+                waiting = [one for one in row["waiting"] if self._is_waiting(partition, one)]
+                row |= {"told": row["told"] | news, "waiting": waiting, "by": said_by}
+                self._put_ticket(partition, name, ticket, row, record["corrected_at"])
+            elif row.get("by") != said_by:
+                continue
+            for deployment_id in row["waiting"]:  # again at a redelivery: a crash may have lost what was said
+                key = row_key(partition, deployment_id)
+                if key in self._deployments:
+                    self._judge_requirements(partition, key, self._deployments[key])
+
+    def _is_waiting(self, partition: int, deployment_id: str) -> bool:
+        row = self._deployments.get(row_key(partition, deployment_id))
+        return row is not None and any(found["verdict"] == "violation" for found in row["standing"].values())
+
+    def _wait(self, partition: int, state: Row, last: int) -> None:
+        for name, tickets in state["tickets"].items():
+            for ticket in tickets:
+                row = self._ticket(partition, name, ticket)
+                if state["id"] not in row["waiting"]:
+                    waiting = [*row["waiting"], state["id"]][-MOST_WAITING:]
+                    self._put_ticket(partition, name, ticket, row | {"waiting": waiting}, last)
+
+    def _ticket(self, partition: int, name: str, ticket: str) -> Row:
+        row: Row | None = self._tickets.get(row_key(partition, f"{name}/{ticket}"))
+        return row if row is not None else {"told": {}, "waiting": [], "last": 0}
+
+    def _put_ticket(self, partition: int, name: str, ticket: str, row: Row, last: int) -> None:
+        key = row_key(partition, f"{name}/{ticket}")
+        self._tickets[key] = row | {"last": max(row["last"], last)}
+        self._expiries[1][1].put(partition, key, self._tickets[key])
+
+    def _count(self, partition: int, event: Row) -> None:
+        key = row_key(partition, f"{event['environment']}/{event['service']}")
+        row = self._services.get(key) or {"starts": {}, "standing": {}}
+        starts = velocity.with_event(row["starts"], event)
+        if starts == row["starts"]:
+            for found in row["standing"].values():
+                self._forward(partition, found)  # perhaps a redelivery: a crash may have lost it
+            return
+        place = {name: event[name] for name in ("region", "environment", "service", "team", "tier")}
+        # Judged at the next tick: by partition time, whatever the event's own time is.
+        now = self._context.partition_time(partition)
+        self._services[key] = row | {"starts": starts, "place": place, "due": now}
+        self._due.put(partition, key, self._services[key])
+
+    def _judge_velocity(self, partition: int, key: str, row: Row, now: int) -> None:
+        starts, standing = velocity.without_old(row["starts"], now), dict(row["standing"])
+        if not starts:
+            self._services.pop(key, None)
+            return
+        policies = self._context.policies_at(now)
+        service = policies.service(row["place"]["service"])
+        place = row["place"] | {
+            "team": service.team or row["place"]["team"],
+            "tier": service.tier or row["place"]["tier"],
+        }
+        document = velocity.policy_for(place, policies)
+        due = None
+        if document is not None and isinstance(document.spec, Velocity):
+            for limit in velocity.limits_of(document.spec):
+                found = velocity.judge(starts, document, standing.get(limit.rule), limit, place, now=now)
+                if found is not None:
+                    standing[limit.rule] = found
+                    self._forward(partition, found)
+            due = velocity.next_change(starts, document, standing, now)
+        newest = max((start[0] or 0 for start in starts.values()), default=0)
+        self._services[key] = row | {
+            "starts": starts,
+            "standing": standing,
+            "due": max(now + 1, due if due is not None else newest + velocity.KEEP),
+        }
+        self._due.put(partition, key, self._services[key])
+
+    def _forward(self, partition: int, found: Finding) -> None:
+        self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)
+
+
+def make(settings: Settings) -> SafeApp:
+    """The governance app."""
+    return over_trail("governance", settings, Governance)

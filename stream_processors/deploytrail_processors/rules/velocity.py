@@ -1,0 +1,138 @@
+"""Does a service change too often: over its budget, or in a burst?
+
+In: when each deployment of a service in an environment began, the policy, partition time. Out: a
+finding when a limit is passed, with the counts and deployments that led to it, and one that
+supersedes it when the time that the limit speaks of has passed on. A deployment counts once, however
+many cohorts, instances or children of it were reported; a voided one does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.reasons import Reason
+
+from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.policies import Document, Policies, Velocity
+from deploytrail_processors.rules.policies.scope import narrowness
+from deploytrail_processors.rules.policies.velocity import LONGEST, MOST
+
+MINUTE = 60_000_000
+KEEP = LONGEST * MINUTE
+# Of more starts than any policy can count, the oldest are forgotten.
+MOST_STARTS = 2 * MOST
+_LISTED = 20
+_BEGUN = frozenset({"started", "progressed", "succeeded", "failed", "cancelled", "rolled_back"})
+Starts = dict[str, list[Any]]  # deployment → its earliest time, kind, whether voided
+
+
+class Limit(NamedTuple):
+    """One limit of a policy: how many starts are too many in how long, and the words for it."""
+
+    rule: str
+    allowed: int
+    span: int
+    reached: Reason
+    over: Reason
+
+
+def with_event(starts: Starts, event: Mapping[str, Any]) -> Starts:
+    """The starts with one more event; equal for every order and repetition."""
+    name, voided = event["deployment_id"], event["event_type"] == "voided"
+    if event["parent_deployment_id"] or (event["event_type"] not in _BEGUN and not voided):
+        return starts
+    at, kind, was_voided = starts.get(name, [None, "", False])
+    at = at if voided else min(filter(None, (at, event["corrected_at"])))
+    kind = max(kind, event["kind"] if event["kind"] != "unknown" else "")
+    grown = starts | {name: [at, kind, voided or was_voided]}
+    if len(grown) > MOST_STARTS:
+        oldest = min(grown, key=lambda one: (grown[one][0] or 0, one))
+        grown = {one: start for one, start in grown.items() if one != oldest}
+    return grown
+
+
+def without_old(starts: Starts, now: int) -> Starts:
+    """The starts that a limit may still count."""
+    return {name: start for name, start in starts.items() if start[0] is None or start[0] > now - KEEP}
+
+
+def policy_for(subject: dict[str, str], policies: Policies) -> Document | None:
+    """The policy of a service in an environment: the narrowest; of equally narrow ones the first by name.
+
+    None where none covers it, or one that does is invalid, which `deploytrail policy` does not let through.
+    A scope of kinds says which deployments count, not whether the policy applies.
+    """
+    covering = [
+        d for d in policies.of_kind("velocity") if d.scope.covers(subject | {"kind": next(iter(d.scope.kinds), "")})
+    ]
+    if any(d.spec is None for d in covering):
+        return None
+    return min(covering, key=lambda d: (-narrowness(d.scope), d.name), default=None)
+
+
+def limits_of(policy: Velocity) -> Iterator[Limit]:
+    """The limits of a policy; `allowed` starts are still no violation."""
+    if policy.budget is not None:
+        span = int(policy.budget_minutes * MINUTE)
+        yield Limit("change_budget", policy.budget, span, Reason.OVER_BUDGET, Reason.WITHIN_BUDGET_AGAIN)
+    if policy.burst is not None:
+        span = int(policy.burst_minutes * MINUTE)
+        yield Limit("change_burst", policy.burst - 1, span, Reason.BURST_OF_CHANGES, Reason.BURST_OVER)
+
+
+def counted(starts: Starts, policy: Velocity, limit: Limit, now: int) -> list[tuple[int, str]]:
+    """(start, deployment) of those that a limit counts at partition time, in order."""
+    return sorted(
+        (at, name)
+        for name, (at, kind, voided) in starts.items()
+        if at is not None and not voided and now - limit.span < at <= now
+        and (not policy.scope.kinds or kind in policy.scope.kinds)
+    )  # fmt: skip
+
+
+def judge(
+    starts: Starts, document: Document, standing: Finding | None, limit: Limit, place: dict[str, str], *, now: int
+) -> Finding | None:
+    """What is to be said at partition time `now` that does not stand already; None for nothing."""
+    assert isinstance(document.spec, Velocity)
+    found = counted(starts, document.spec, limit, now)
+    over = len(found) > limit.allowed
+    if over == (standing is not None and standing["verdict"] == "violation"):
+        return None
+    minutes = limit.span // MINUTE
+    evidence = {"count": str(len(found)), "allowed": str(limit.allowed), "minutes": str(minutes)}
+    if over:
+        evidence |= {
+            "first": from_micros(found[0][0]).isoformat(),
+            "last": from_micros(found[-1][0]).isoformat(),
+            "deployments": ", ".join(name for _, name in found[-_LISTED:]),
+        }
+    else:
+        evidence |= {"until": from_micros(now).isoformat()}
+    words = f"has begun {len(found)} deployments in {minutes} minutes; {limit.allowed} are allowed"
+    said = finding(
+        limit.rule,
+        "violation" if over else "ok",
+        limit.reached if over else limit.over,
+        subject=f"{place['region']}/{place['environment']}/{place['service']}",
+        place=place,
+        occurred_at=found[-1][0] if over else now,
+        severity="warning" if over else "info",
+        explanation=f"{place['service']} in {place['environment']} {words}",
+        evidence=evidence,
+        deployment_id=found[-1][1] if over else "",
+        policy_version=document.key,
+    )
+    return said | ({"supersedes": standing["finding_id"]} if standing is not None and not over else {})
+
+
+def next_change(starts: Starts, document: Document, standing: dict[str, Finding], now: int) -> int | None:
+    """When the verdict may change though nothing is reported: a start that is yet to come, or one that passes out."""
+    assert isinstance(document.spec, Velocity)
+    due = [at for at, _, _ in starts.values() if at is not None and at > now]
+    for limit in limits_of(document.spec):
+        if standing.get(limit.rule, {}).get("verdict") == "violation":
+            due += [at + limit.span for at, _ in counted(starts, document.spec, limit, now)[:1]]
+    return min(due, default=None)

@@ -1,0 +1,155 @@
+"""The governance app over tables in memory: it says things once, again at a redelivery, and takes them back."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from deploytrail_processors.apps.governance import MOST_A_DAY, Governance
+from deploytrail_processors.rules.policies import Policies, read_document
+from deploytrail_schemas.records import RecordType
+from support.processors import MemoryContext
+from support.values import MINUTE, NOON, approval, event
+
+EU = 1
+DAY = 24 * 60 * MINUTE
+TICKETED = {
+    "kind": "required_fields",
+    "name": "business",
+    "spec": {"fields": ["sprint"], "heal": {"sprint": ["feature_ticket"]}},
+}
+
+
+def app_of(*documents: dict[str, Any]) -> tuple[Governance, MemoryContext]:
+    context = MemoryContext(Policies(tuple(map(read_document, documents))))
+    return Governance(cast("Any", context)), context
+
+
+def report(app: Governance, *records: dict[str, Any]) -> None:
+    for record in records:
+        kind = RecordType.DEPLOYMENT_EVENT if "event_id" in record else RecordType.APPROVAL
+        app.on_record(EU, kind, record)
+
+
+def tick(app: Governance, context: MemoryContext, now: int) -> None:
+    context.now = now
+    app.on_tick(EU, now)
+
+
+def said(context: MemoryContext) -> list[tuple[str, str, str]]:
+    return [(found["rule"], found["reason"], found["deployment_id"]) for _, _, found in context.forwarded]
+
+
+def standing(context: MemoryContext) -> dict[str, dict[str, Any]]:
+    """The findings that no other one supersedes."""
+    found = {f["finding_id"]: f for _, _, f in context.forwarded}
+    for one in list(found.values()):
+        found.pop(one.get("supersedes", ""), None)
+    return found
+
+
+@pytest.mark.requirement("M2.4")
+def test_an_unmapped_name_is_said_once_a_day_and_again_at_a_redelivery() -> None:
+    app, context = app_of()
+    first = event("started", environment="moon")
+    report(
+        app,
+        first,
+        event("succeeded", NOON + MINUTE, environment="moon"),
+        event("started", deployment_id="b-1", service="b", environment="moon"),
+    )
+    assert said(context) == [("unmapped_name", "unknown_environment", "shop-1")]
+
+    report(app, first)
+    assert len(context.forwarded) == 2
+    assert context.forwarded[0] == context.forwarded[1]
+
+    context.now = NOON + DAY
+    report(app, event("started", NOON + DAY, environment="moon", deployment_id="next"))
+    assert said(context)[2:] == [("unmapped_name", "unknown_environment", "next")]
+
+
+def test_a_flood_of_names_is_bounded() -> None:
+    app, context = app_of()
+    report(app, *(event("started", NOON + n, environment=f"moon{n}") for n in range(MOST_A_DAY + 50)))
+
+    assert len(context.forwarded) == MOST_A_DAY
+    assert len(context.tables["daily"]) == 1
+
+
+@pytest.mark.requirement("M3.6")
+def test_a_quarantined_deployment_is_healed_when_its_ticket_tells_the_sprint() -> None:
+    app, context = app_of(TICKETED)
+    report(app, event("started", feature_ticket="SHOP-1"))
+    assert said(context) == [("required_fields", "fields_missing", "shop-1")]
+
+    told = event("started", NOON + MINUTE, deployment_id="cart-2", service="cart", feature_ticket="SHOP-1", sprint="S9")
+    report(app, told)
+    [found] = standing(context).values()
+    assert (found["deployment_id"], found["reason"]) == ("shop-1", "healed")
+    assert found["evidence"]["healed_by"] == "sprint=S9 of feature_ticket SHOP-1"
+
+    before = len(context.forwarded)
+    report(app, told)  # a redelivery: what it healed is said again, and nothing else
+    assert len(context.forwarded) == before + 1
+    assert list(standing(context).values()) == [found]
+
+
+@pytest.mark.requirement("M3.6")
+def test_a_sprint_that_was_told_before_heals_at_once() -> None:
+    app, context = app_of(TICKETED)
+    report(app, event("started", NOON, deployment_id="cart-2", feature_ticket="SHOP-1", sprint="S9"))
+    report(app, event("started", feature_ticket="SHOP-1"))
+
+    assert context.forwarded == []
+
+
+@pytest.mark.requirement("M1.5")
+def test_an_approval_closes_the_gap_of_a_regime() -> None:
+    sox = {"kind": "regime", "name": "sox", "spec": {"controls": ["approved"]}}
+    app, context = app_of(sox, {"kind": "service", "name": "shop", "spec": {"regimes": ["sox"]}})
+    report(app, event("started"), approval("approved", NOON + MINUTE))
+
+    assert said(context) == [("regime", "controls_missing", "shop-1"), ("regime", "healed", "shop-1")]
+
+
+def test_an_approval_that_comes_first_counts_when_the_deployment_comes() -> None:
+    sox = {"kind": "regime", "name": "sox", "spec": {"controls": ["approved"]}}
+    app, context = app_of(sox, {"kind": "service", "name": "shop", "spec": {"regimes": ["sox"]}})
+    report(app, approval("approved", NOON - MINUTE), event("started"))
+
+    assert context.forwarded == []
+
+
+@pytest.mark.requirement("M1.6")
+def test_a_budget_is_judged_at_ticks_and_taken_back_when_its_time_has_passed() -> None:
+    app, context = app_of({"kind": "velocity", "name": "usual", "spec": {"budget": 2, "budget_minutes": 60}})
+    tick(app, context, NOON - MINUTE)
+    report(app, *(event("started", NOON + n * MINUTE, deployment_id=f"d{n}") for n in range(3)))
+    assert context.forwarded == []  # not before partition time says so
+
+    tick(app, context, NOON + MINUTE)
+    assert context.forwarded == []
+    tick(app, context, NOON + 3 * MINUTE)
+    assert said(context) == [("change_budget", "over_budget", "d2")]
+    tick(app, context, NOON + 59 * MINUTE)
+    assert len(context.forwarded) == 1
+    tick(app, context, NOON + 60 * MINUTE)
+    assert said(context)[1:] == [("change_budget", "within_budget_again", "")]
+    [found] = standing(context).values()
+    assert found["evidence"]["count"] == "2"
+
+
+def test_state_goes_when_its_time_is_over() -> None:
+    app, context = app_of(TICKETED, {"kind": "velocity", "name": "usual", "spec": {"budget": 1}})
+    report(app, event("started", feature_ticket="SHOP-1"))
+    tick(app, context, NOON + MINUTE)
+    assert {name: len(table) for name, table in context.tables.items()} == {
+        "deployments": 1,
+        "tickets": 1,
+        "services": 1,
+        "daily": 0,
+    }
+
+    tick(app, context, NOON + 400 * DAY)
+    assert {name: len(table) for name, table in context.tables.items()} == dict.fromkeys(context.tables, 0)
