@@ -3,182 +3,37 @@
 from __future__ import annotations
 
 import json
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from deploytrail_local import ports
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.ids import uuid7
-from deploytrail_schemas.permits import Authority, Subject, read_keys, verify_permit
 from deploytrail_schemas.reasons import PermitRefusal as No
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
 from support.commands import run, running
-from support.kafka import make_topics, read_topic, wait_for, write
+from support.gate import (
+    AUDIENCE,
+    DIGEST,
+    ISSUER,
+    OTHER_DIGEST,
+    Gate,
+    approved,
+    call,
+    make_key,
+    now,
+    prepare,
+    question,
+    registered,
+    settings,
+    step,
+    url_of,
+)
+from support.kafka import read_topic, wait_for, write
 
-ISSUER, AUDIENCE = "https://gate.example", "deploytrail"
-DIGEST, OTHER_DIGEST = "sha256:" + "1b" * 32, "sha256:" + "2c" * 32
-REGIONS = {"eu-west-1": 1, "us-east-1": 3}
-POLICIES = """\
-kind: change_window
-name: closed
-effective_from: 2020-01-01T00:00:00Z
-spec:
-  effect: allow
-  zone: UTC
-  start: 2020-02-29T00:00
-  duration_minutes: 60
-  rrule: FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29
-  scope: {services: [closed]}
----
-kind: approval
-name: two
-effective_from: 2020-01-01T00:00:00Z
-spec:
-  count: 2
-  scope: {services: [two]}
----
-kind: service
-name: checkout
-effective_from: 2020-01-01T00:00:00Z
-spec: {team: payments, aliases: [checkout-svc]}
-"""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the gate answered."""
-
-    status: int
-    body: dict[str, Any]
-    headers: dict[str, str]
-
-    @property
-    def reasons(self) -> list[str]:
-        return [reason["reason"] for reason in self.body.get("reasons", [])]
-
-
-def now() -> int:
-    return time.time_ns() // 1000
-
-
-def call(url: str, body: dict[str, Any] | bytes | None = None, **headers: str) -> Answer:
-    """One request; POST where there is a body. Connection failures are status 0."""
-    data = json.dumps(body).encode() if isinstance(body, dict) else body
-    request = urllib.request.Request(url, data=data, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
-            return Answer(answer.status, json.loads(answer.read()), dict(answer.headers))
-    except urllib.error.HTTPError as error:
-        return Answer(error.code, json.loads(error.read()), dict(error.headers))
-    except OSError:
-        return Answer(0, {}, {})
-
-
-def make_key(folder: Path, name: str) -> None:
-    folder.mkdir(exist_ok=True)
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    fresh = folder / f"{name}.new"
-    fresh.touch(0o600)
-    fresh.write_bytes(pem)
-    fresh.rename(folder / f"{name}.pem")
-
-
-def settings(kafka: str, folder: Path, name: str = "one") -> dict[str, str]:
-    """The environment of one gate worker."""
-    return {
-        "DEPLOYTRAIL_KAFKA": kafka,
-        "DEPLOYTRAIL_TICK_SECONDS": "0.5",
-        "DEPLOYTRAIL_STATE": str(folder / f"state-{name}"),
-        "DEPLOYTRAIL_GATE_PORT": str(ports.free_port()),
-        "DEPLOYTRAIL_GATE_KEYS": str(folder / "keys"),
-        "DEPLOYTRAIL_PERMIT_ISSUER": ISSUER,
-        "DEPLOYTRAIL_PERMIT_AUDIENCE": AUDIENCE,
-    }
-
-
-def url_of(env: dict[str, str]) -> str:
-    return f"http://127.0.0.1:{env['DEPLOYTRAIL_GATE_PORT']}"
-
-
-def prepare(kafka: str, folder: Path) -> None:
-    make_topics(kafka)
-    make_key(folder / "keys", "2026-01")
-    (folder / "policies.yaml").write_text(POLICIES)
-    applied = run("policy", "apply", "policies.yaml", env={"DEPLOYTRAIL_KAFKA": kafka}, cwd=folder)
-    assert applied.returncode == 0, applied.stderr
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A gate that runs."""
-
-    kafka: str
-    url: str
-    folder: Path
-
-    def report(self, *steps: dict[str, Any]) -> None:
-        """Report approvals, and return once the trail has them."""
-        for step in steps:
-            partition = REGIONS.get(step["region"], 0)
-            write(self.kafka, Topic.INTAKE, [(partition, b"test", encode(RecordType.APPROVAL, step))])
-        ids = {step["approval_id"] for step in steps}
-        wait_for(lambda: ids <= {value["approval_id"] for value in self.approvals()}, what="the approvals on the trail")
-
-    def approvals(self, kind: str = "") -> list[dict[str, Any]]:
-        found = (decode(m.value() or b"") for m in read_topic(self.kafka, Topic.EVENTS))
-        return [v for k, v in found if k is RecordType.APPROVAL and v["approval_type"] == (kind or v["approval_type"])]
-
-    def ask(self, deployment_id: str, **fields: Any) -> Answer:
-        return call(f"{self.url}/v1/permits", question(deployment_id, **fields))
-
-    def jwks(self) -> bytes:
-        with urllib.request.urlopen(f"{self.url}/v1/keys", timeout=15) as answer:
-            data: bytes = answer.read()
-        return data
-
-    def verify(self, text: str, deployment_id: str, **subject: Any) -> tuple[No, ...]:
-        usual = Subject(DIGEST, "checkout", "production", "eu-west-1", deployment_id)
-        authority = Authority(read_keys(self.jwks(), "keys"), ISSUER, AUDIENCE)
-        return verify_permit(text, replace(usual, **subject), authority, now=time.time()).reasons
-
-
-def question(deployment_id: str, **fields: Any) -> dict[str, Any]:
-    place = {"service": "checkout", "environment": "production", "region": "eu-west-1"}
-    return {"deployment_id": deployment_id, **place, "artifact_digest": DIGEST, **fields}
-
-
-def step(approval_type: str, deployment_id: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "approval_id": uuid7(),
-        "approval_type": approval_type,
-        "deployment_id": deployment_id,
-        "occurred_at": now(),
-        "service": "checkout",
-        "environment": "production",
-        "region": "eu-west-1",
-        "producer_id": "test",
-        "source": "test",
-    } | fields
-
-
-def registered(deployment_id: str, **fields: Any) -> dict[str, Any]:
-    usual = {"artifact_digest": DIGEST, "change_ticket": f"CHG-{deployment_id}", "tags": {"deployer": "dora"}}
-    return step("registered", deployment_id, **(usual | fields))
-
-
-def approved(deployment_id: str, who: str = "ada", **fields: Any) -> dict[str, Any]:
-    return step("approved", deployment_id, approver=who, **fields)
+SECOND = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +42,7 @@ def gate(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     folder = tmp_path_factory.mktemp("gate")
     prepare(own_kafka, folder)
     env = settings(own_kafka, folder)
-    with running("processor", "intake", "gate", env=env, cwd=folder) as command:
+    with running("processor", "intake", "gate", "approval", env=env, cwd=folder) as command:
         found = Gate(own_kafka, url_of(env), folder)
         wait_for(lambda: found.ask("nobody").status == 403, what="the gate's first answer")
         yield found
@@ -313,3 +168,97 @@ def test_keys_rotate_and_old_permits_hold_until_their_key_is_gone(gate: Gate) ->
     assert gate.verify(after, "rotated") == ()
     make_key(gate.folder / "keys", "2026-01")
     assert b'"d"' not in gate.jwks()
+
+
+@pytest.mark.requirement("M5.3", "M5.4")
+def test_from_register_to_deploy_by_commands_alone(gate: Gate, tmp_path: Path) -> None:
+    env = {
+        "DEPLOYTRAIL_URL": f"kafka://{gate.kafka}",
+        "DEPLOYTRAIL_SPOOL": str(tmp_path / "spool"),
+        "DEPLOYTRAIL_GATE_URL": gate.url,
+        "DEPLOYTRAIL_PERMIT_ISSUER": ISSUER,
+        "DEPLOYTRAIL_PERMIT_AUDIENCE": AUDIENCE,
+        "DEPLOYTRAIL_SERVICE": "checkout",
+        "DEPLOYTRAIL_ENVIRONMENT": "production",
+        "DEPLOYTRAIL_REGION": "eu-west-1",
+    }
+    about = ("--artifact-digest", DIGEST)
+    said = run(
+        "register", *about, "--change-ticket", "CHG77", "--deployer", "dora", "--wait", "20", env=env, cwd=tmp_path
+    )
+    env["DEPLOYTRAIL_DEPLOYMENT_ID"] = said.stdout.strip()
+    early = run("require-permit", *about, env=env, cwd=tmp_path)
+    gate.report(approved("", change_ticket="CHG77"))
+    given = run("require-permit", *about, env=env, cwd=tmp_path)
+    env["DEPLOYTRAIL_PERMIT"] = given.stdout.strip()
+    keys = {"DEPLOYTRAIL_PERMIT_KEYS": f"{gate.url}/v1/keys"}
+    verified = run("verify-permit", *about, env=env | keys, cwd=tmp_path)
+    other = run("require-permit", "--artifact-digest", OTHER_DIGEST, env=env, cwd=tmp_path)
+
+    assert (early.returncode, early.stdout) == (77, "")
+    assert f"no_approval: nobody has approved {env['DEPLOYTRAIL_DEPLOYMENT_ID']} (CHG77)" in early.stderr
+    assert (given.returncode, verified.returncode) == (0, 0), given.stderr + verified.stderr
+    assert other.returncode == 77
+    assert "registered_for_other_artifact" in other.stderr
+
+
+def started(deployment_id: str, at: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "event_id": uuid7(),
+        "event_type": "started",
+        "deployment_id": deployment_id,
+        "occurred_at": at,
+        "service": "checkout",
+        "environment": "production",
+        "region": "eu-west-1",
+        "producer_id": "test",
+        "artifact_digest": DIGEST,
+        "deployer": "dora",
+    } | fields
+
+
+def begin(gate: Gate, *events: dict[str, Any]) -> None:
+    write(gate.kafka, Topic.INTAKE, [(1, b"test", encode(RecordType.DEPLOYMENT_EVENT, e)) for e in events])
+
+
+def findings(gate: Gate, deployment_id: str) -> list[tuple[str, str, str]]:
+    """Rule, verdict and reason of every finding of a deployment, each once."""
+    decoded = (decode(m.value() or b"")[1] for m in read_topic(gate.kafka, Topic.FINDINGS))
+    mine = {f["finding_id"]: f for f in decoded if f["deployment_id"] == deployment_id}
+    return [(f["rule"], f["verdict"], f["reason"]) for f in mine.values()]
+
+
+@pytest.mark.requirement("M5.4")
+def test_what_began_without_registration_is_found_within_a_minute(gate: Gate) -> None:
+    at = now()
+    begin(gate, started("silent", at))
+    wait_for(lambda: len(findings(gate, "silent")) == 2, seconds=60, what="the findings")
+
+    assert findings(gate, "silent") == [
+        ("unregistered_deployment", "violation", "unregistered"),
+        ("missing_approval", "violation", "no_approval"),
+    ]
+    assert now() - at < 60 * SECOND
+
+
+@pytest.mark.requirement("M5.3", "M5.4")
+def test_late_approvals_and_misused_permits_are_findings_that_say_so(gate: Gate) -> None:
+    gate.report(registered("late", occurred_at=now() - 90 * SECOND))
+    begin(gate, started("late", now() - 60 * SECOND))
+    wait_for(lambda: bool(findings(gate, "late")), what="the first finding")
+    gate.report(approved("late"))
+    wait_for(lambda: len(findings(gate, "late")) > 1, what="the finding that supersedes it")
+
+    assert findings(gate, "late") == [
+        ("missing_approval", "violation", "no_approval"),
+        ("missing_approval", "violation", "late_approval"),
+    ]
+    gate.report(registered("misused"), approved("misused"))
+    assert gate.ask("misused").status == 200
+    [told] = [a for a in gate.approvals("permit_issued") if a["deployment_id"] == "misused"]
+    tags = {"permit_id": told["tags"]["permit_id"], "cluster": "blue", "workload": "Deployment/checkout"}
+    use = step("permit_used", "misused", artifact_digest=DIGEST, tags=tags)
+    gate.report(use, use | {"approval_id": uuid7(), "tags": tags | {"cluster": "green"}})
+    wait_for(lambda: bool(findings(gate, "misused")), what="the finding")
+
+    assert findings(gate, "misused") == [("permit_misuse", "violation", "permit_used_elsewhere")]

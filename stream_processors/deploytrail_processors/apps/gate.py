@@ -59,7 +59,9 @@ class Gate:
     # What the trail tells
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
-        self._newest[partition] = max(self._newest.get(partition, 0), value["received_at"] or 0)
+        # What the gate wrote itself says nothing of the intake app's being there.
+        if value.get("reporter") != permit.SOURCE:
+            self._newest[partition] = max(self._newest.get(partition, 0), value["received_at"] or 0)
         if kind is RecordType.APPROVAL:
             self._known.add(partition, value)
 

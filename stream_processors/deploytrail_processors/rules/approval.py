@@ -171,9 +171,10 @@ class _Approving:
     ) -> None:
         self._asked, self._requirement, self._policies_at, self._moment = asked, requirement, policies_at, moment
         self._registrations, self._registration = registrations, registration
-        tags = (registration or {}).get("tags", {})
-        self._deployers = [name for name in (asked.deployer, tags.get("deployer", "")) if name]
-        self._authors = [*tags.get("commit_authors", "").split(","), tags.get("author", "")]
+        # Whoever registered it once as its deployer or author stays one: a later registration takes nobody's hands off.
+        tags = [step.get("tags", {}) for step in registrations]
+        self._deployers = [name for name in (asked.deployer, *(t.get("deployer", "") for t in tags)) if name]
+        self._authors = [name for t in tags for name in (*t.get("commit_authors", "").split(","), t.get("author", ""))]
 
     def judge(self, ordered: Sequence[Step]) -> _Found:
         if not self._requirement.count:

@@ -163,6 +163,13 @@ def test_an_approval_of_a_ticket_speaks_of_what_was_registered_when_it_was_given
     assert reasons(registered(), again, approved("ada", NOON - MINUTE), artifact_digest=OTHER) == []
 
 
+def test_a_later_registration_takes_nobodys_hands_off() -> None:
+    again = registered(NOON - 10 * MINUTE, tags={"deployer": "bob", "commit_authors": ""})
+
+    assert reasons(registered(), again, approved("dora", NOON - MINUTE)) == ["self_approval", LACKING]
+    assert reasons(registered(), again, approved("carl", NOON - MINUTE)) == ["approved_by_commit_author", LACKING]
+
+
 @pytest.mark.requirement("M5.3")
 def test_an_approval_before_any_registration_counts_where_policy_says_so() -> None:
     early = approved(at=NOON - 90 * MINUTE)
