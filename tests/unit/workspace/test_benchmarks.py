@@ -11,4 +11,4 @@ def test_a_benchmark_that_does_not_exist_is_told_which_there_are(capsys: pytest.
 
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("there is no benchmark imports; there are adapters, emit, ")
+    assert said.err.startswith("there is no benchmark imports; there are adapters, ")
