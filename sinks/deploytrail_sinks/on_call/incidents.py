@@ -77,7 +77,7 @@ def _of_finding(finding: Mapping[str, Any]) -> list[Change]:
     if rule == "alert_suppression":
         action = _SAID_OF_AN_ALERT.get(finding["reason"], Action.LET_GO)
         return [Change(f"incident_correlation/{finding['signal_id']}", action, at)]
-    if rule in ("change_window", "overdue"):
+    if rule in ("change_window", "change_window_overrun", "overdue"):
         key = f"{rule}/{finding['deployment_id']}"
         raised = finding["verdict"] == "violation"
     elif rule == "incident_correlation" and finding["rank"] == 1:

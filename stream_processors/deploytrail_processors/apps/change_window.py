@@ -14,21 +14,24 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
-from deploytrail_processors.apps.deployments import Deployments
+from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
 
 class ChangeWindow:
-    """Row: facts, the standing `finding` about the start, the `overrun` if any, and `look_at`, when to look again."""
+    """Row: facts, the standing `finding` about the start, `look_at`, when to look again, and of an overrun its
+    standing finding (`overrun`) and the partition time at which it was first told (`told_at`)."""
 
     def __init__(self, context: Context) -> None:
+        self._told_again: set[int] = set()
         self._context = context
         self._deployments = Deployments(context, lambda row: row.get("look_at"))
         self._approvals = Approvals(context)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
+        self._tell_again(partition)
         if kind is RecordType.DEPLOYMENT_EVENT:
             row = self._deployments.get(partition, value["deployment_id"])
             row["facts"] = lifecycle.add(row["facts"], value)
@@ -40,14 +43,29 @@ class ChangeWindow:
                     self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:
+        self._tell_again(partition)
         for _, row in self._deployments.agenda.pop_all(partition, now):
             self._judge(partition, dict(row))
         self._deployments.forget_old(partition, now)
         self._approvals.forget_old(partition, now)
 
     def on_recovered(self) -> None:
+        self._told_again.clear()
         self._deployments.on_recovered()
         self._approvals.on_recovered()
+
+    def _tell_again(self, partition: int) -> None:
+        """After a restart, write the overruns of the last day again.
+
+        The row may have outlived the output of a crash, and the tick that decided it is old when it comes again.
+        """
+        if partition in self._told_again:
+            return
+        self._told_again.add(partition)
+        since = self._context.partition_time(partition) - DAY
+        for row in self._deployments.rows(partition):
+            if "overrun" in row and row["told_at"] >= since:
+                self._write(partition, row["overrun"])
 
     def _judge(self, partition: int, row: Row) -> None:
         content = self._deployments.derive(partition, row["facts"])
@@ -60,7 +78,8 @@ class ChangeWindow:
             now = self._context.partition_time(partition)
             found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
             if found is not None:
-                row["overrun"] = found
+                if found != row.get("overrun"):
+                    row["overrun"], row["told_at"] = found, now
                 self._write(partition, found)
             row["look_at"] = overrun.next_due(content, subject, policies, now=now)
         self._deployments.put(partition, row)

@@ -136,6 +136,25 @@ def test_an_overrun_is_decided_by_the_tick_that_is_due() -> None:
     }
 
 
+def test_an_overrun_whose_output_a_crash_took_is_written_again() -> None:
+    app = Harness()
+    app.tick(NOON)
+    app.tell(event("started", NOON, deployment_id="slow"))
+    app.tick(CLOSE)
+    found = app.written.pop()
+    app.restart()
+    app.tick(CLOSE)  # delivered again, and old by now
+    app.tick(CLOSE + MINUTE)
+    again = [f for f in app.written if f["rule"] == "change_window_overrun"]
+    app.tick(CLOSE + 2 * MINUTE)
+
+    assert again == [found]
+    assert [f for f in app.written if f["rule"] == "change_window_overrun"] == again
+    app.restart()
+    app.tick(CLOSE + 48 * HOUR)
+    assert [f for f in app.written if f["rule"] == "change_window_overrun"] == again
+
+
 def test_a_voided_deployment_is_looked_at_no_more() -> None:
     app = Harness()
     app.tell(event("started", NOON, deployment_id="slow"), event("voided", NOON + 1, deployment_id="slow"))

@@ -72,7 +72,7 @@ def test_deployment_that_ended_is_no_longer_overdue() -> None:
     assert ("overdue/shop-1", Action.RESOLVE) not in of_record("running")
 
 
-@pytest.mark.parametrize("rule", ["change_window", "overdue"])
+@pytest.mark.parametrize("rule", ["change_window", "change_window_overrun", "overdue"])
 @pytest.mark.parametrize(
     ("verdict", "action"),
     [("violation", Action.TRIGGER), ("ok", Action.RESOLVE), ("inconclusive", Action.RESOLVE)],
