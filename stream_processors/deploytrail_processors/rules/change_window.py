@@ -102,7 +102,8 @@ def decide(judgement: Judgement, emergency: Emergency | None) -> tuple[str, Reas
     if emergency is None or judgement.position is Position.INSIDE:
         return verdict, judgement.reason, judgement.documents
     documents = tuple(dict.fromkeys((*judgement.documents, *emergency.documents)))
-    if judgement.position is Position.UNCERTAIN and emergency.reason is not Reason.BREAK_GLASS:
+    unclear = judgement.position is Position.UNCERTAIN and emergency.reason is not Reason.BREAK_GLASS
+    if unclear or judgement.reason is Reason.POLICY_INVALID:  # what cannot be read lets nothing pass, as at the gate
         return verdict, judgement.reason, documents
     return _EMERGENCY.get(emergency.reason, verdict), emergency.reason, documents
 

@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time, timedelta
 FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY")
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 MAX_COUNT = 10_000
+MAX_STARTS_A_DAY = 96
 LAST_YEAR = 2099  # instants end with the year 2099: deploytrail_schemas.instants
 _DAY = timedelta(days=1)
 _BY_DAY = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
@@ -166,6 +167,8 @@ def read_rule(text: str, start: datetime, *, whole_days: bool = False) -> Rule:
         for minute in given.get("BYMINUTE", (start.minute,))
         for second in given.get("BYSECOND", (start.second,))
     ]
+    if len(times) > MAX_STARTS_A_DAY:
+        raise ValueError(f"{len(times)} starts a day; expected at most {MAX_STARTS_A_DAY}")
     rule = Rule(
         start,
         freq,

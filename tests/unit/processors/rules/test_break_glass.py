@@ -169,6 +169,7 @@ def test_a_clock_that_cannot_tell_gives_no_verdict(close: dict[str, Any]) -> Non
          ("ok", "break_glass")),
         (Judgement(Position.UNCERTAIN, Reason.WINDOW_BOUNDARY_WITHIN_UNCERTAINTY, ()), Reason.NO_APPROVAL,
          ("inconclusive", "window_boundary_within_uncertainty")),
+        (Judgement(Position.OUTSIDE, Reason.POLICY_INVALID, ()), Reason.BREAK_GLASS, ("violation", "policy_invalid")),
         (Judgement(Position.INSIDE, Reason.INSIDE_ALLOWED_WINDOW, ()), Reason.NO_APPROVAL,
          ("ok", "inside_allowed_window")),
     ],

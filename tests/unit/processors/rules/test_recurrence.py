@@ -135,6 +135,7 @@ def test_a_leap_day_recurs_in_leap_years_alone() -> None:
         ("FREQ=DAILY;COUNT=2;UNTIL=20260101T000000", "exclude each other"),
         ("FREQ=DAILY;UNTIL=20261231", "expected a local time such as 20261231T235959"),
         ("FREQ=DAILY;BYSETPOS=1", "BYSETPOS needs another part"),
+        (f"FREQ=DAILY;BYHOUR=9,10;BYMINUTE={','.join(map(str, range(60)))}", "120 starts a day; expected at most 96"),
         ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "no day up to 2099 fits it"),
         ("FREQ=DAILY;INTERVAL=7;BYDAY=TU", "no day up to 2099 fits it"),
         ("FREQ=DAILY;UNTIL=20251231T000000", "no day up to 2099 fits it"),
