@@ -58,6 +58,10 @@ kind: calendar
 name: holidays-de
 spec: {dates: [2026-12-24/2026-12-26]}
 ---
+kind: break_glass
+name: hotfixes
+spec: {scope: {kinds: [hotfix]}, approver_roles: [cto, incident-commander], approve_within_minutes: 30}
+---
 kind: service
 name: shop
 spec: {team: web}
@@ -113,7 +117,23 @@ def test_windows_are_told_in_words_with_their_next_three_times(
 ) -> None:
     told = explained(policies, capsys)
 
-    assert told.partition("calendar/holidays-de, ")[0] == GOLDEN
+    windows, _, others = told.partition("calendar/holidays-de, ")
+    assert windows == GOLDEN
+    assert others.startswith(
+        """\
+from when it is applied:
+  Its days are 2026-12-24/2026-12-26.
+  Days and times without a zone are where the window lies that leaves them out.
+
+break_glass/hotfixes, from when it is applied:
+  An emergency may start while windows are closed, if somebody other than its deployer has approved it as one, with a \
+reason and an end.
+  Who approves is cto or incident-commander.
+  The approval holds for 24 hours at most.
+  It may be given up to 30 minutes after the start.
+  It applies to kinds hotfix.
+"""
+    )
     assert "\nservice/shop, " in told
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from deploytrail_schemas.instants import format_instant
 
 from deploytrail_processors.rules import window_words
+from deploytrail_processors.rules.policies.break_glass import BreakGlass
 from deploytrail_processors.rules.policies.document import Document
 from deploytrail_processors.rules.policies.policy_set import Policies
 from deploytrail_processors.rules.policies.schema import spec_schema
-from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS
+from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 
 Raw = Mapping[str, Any]
 
@@ -119,6 +120,28 @@ def _intake(_: str, raw: Raw) -> Iterator[str]:
         yield "Records that come from Kafka without a signature are refused, and set aside as dead letters."
 
 
+def _calendar(_: str, raw: Raw) -> Iterator[str]:
+    if raw.get("dates"):
+        yield f"Its days are {_and(raw['dates'])}."
+    if raw.get("ics"):
+        events = str(raw["ics"]).upper().count("BEGIN:VEVENT")
+        yield f"Its iCalendar text has {events} {'event' if events == 1 else 'events'}."
+    where = f"in {raw['zone']}" if raw.get("zone") else "where the window lies that leaves them out"
+    yield f"Days and times without a zone are {where}."
+
+
+def _break_glass(_: str, raw: Raw) -> Iterator[str]:
+    yield (
+        "An emergency may start while windows are closed, if somebody other than its deployer has approved it as "
+        "one, with a reason and an end."
+    )
+    if raw.get("approver_roles"):
+        yield f"Who approves is {_or(raw['approver_roles'])}."
+    yield f"The approval holds for {_minutes(raw.get('max_minutes', BreakGlass(Scope()).max_minutes))} at most."
+    if raw.get("approve_within_minutes"):
+        yield f"It may be given up to {_minutes(raw['approve_within_minutes'])} after the start."
+
+
 def _fields(kind: str, raw: Raw) -> Iterator[str]:
     """Where nobody wrote sentences: each field, its value, and what the field means."""
     properties = spec_schema(kind)["properties"]
@@ -162,6 +185,8 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "service": _service,
     "environment": _place,
     "region": _place,
+    "calendar": _calendar,
+    "break_glass": _break_glass,
     "thresholds": _thresholds,
     "intake": _intake,
     "required_fields": _required_fields,
