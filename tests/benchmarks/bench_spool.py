@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from deploytrail._backlog import Backlog, Position, producers
-from deploytrail._spool import Spool
+from deploytrail._spool import EVENT, Spool, frame
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.records import RecordType
@@ -29,6 +29,9 @@ def run() -> list[tuple[str, str]]:
         size = sum(path.stat().st_size for path in producer.glob("*.segment"))
         opened, read, decoded = [], [], []
         for _ in range(REPEATS):
+            last = max(producer.glob("*.segment"))
+            with last.open("ab") as torn:  # as a crash in the midst of an append leaves it
+                torn.write(frame(EVENT, 1, b"x" * 300)[:200])
             began = time.perf_counter()
             again = Spool(f"{folder}/spool", 1 << 30, 2 * EVENTS)
             again.append(_event)

@@ -320,11 +320,14 @@ def _text(path: Path) -> str:
 @pytest.mark.requirement("M2.2")
 def test_a_long_command_reports_progress_by_itself(tmp_path: Path) -> None:
     env = environment(tmp_path / "spool", DEPLOYTRAIL_HEARTBEAT_SECONDS="0.2")
-    done = command("run", "--", "sleep", "0.75", env=env)
-    events = [event["event_type"] for event in stored(tmp_path / "spool")]
+    began = time.monotonic()
+    done = command("run", "--", "sleep", "1.2", env=env)
+    at_most = (time.monotonic() - began) / 0.2
+    first, *beats, last = (event["event_type"] for event in stored(tmp_path / "spool"))
 
     assert done.returncode == 0
-    assert events == ["started", "progressed", "progressed", "progressed", "succeeded"]
+    assert (first, set(beats), last) == ("started", {"progressed"}, "succeeded")
+    assert 3 <= len(beats) <= at_most
 
 
 @pytest.mark.requirement("M2.2")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 LOOPBACK = "127.0.0.1"
+# Below what systems hand out to clients (32768 on Linux): a client that reconnects to a port in that
+# range while its server restarts can be given this very port and connect to itself.
+FREE = range(20_000, 32_000)
+_by_chance = random.SystemRandom()  # a seeded one would give processes of one seed the same ports
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nobody listens on now, and that this process was not given before; OSError."""
+    for port in _by_chance.sample(FREE, len(FREE)):
+        if port not in _given and is_free(port):
+            _given.add(port)
+            return port
+    raise OSError(f"no free port between {FREE.start} and {FREE.stop}")
 
 
 def is_free(port: int) -> bool:

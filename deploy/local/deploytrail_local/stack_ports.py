@@ -12,9 +12,6 @@ from deploytrail_schemas.settings import Settings, variable
 
 from deploytrail_local import ports
 
-# Below what systems hand out to clients (32768 on Linux): a client that reconnects to a port in that
-# range while its server restarts can be given this very port and connect to itself.
-_FREE = range(20_000, 32_000)
 PINNED_BY = {"kafka": "kafka", "clickhouse": "clickhouse_url", "gateway": "gateway_port"}
 NAMES = (
     "kafka",
@@ -74,12 +71,12 @@ def _loopback_port(url: str, scheme: str, value: str) -> int:
     name, example = ("kafka", "") if scheme == "kafka" else ("clickhouse_url", "http://")
     raise ConfigurationError(
         f"{variable(name)} is {value!r}, but the embedded stack runs its own on {ports.LOOPBACK}: "
-        f"unset it, or give a port as in {example}{ports.LOOPBACK}:{_FREE.start}"
+        f"unset it, or give a port as in {example}{ports.LOOPBACK}:{ports.FREE.start}"
     )
 
 
 def _free_port(taken: Collection[int], is_free: Callable[[int], bool]) -> int:
-    for port in random.sample(_FREE, 200):
+    for port in random.sample(ports.FREE, 200):
         if port not in taken and is_free(port):
             return port
-    raise ConfigurationError(f"no free port found between {_FREE.start} and {_FREE.stop}")
+    raise ConfigurationError(f"no free port found between {ports.FREE.start} and {ports.FREE.stop}")

@@ -21,7 +21,7 @@ from deploytrail.gateway.deliveries import DAYS, MINUTE, SIGNED_TIME, Deliveries
 from deploytrail.gateway.publisher import MemoryPublisher, Outgoing
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.settings import Settings
-from deploytrail_schemas.topics import Topic
+from deploytrail_schemas.topics import TOPICS, Topic
 from starlette.responses import Response
 from starlette.testclient import TestClient
 
@@ -256,13 +256,21 @@ def test_the_same_delivery_twice_at_a_time_is_stored_once() -> None:
 
 
 def test_after_seven_days_a_delivery_is_forgotten() -> None:
+    a_week = 7 * 86_400_000_000
     memory = Memory(DAYS)
     memory.note(DIGEST, NOON, NOON)
 
-    assert memory.knows(DIGEST, NOON + (DAYS - 1) * MINUTE)
-    assert not memory.knows(DIGEST, NOON + DAYS * MINUTE)
-    memory.forget(NOON + DAYS * MINUTE)
+    assert memory.knows(DIGEST, NOON + a_week - MINUTE)
+    assert not memory.knows(DIGEST, NOON + a_week)
+    memory.forget(NOON + a_week)
     assert len(memory) == 0
+
+
+def test_kafka_keeps_deliveries_as_long_as_they_are_remembered() -> None:
+    kept = TOPICS[Topic.DELIVERIES].config
+
+    assert int(kept["retention.ms"]) >= 7 * 86_400_000
+    assert "delete" in kept["cleanup.policy"]
 
 
 def test_what_is_over_already_is_not_learned() -> None:
