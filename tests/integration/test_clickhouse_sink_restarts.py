@@ -5,12 +5,16 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
+from deploytrail_local import ports
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
+from deploytrail_sinks.clickhouse import serve
 from deploytrail_sinks.clickhouse.sink import GROUP
 from deploytrail_sinks.clickhouse.writer import connect
 from support.clickhouse import ClickHouseProcess
@@ -56,6 +60,16 @@ def rewind(kafka: str, offset: int, metadata: str) -> None:
         consumer.commit(offsets=[TopicPartition(Topic.EVENTS.value, 13, offset, metadata)], asynchronous=False)
     finally:
         consumer.close()
+
+
+def test_a_clickhouse_that_is_away_at_the_start_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    port = ports.free_port()
+    serve.quieten_drivers()
+    with pytest.raises(RetryLater):
+        serve.prepare(Settings(clickhouse_url=f"http://127.0.0.1:{port}"), patience=1.5)
+
+    [said] = [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+    assert said.startswith(f"ClickHouse at http://127.0.0.1:{port}: ") and said.endswith("; trying again for 2 s")
 
 
 def test_rows_wait_for_a_clickhouse_that_is_away(own_kafka: str, tmp_path: Path) -> None:

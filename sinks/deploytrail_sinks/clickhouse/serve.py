@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from deploytrail_schemas.errors import RetryLater
@@ -12,26 +13,39 @@ from deploytrail_sinks.clickhouse.sink import ClickHouseSink
 from deploytrail_sinks.clickhouse.writer import Writer
 from deploytrail_sinks.serving import serve
 
+log = logging.getLogger(__name__)
+
 
 def main(argv: list[str]) -> int:
     """The exit code of the sink."""
+    quieten_drivers()
     return serve("clickhouse", argv, _make)
 
 
+def quieten_drivers() -> None:
+    """Errors alone from the client's libraries: they warn at each attempt of what is said here once."""
+    for name in ("urllib3", "clickhouse_connect"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _make(settings: Settings) -> ClickHouseSink:
-    _migrate(settings)
+    prepare(settings)
     return ClickHouseSink(settings)
 
 
-def _migrate(settings: Settings, patience: float = 60.0) -> None:
+def prepare(settings: Settings, patience: float = 60.0) -> None:
     """Bring the tables up to date, waiting a while for a ClickHouse that is starting too."""
     writer = Writer(settings)
     deadline = time.monotonic() + patience
+    said = False
     while True:
         try:
             migrate(writer.client(), settings.clickhouse_database)
             return
-        except RetryLater:
+        except RetryLater as error:
             if time.monotonic() > deadline:
                 raise
+            if not said:
+                log.warning("%s; trying again for %.0f s", error, patience)
+                said = True
             time.sleep(0.5)
