@@ -184,7 +184,6 @@ def test_policies_are_explained_in_words() -> None:
             ),
             ("regime", "sox", {"fields": ["change_ticket"], "controls": ["approved"]}),
             ("velocity", "usual", {"budget": 10, "burst": 3}),
-            ("suppression", "sre", {"max_minutes": 60}),
         )
     ]
 
@@ -238,10 +237,56 @@ def test_policies_are_explained_in_words() -> None:
             "3 changes within 60 minutes are a burst.",
             "It applies to everything.",
         ],
+    ]
+
+
+KINDS_IN_WORDS = [
+    (
+        "approval",
+        {"count": 2, "roles": ["release"], "holders": {"release": ["ada", "bob"]}, "permit": True},
         [
-            # Where nobody wrote sentences yet, the fields stand as they are.
-            "suppression/sre, from 2026-01-01T00:00:00.000000Z:",
-            "max_minutes: 60",
+            "A deployment needs the approval of 2 different people in the role release.",
+            "One that does not say how long it holds, holds for 24 hours.",
+            "Neither the deployer nor an author of its commits may give it.",
+            "In the role release is ada and bob.",
+            "It must be registered before it begins.",
+            "It must have a permit of the gate.",
             "It applies to everything.",
         ],
-    ]
+    ),
+    (
+        "approval",
+        {"count": 0, "registration": False},
+        ["A deployment needs no approval.", "It applies to everything."],
+    ),
+    (
+        "suppression",
+        {"severities": ["warning"], "lead_minutes": 5, "dependents": True},
+        [
+            "While a deployment runs, known alerts of the severity warning keep quiet; critical and new never.",
+            "That begins 5 minutes before its start.",
+            "It ends with it, or 60 minutes after its start; what fires then is told.",
+            "Alerts of services that declare to depend on it keep quiet, too.",
+            "It applies to everything.",
+        ],
+    ),
+    (
+        "rollback_verification",
+        {"required": ["digest", "health"]},
+        [
+            "A rollback has helped if within 15 minutes these hold: the earlier artifact runs and health is as usual.",
+            "Usual health is that of the 60 minutes before what was rolled back.",
+            "It applies to everything.",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "expected"), KINDS_IN_WORDS)
+def test_the_other_kinds_are_explained_with_what_holds_where_they_say_nothing(
+    kind: str, spec: dict[str, object], expected: list[str]
+) -> None:
+    document = read_document({"kind": kind, "name": "one", "spec": spec})
+
+    assert document.problems == ()
+    assert in_words(document, Policies(), at=NOON)[1:] == expected

@@ -85,6 +85,49 @@ def _velocity(_: str, raw: Raw) -> Iterator[str]:
         yield f"{raw['burst']} changes within {_minutes(raw.get('burst_minutes', 60))} are a burst."
 
 
+def _approval(_: str, raw: Raw) -> Iterator[str]:
+    count, roles = raw.get("count", 1), raw.get("roles")
+    if count:
+        people = "one person" if count == 1 else f"{count} different people"
+        yield f"A deployment needs the approval of {people}{f' in the role {_or(roles)}' if roles else ''}."
+        yield f"One that does not say how long it holds, holds for {_minutes(raw.get('valid_minutes', 24 * 60))}."
+        if raw.get("four_eyes", True):
+            yield "Neither the deployer nor an author of its commits may give it."
+        if raw.get("unbound"):
+            yield "It counts also where it names no artifact and was given before the registration."
+    else:
+        yield "A deployment needs no approval."
+    for role, people in sorted(raw.get("holders", {}).items()):
+        yield f"In the role {role} is {_and(people)}." if people else f"Nobody is in the role {role}."
+    if raw.get("registration", True):
+        yield "It must be registered before it begins."
+    if raw.get("permit"):
+        yield "It must have a permit of the gate."
+
+
+def _suppression(_: str, raw: Raw) -> Iterator[str]:
+    severities = raw.get("severities", ["error", "warning", "info"])
+    yield f"While a deployment runs, known alerts of the severity {_or(severities)} keep quiet; critical and new never."
+    if "lead_minutes" in raw:
+        yield f"That begins {_minutes(raw['lead_minutes'])} before its start."
+    yield f"It ends with it, or {_minutes(raw.get('max_minutes', 60))} after its start; what fires then is told."
+    if raw.get("dependents"):
+        yield "Alerts of services that declare to depend on it keep quiet, too."
+    if raw.get("any_cohort"):
+        yield "So do those of every cohort, where it goes cohort by cohort."
+
+
+def _rollback_verification(_: str, raw: Raw) -> Iterator[str]:
+    checks = raw.get("required", ["digest", "health", "alert"])
+    deadline, before = _minutes(raw.get("deadline_minutes", 15)), _minutes(raw.get("baseline_minutes", 60))
+    yield f"A rollback has helped if within {deadline} these hold: {_and([_CHECKS[check] for check in checks])}."
+    if "health" in checks:
+        yield f"Usual health is that of the {before} before what was rolled back."
+
+
+_CHECKS = {"digest": "the earlier artifact runs", "health": "health is as usual", "alert": "the alert has ended"}
+
+
 def _place(name: str, raw: Raw) -> Iterator[str]:
     if raw.get("production"):
         yield f"{name} is production."
@@ -188,6 +231,9 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "calendar": _calendar,
     "break_glass": _break_glass,
     "thresholds": _thresholds,
+    "approval": _approval,
+    "suppression": _suppression,
+    "rollback_verification": _rollback_verification,
     "intake": _intake,
     "required_fields": _required_fields,
     "regime": _regime,
