@@ -20,12 +20,12 @@ POLICIES = """\
 kind: rollback_verification
 name: default
 effective_from: 2020-01-01T00:00:00Z
-spec: {deadline_minutes: 0.1, required: [digest, alert]}
+spec: {deadline_minutes: 0.4, required: [digest, alert]}
 """
 
 
-def event(kind: str, name: str, at: int, **fields: Any) -> bytes:
-    value = {"event_id": uuid7(), "event_type": kind, "deployment_id": name, "occurred_at": at, **PLACE, **fields}
+def event(event_type: str, name: str, at: int, **fields: Any) -> bytes:
+    value = {"event_id": uuid7(), "event_type": event_type, "deployment_id": name, "occurred_at": at, **PLACE, **fields}
     return encode(RecordType.DEPLOYMENT_EVENT, value)
 
 
@@ -52,7 +52,7 @@ def test_a_rollback_is_judged_at_its_deadline_and_again_when_more_is_seen(own_ka
             event("started", "bad", at - 60 * SECOND),
             event("failed", "bad", at - 50 * SECOND),
             event("started", "undo", at - 40 * SECOND, **undoing),
-            event("succeeded", "undo", at - 5 * SECOND, **undoing),
+            event("succeeded", "undo", at - 20 * SECOND, **undoing),
         ]
         write(own_kafka, Topic.INTAKE, [(1, b"test", value) for value in reported])
         wait_for(lambda: verdicts() == [("inconclusive", "not_seen_running")], what="the verdict at the deadline")
