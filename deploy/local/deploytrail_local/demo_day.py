@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 POLICIES = Path(__file__).parent / "policies"
 SCRIPT = Path(__file__).parent / "demo_deploy.sh"
-PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation")
+PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation", "governance")
 SINKS = ("clickhouse", "archive", "on-call")
 _COMMAND_SECONDS = 60.0
 _SETTLE_SECONDS = 120.0

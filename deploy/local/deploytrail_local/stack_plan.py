@@ -21,7 +21,7 @@ from deploytrail_local import ports
 from deploytrail_local.kafka_broker import KafkaBroker, Progress
 from deploytrail_local.supervisor import Child, Stage
 
-PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation")
+PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation", "governance")
 STORES = ("kafka", "clickhouse")
 APPS = ("gateway", "processors", "sink-clickhouse", "sink-archive", "sink-on-call")
 _DEFAULTS = Settings()
