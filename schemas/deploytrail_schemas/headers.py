@@ -11,6 +11,7 @@ ECHO = "dt-echo"  # "sent,received,acknowledged" µs of the producer's latest ac
 CLOCK = "dt-clock"  # "offset,uncertainty" µs of the sender's clock, by the word of what disciplines it
 REPORTER = "dt-reporter"  # who was authenticated; set by gateway, poller and backfill only
 POLLED_BY = "poll:"  # how a poller begins its REPORTER; the source follows
+SCOPE = "dt-scope"  # bounds of whoever reported it to the gateway, JSON; missing: none. See scopes.bounds
 SIGNATURE = "dt-signature"  # "token id:base64", who wrote a record straight to Kafka; see record_signatures
 INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail record came from
 

@@ -12,12 +12,12 @@ import binascii
 from collections.abc import Mapping, Sequence
 
 from deploytrail_schemas.errors import ConfigurationError, MissingDependencyError
-from deploytrail_schemas.headers import CLOCK, ECHO, RECEIVED_AT, REPORTER, SENT_AT, SENT_MONOTONIC, SIGNATURE
+from deploytrail_schemas.headers import CLOCK, ECHO, RECEIVED_AT, REPORTER, SCOPE, SENT_AT, SENT_MONOTONIC, SIGNATURE
 from deploytrail_schemas.tokens import InvalidToken, Token, read_token
 
 SIGNED_HEADERS = (SENT_AT, ECHO, RECEIVED_AT, REPORTER)
 # Believed since later: signed with their names where they are there, so that older signatures still hold.
-_SIGNED_IF_GIVEN = (CLOCK, SENT_MONOTONIC)
+_SIGNED_IF_GIVEN = (CLOCK, SENT_MONOTONIC, SCOPE)
 _VERSION = b"deploytrail-record-1"
 
 

@@ -6,6 +6,7 @@ pattern `*` stands for any text. A scope that lists nothing allows nothing.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,6 +126,31 @@ def overridden(scope: Scope, claims: Mapping[str, str], kind: RecordType, value:
         if value.get(name) not in (None, "", "unknown") and not _same(str(value[name]), text)
     }
     return {**value, **found, "tags": {**value.get("tags", {}), **pretended}} if pretended else {**value, **found}
+
+
+def covers(scope: Scope, service: str, environment: str) -> bool:
+    """Whether a scope reaches a service in an environment, wherever that is."""
+    places = ((scope.services, service), (scope.environments, environment))
+    return all(any(matches(pattern, name) for pattern in patterns) for patterns, name in places)
+
+
+def bounds(scope: Scope) -> str:
+    """Of which services and environments a scope may speak, as the header `dt-scope` says it; empty: of all."""
+    if scope.services == ("*",) and scope.environments == ("*",):
+        return ""
+    said = {"services": scope.services, "environments": scope.environments}
+    return json.dumps(said, separators=(",", ":"))
+
+
+def read_bounds(text: str) -> Scope | None:
+    """The scope of `bounds`; None for an empty text, a scope that reaches nothing for one that is none."""
+    if not text:
+        return None
+    try:
+        said = json.loads(text)
+        return Scope("", tuple(map(str, said["services"])), tuple(map(str, said["environments"])))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Scope()
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -242,3 +242,30 @@ def test_a_cut_token_keeps_the_event_and_says_so_once(stack: Stack, tmp_path: Pa
     assert token[17:50] not in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert stack.wait_for_event(done.stdout.strip())["reporter"] == f"dtk_{read_token(token).id}"
+
+
+@pytest.mark.requirement("M2.6")
+def test_nobody_touches_a_deployment_beyond_his_scope_not_by_its_id_either(stack: Stack, tmp_path: Path) -> None:
+    payments, toy = add_token(stack.tokens), add_token(stack.tokens, team="play", services=("toy",))
+    port = ports.free_port()
+    put(stack, event("pay-412"), payments)
+    stack.wait_for_event("pay-412")
+    put(stack, event("pay-412", event_type="voided", service="toy"), toy)
+    env = stack.env | {"DEPLOYTRAIL_GATEWAY_PORT": str(port), "DEPLOYTRAIL_RELAY_TOKEN": stack.relay}
+    with running("gateway", env=env, cwd=tmp_path):
+        undone = event("toy-1", event_type="succeeded", service="toy", kind="rollback", rollback_of="pay-412")
+        failed = event("pay-412", event_type="failed", service="toy")
+        answer = httpx.post(
+            f"http://127.0.0.1:{port}/v1/events", json=[failed, undone], headers={"Authorization": f"Bearer {toy}"}
+        )
+        assert answer.status_code == 202, answer.text
+    stack.wait_for_event("toy-1")
+    beside = stack.events("pay-412@toy")
+
+    assert [e["event_type"] for e in stack.events("pay-412")] == ["started"]
+    assert [(e["event_type"], e["tags"]["claimed_deployment_id"]) for e in beside] == [
+        ("voided", "pay-412"),
+        ("failed", "pay-412"),
+    ]
+    (rollback,) = stack.events("toy-1")
+    assert (rollback["rollback_of"], rollback["tags"]["claimed_rollback_of"]) == ("", "pay-412")

@@ -15,7 +15,7 @@ from deploytrail_schemas.json_values import Violation
 from deploytrail_schemas.reasons import Refusal
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_value
-from deploytrail_schemas.scopes import PLACES, overridden, violations
+from deploytrail_schemas.scopes import PLACES, bounds, overridden, violations
 from deploytrail_schemas.settings import Settings
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -54,7 +54,7 @@ class Acceptance:
             await self._relay.prepare(kind for kind, _ in records)
         except RetryLater as error:
             raise _away(error) from error
-        given = _record_headers(request, received_at, caller.name)
+        given = _record_headers(request, received_at, caller)
         outgoing: list[Outgoing] = []
         wrong: list[Violation] = []
         for index, (kind, value) in enumerate(records):
@@ -116,8 +116,10 @@ def _within_scope(
     return [(kind, overridden(caller.scope, caller.facts, kind, value)) for kind, value in records]
 
 
-def _record_headers(request: Request, received_at: int, reporter: str) -> tuple[tuple[str, bytes], ...]:
-    found = [(names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, reporter.encode())]
+def _record_headers(request: Request, received_at: int, caller: Caller) -> tuple[tuple[str, bytes], ...]:
+    found = [(names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, caller.name.encode())]
+    if bounded := bounds(caller.scope):
+        found.append((names.SCOPE, bounded.encode()))
     wrong: list[Violation] = []
     for http_name, name, expected, is_sound in _TIMES:
         given = request.headers.get(http_name)

@@ -46,6 +46,8 @@ NAME = "intake"
 # A repeat is known as such for so long after its first sight, by received time.
 REMEMBER_IDS = 48 * 3_600_000_000
 REMEMBER_CLOCKS = 14 * 86_400_000_000
+# For so long after its first event a deployment is known as somebody's.
+REMEMBER_OWNERS = 14 * 86_400_000_000
 
 
 class InvalidRecord(Exception):
@@ -82,6 +84,8 @@ class Intake:
         self._credentials = CredentialFile(Path(path)) if path else None
         self._seen = context.table("seen")
         self._clocks = context.table("clocks")
+        self._owners = context.table("owners")
+        self._old_owners = Agenda(self._owners, lambda row: int(row[2]) + REMEMBER_OWNERS)
         self._old_ids = Agenda(self._seen, lambda row: int(row[3]) + REMEMBER_IDS)
         self._old_clocks = Agenda(self._clocks, lambda row: int(row["at"]) + REMEMBER_CLOCKS)
         self._interval = int(context.settings.tick_seconds * 1_000_000)
@@ -94,6 +98,7 @@ class Intake:
         """The tables were read anew."""
         self._old_ids.forget()
         self._old_clocks.forget()
+        self._old_owners.forget()
 
     def on_message(self, message: Any) -> str:
         """Handle one intake message; the word for its outcome."""
@@ -125,7 +130,8 @@ class Intake:
         self._remember(kind, value, message, corrected, received_at)
         if not self._regions.knows(known.region):
             metrics.UNKNOWN_REGIONS.inc()
-        record = admitted.value | {
+        own = self._own(kind, message.partition, admitted, received_at)
+        record = own | {
             "reported_region": names.region if names.region != known.region else "",
             "reported_environment": names.environment if names.environment != known.environment else "",
             "reported_service": names.service if names.service != known.service else "",
@@ -141,6 +147,24 @@ class Intake:
         self._context.forwarder.forward(Topic.EVENTS, target, known.service, kind, record, list(origin))
         self._forget(partition, received_at)
         return corrected.outcome
+
+    def _own(
+        self, kind: RecordType, partition: int, admitted: credentials.Admission, received_at: int
+    ) -> dict[str, Any]:
+        """The value, of a deployment event without a hold on other people's deployments."""
+        if kind is not RecordType.DEPLOYMENT_EVENT:
+            return admitted.value
+
+        def owner_of(deployment_id: str) -> credentials.Owner | None:
+            row = self._owners.get(row_key(partition, deployment_id))
+            return (row[0], row[1]) if row is not None else None
+
+        value = credentials.within_its_own(admitted.value, admitted.scope, owner_of)
+        key = row_key(partition, value["deployment_id"])
+        if key not in self._owners:
+            self._owners[key] = [value["service"], value["environment"], received_at]
+            self._old_owners.put(partition, key, self._owners[key])
+        return value
 
     def tick_live(self, partitions: set[int], is_behind: Callable[[int, int], bool]) -> None:
         """Write the time into each live partition: now, or while behind, when its last record was received."""
@@ -231,6 +255,8 @@ class Intake:
             self._seen.pop(key, None)
         for key, _ in list(self._old_clocks.pop(partition, now)):
             self._clocks.pop(key, None)
+        for key, _ in list(self._old_owners.pop(partition, now)):
+            self._owners.pop(key, None)
 
 
 def _count_polled(reporter: str, outcome: str) -> None:

@@ -12,19 +12,20 @@ of the kind `intake` refuses it, and then everything is believed as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deploytrail_schemas.credentials import Credential, Credentials
-from deploytrail_schemas.headers import RECEIVED_AT, REPORTER, SIGNATURE
+from deploytrail_schemas.headers import RECEIVED_AT, REPORTER, SCOPE, SIGNATURE
 from deploytrail_schemas.reasons import DeadLetterReason, Refusal
 from deploytrail_schemas.record_signatures import is_signed, read_signature, signed_bytes
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.scopes import Verb, overridden, violations
+from deploytrail_schemas.scopes import Scope, Verb, covers, overridden, read_bounds, violations
 
 from deploytrail_processors.rules.policies import Policies
 
+Owner = tuple[str, str]  # service and environment
 _NOT_SAID = "is set by gateway and backfill; the token lacks the verb relay"
 
 
@@ -47,10 +48,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The verdict: `refused` None means that `value` goes on the trail as `reporter`'s."""
+    """The verdict: `refused` None means that `value` goes on the trail as `reporter`'s. `scope`: of what its reporter
+    may speak; None: of everything."""
 
     reporter: str
     value: dict[str, Any]
+    scope: Scope | None = None
     refused: DeadLetterReason | None = None
     reason: Refusal | None = None
     detail: str = ""
@@ -67,14 +70,14 @@ def judge(
     header = delivery.said(SIGNATURE)
     if not header or credentials is None:
         if policies.accepts_unsigned(None if kind is RecordType.TICK else value):
-            return Admission(delivery.said(REPORTER), value)
+            return Admission(delivery.said(REPORTER), value, read_bounds(delivery.said(SCOPE)))
         why = "a policy of the kind intake refuses what is not signed"
         if header:
             why += ", and DEPLOYTRAIL_CREDENTIALS is not set here: no signature can be checked"
         return _unauthenticated(value, Refusal.NO_CREDENTIAL, why)
     found = _signer(header, delivery, credentials)
     if isinstance(found, Admission):
-        return Admission("", value, found.refused, found.reason, found.detail)
+        return replace(found, value=value)
     return _within_scope(found, delivery, kind, value)
 
 
@@ -107,11 +110,39 @@ def _within_scope(credential: Credential, delivery: Delivery, kind: RecordType, 
         wrong += [f"{v.pointer} {v.detail}".strip() for v in found]
     if wrong:
         detail = f"{credential.name}: {'; '.join(wrong)}"
-        return Admission("", value, DeadLetterReason.OUT_OF_SCOPE, Refusal.OUT_OF_SCOPE, detail)
+        return Admission("", value, None, DeadLetterReason.OUT_OF_SCOPE, Refusal.OUT_OF_SCOPE, detail)
     if passed_on:
-        return Admission(delivery.said(REPORTER), value)
-    return Admission(credential.name, overridden(credential.scope, {}, kind, value))
+        return Admission(delivery.said(REPORTER), value, read_bounds(delivery.said(SCOPE)))
+    return Admission(credential.name, overridden(credential.scope, {}, kind, value), credential.scope)
+
+
+def within_its_own(
+    value: dict[str, Any], scope: Scope | None, owner_of: Callable[[str], Owner | None]
+) -> dict[str, Any]:
+    """A deployment event that touches no deployment of which its reporter may not speak.
+
+    `owner_of`: service and environment of whom a deployment id was first heard; None: it is new. An id of somebody
+    else's deployment becomes one beside it, `ID@SERVICE`, and a rollback of one is none of it; what was claimed stays
+    in the tags. So nobody voids, fails or undoes what lies outside of his scope, nor is kept from reporting by
+    whoever took an id first.
+    """
+    if scope is None:
+        return value
+    claimed = {
+        name: value[name]
+        for name in ("deployment_id", "rollback_of", "parent_deployment_id")
+        if value[name] and (owner := owner_of(value[name])) is not None and not covers(scope, *owner)
+    }
+    if not claimed:
+        return value
+    own = {
+        "deployment_id": f"{value['deployment_id']}@{value['service']}",
+        "rollback_of": "",
+        "parent_deployment_id": "",
+    }
+    tags = {f"claimed_{name}": text for name, text in claimed.items()}
+    return {**value, **{name: own[name] for name in claimed}, "tags": {**value["tags"], **tags}}
 
 
 def _unauthenticated(value: dict[str, Any], reason: Refusal, detail: str) -> Admission:
-    return Admission("", value, DeadLetterReason.UNAUTHENTICATED, reason, detail)
+    return Admission("", value, None, DeadLetterReason.UNAUTHENTICATED, reason, detail)

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from deploytrail_processors.rules.credentials import Admission, Delivery, judge
+from deploytrail_processors.rules.credentials import Admission, Delivery, judge, within_its_own
 from deploytrail_processors.rules.policies import Policies, read_document
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.credentials import Credential, revoke
 from deploytrail_schemas.reasons import DeadLetterReason, Refusal
 from deploytrail_schemas.record_signatures import Signer, public_key_of
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.scopes import Scope, Verb
+from deploytrail_schemas.scopes import EVERYTHING, Scope, Verb, bounds, read_bounds
 from deploytrail_schemas.tokens import Token, make_token
 from hypothesis import given
 from hypothesis import strategies as st
@@ -213,3 +213,51 @@ def test_no_headers_crash_the_rule_or_pass_for_a_signature(headers: dict[str, by
     found = verdict(replace(delivery(None), headers=headers), policies=REFUSES)
 
     assert found.refused is DeadLetterReason.UNAUTHENTICATED
+
+
+OWNERS = {"pay-1": ("pay-api", "production"), "toy-1": ("toy", "production"), "pay-test": ("pay-api", "test")}
+
+
+@pytest.mark.requirement("M2.6")
+@pytest.mark.parametrize(
+    ("given_ids", "expected"),
+    [
+        ({"deployment_id": "pay-1"}, {}),
+        ({"deployment_id": "new"}, {}),
+        ({"deployment_id": "new", "rollback_of": "pay-1"}, {}),
+        ({"deployment_id": "toy-1"}, {"deployment_id": "toy-1@pay-api"}),
+        ({"deployment_id": "pay-test"}, {"deployment_id": "pay-test@pay-api"}),
+        ({"deployment_id": "new", "rollback_of": "toy-1"}, {"rollback_of": ""}),
+        ({"deployment_id": "new", "parent_deployment_id": "toy-1"}, {"parent_deployment_id": ""}),
+    ],
+    ids=str,
+)
+def test_what_lies_beyond_a_scope_is_touched_by_no_id(given_ids: dict[str, str], expected: dict[str, str]) -> None:
+    value = VALUE | {"rollback_of": "", "parent_deployment_id": ""} | given_ids
+    found = within_its_own(value, PAYMENTS, OWNERS.get)
+    claimed = {f"claimed_{name}": given_ids[name] for name in expected}
+
+    assert found == value | expected | {"tags": claimed}
+    assert within_its_own(value, None, OWNERS.get) == value
+    assert within_its_own(value, EVERYTHING, OWNERS.get) == value
+
+
+@pytest.mark.requirement("M2.6")
+def test_whom_a_gateway_let_in_is_bound_also_behind_it() -> None:
+    scope = Scope("play", ("toy", "game-*"), ("production",), ("*",), frozenset({Verb.REPORT}))
+    relayed = verdict(delivery(GATEWAY, reporter=b"dtk_toy", scope=bounds(scope).encode()))
+    unbound = verdict(delivery(GATEWAY, reporter=b"webhook:github"))
+
+    assert relayed.scope == Scope("", ("toy", "game-*"), ("production",))
+    assert unbound.scope is None
+    assert (bounds(EVERYTHING), read_bounds(""), read_bounds("{"), read_bounds("[]")) == ("", None, Scope(), Scope())
+
+
+def test_bounds_that_were_changed_on_the_way_are_found() -> None:
+    told = delivery(GATEWAY, reporter=b"dtk_toy", scope=b'{"services":["toy"],"environments":["production"]}')
+    wider = replace(told, headers={**told.headers, "dt-scope": b'{"services":["*"],"environments":["*"]}'})
+    without = replace(told, headers={n: t for n, t in told.headers.items() if n != "dt-scope"})
+
+    assert verdict(told).refused is None
+    assert verdict(wider).refused is DeadLetterReason.UNAUTHENTICATED
+    assert verdict(without).refused is DeadLetterReason.UNAUTHENTICATED
