@@ -29,6 +29,14 @@ def event(event_type: str, name: str, at: int, **fields: Any) -> bytes:
     return encode(RecordType.DEPLOYMENT_EVENT, value)
 
 
+def report(kafka: str, *values: bytes) -> None:
+    """Write to the intake as a sender does whose clock is known to milliseconds."""
+    sent = time.time_ns() // 1000
+    echo = f"{sent - 50_000},{sent - 45_000},{sent - 40_000}"
+    headers = [("dt-sent-at", str(sent).encode()), ("dt-echo", echo.encode())]
+    write(kafka, Topic.INTAKE, [(1, b"test", value) for value in values], headers)
+
+
 @pytest.mark.requirement("M4.6")
 def test_a_rollback_is_judged_at_its_deadline_and_again_when_more_is_seen(own_kafka: str, tmp_path: Path) -> None:
     def verdicts() -> list[tuple[str, str]]:
@@ -54,11 +62,11 @@ def test_a_rollback_is_judged_at_its_deadline_and_again_when_more_is_seen(own_ka
             event("started", "undo", at - 40 * SECOND, **undoing),
             event("succeeded", "undo", at - 20 * SECOND, **undoing),
         ]
-        write(own_kafka, Topic.INTAKE, [(1, b"test", value) for value in reported])
+        report(own_kafka, *reported)
         wait_for(lambda: verdicts() == [("inconclusive", "not_seen_running")], what="the verdict at the deadline")
         seen = {"observation_id": uuid7(), "observation_type": "running", "occurred_at": at, **PLACE}
         value = encode(RecordType.OBSERVATION, seen | {"artifact_digest": "sha256:good"})
-        write(own_kafka, Topic.INTAKE, [(1, b"test", value)])
+        report(own_kafka, value)
         wait_for(lambda: len(verdicts()) == 2, what="the verdict after late evidence")
         assert command.stop() == 0
 
