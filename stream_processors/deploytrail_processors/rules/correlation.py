@@ -33,6 +33,12 @@ WENT_WRONG = frozenset({"failed", "rolled_back", "degraded"})
 OLDEST = 24 * 60 * MINUTE
 # Candidates that are less likely are not worth a line, nor are more than so many.
 LEAST, MOST = 0.01, 8
+# Evidence of an answer that was given again: the how-manieth it is. So no two findings replace each other in a circle.
+ANSWER = "answer"
+_MADE_BY_FINDING = {
+    *("finding_id", "rule", "verdict", "reason", "severity", "occurred_at", "region", "environment", "service"),
+    *("explanation", "evidence"),
+}
 LINES_CHANGED = "lines_changed"  # the tag that tells how large a change is
 _DAY_MINUTES = 24 * 60
 
@@ -207,16 +213,40 @@ def correlate(
 def supersede(previous: Mapping[str, Mapping[str, Any]], new: list[Finding]) -> list[Finding]:
     """What to write when an answer is given again: every finding of the new answer, with what it
     replaces. Empty if the answer is the same. `previous`: the standing findings by deployment id."""
-    if {f["finding_id"] for f in previous.values()} == {f["finding_id"] for f in new}:
+    standing = {d: _said_of(f) for d, f in previous.items() if f["probability"]}
+    if standing == {f["deployment_id"]: _said_of(f) for f in new}:
         return []
     named = {f["deployment_id"] for f in new}
     gone = [_gone(old) for deployment_id, old in previous.items() if deployment_id not in named and old["probability"]]
-    return [
-        f | {"supersedes": previous[f["deployment_id"]]["finding_id"]}
-        if f["deployment_id"] in previous and previous[f["deployment_id"]]["finding_id"] != f["finding_id"]
-        else f
-        for f in [*new, *gone]
-    ]
+    return [_behind(previous.get(f["deployment_id"]), f) for f in [*new, *gone]]
+
+
+def _said_of(found: Mapping[str, Any]) -> tuple[object, ...]:
+    """What a finding says, without the how-manieth answer it is."""
+    evidence = {name: text for name, text in found["evidence"].items() if name != ANSWER}
+    return found["reason"], found["probability"], evidence
+
+
+def _behind(old: Mapping[str, Any] | None, new: Finding) -> Finding:
+    """A finding in its place behind the one that stands; an answer that comes back is another one than at first."""
+    if old is None:
+        return new
+    if _said_of(old) == _said_of(new):
+        return dict(old)
+    count = int(old["evidence"].get(ANSWER, "1")) + 1
+    fields = {name: given for name, given in new.items() if name not in _MADE_BY_FINDING}
+    return finding(
+        RULE,
+        new["verdict"],
+        Reason(new["reason"]),
+        subject=new["signal_id"],
+        place=new,
+        occurred_at=new["occurred_at"],
+        severity=new["severity"],
+        explanation=new["explanation"],
+        evidence=new["evidence"] | {ANSWER: str(count)},
+        **fields | {"supersedes": old["finding_id"]},
+    )
 
 
 def _finding(

@@ -120,6 +120,22 @@ def test_the_same_answer_is_not_written_again() -> None:
     assert supersede({f["deployment_id"]: f for f in found}, found) == []
 
 
+def test_an_answer_that_comes_back_is_another_finding_than_at_first() -> None:
+    alone, both = [deployment("d", 2)], [deployment("d", 2), deployment("late", 1)]
+    standing: dict[str, dict[str, Any]] = {}
+    written = []
+    for known in (alone, both, alone, both, alone, alone):
+        changed = supersede(standing, correlate(ALERT, known, DEPENDS))
+        standing |= {f["deployment_id"]: f for f in changed}
+        written.append(changed)
+    ids = [f["finding_id"] for changed in written for f in changed]
+
+    assert [len(changed) for changed in written] == [2, 3, 3, 3, 3, 0]
+    assert len(ids) == len(set(ids))
+    assert standing["d"]["evidence"]["answer"] == "5"
+    assert standing["d"]["probability"] == written[0][0]["probability"]
+
+
 def test_a_candidate_that_turns_out_impossible_is_taken_back() -> None:
     first = answer(deployment("d", 2))
     written = {f["deployment_id"]: f for f in supersede(first, correlate(ALERT, [], DEPENDS))}
