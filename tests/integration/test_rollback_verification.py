@@ -12,7 +12,7 @@ from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
 from support.commands import run, running
-from support.kafka import make_topics, read_topic, wait_for, write
+from support.kafka import known_clock, make_topics, read_topic, wait_for, write
 
 SECOND = 1_000_000
 PLACE = {"region": "eu-west-1", "environment": "production", "service": "shop", "producer_id": "test"}
@@ -31,10 +31,7 @@ def event(event_type: str, name: str, at: int, **fields: Any) -> bytes:
 
 def report(kafka: str, *values: bytes) -> None:
     """Write to the intake as a sender does whose clock is known to milliseconds."""
-    sent = time.time_ns() // 1000
-    echo = f"{sent - 50_000},{sent - 45_000},{sent - 40_000}"
-    headers = [("dt-sent-at", str(sent).encode()), ("dt-echo", echo.encode())]
-    write(kafka, Topic.INTAKE, [(1, b"test", value) for value in values], headers)
+    write(kafka, Topic.INTAKE, [(1, b"test", value) for value in values], known_clock())
 
 
 @pytest.mark.requirement("M4.6")

@@ -12,7 +12,7 @@ from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
 from support.commands import Command, run
-from support.kafka import make_topics, read_topic, wait_for, write
+from support.kafka import known_clock, make_topics, read_topic, wait_for, write
 
 EU = 1
 MINUTE = 60_000_000
@@ -51,7 +51,8 @@ def alert(service: str, at: int, signal_id: str = "", severity: str = "warning")
 
 
 def report(kafka: str, *values: bytes) -> None:
-    write(kafka, Topic.INTAKE, [(EU, b"test", value) for value in values])
+    """Write to the intake as a sender does whose clock is known to milliseconds."""
+    write(kafka, Topic.INTAKE, [(EU, b"test", value) for value in values], known_clock())
 
 
 def reasons(kafka: str, signal_id: str) -> list[str]:
@@ -75,7 +76,7 @@ def test_suppressed_alerts_come_back_at_the_end_at_the_limit_and_after_a_kill(ow
     calm, grave, hasty = uuid7(), uuid7(), uuid7()
     command = Command("processor", "intake", "suppression", env=env, cwd=tmp_path).wait_ready()
     try:
-        start = now() - 15_000_000  # wider than the clock is uncertain without a sent time
+        start = now() - 15_000_000
         report(
             own_kafka,
             *(alert(service, start - 90 * MINUTE) for service in ("shop", "impatient")),

@@ -108,3 +108,10 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 30.0, what: str 
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not hold within {seconds:.0f} s")
         time.sleep(0.05)
+
+
+def known_clock() -> list[tuple[str, bytes]]:
+    """Headers of a sender whose clock is known to milliseconds: sent now, with the echo of an earlier record."""
+    sent = time.time_ns() // 1000
+    echo = f"{sent - 50_000},{sent - 45_000},{sent - 40_000}"
+    return [("dt-sent-at", str(sent).encode()), ("dt-echo", echo.encode())]

@@ -61,9 +61,9 @@ class Spool:
         return self.used + (64 << 10) > self.max_bytes
 
     def adopt(self) -> int:
-        """Take over the folders of processes that are gone; how many."""
+        """Take over the folders of processes that are gone, the oldest first; how many."""
         found = 0
-        for path in sorted(self.root.iterdir(), key=lambda path: path.stat().st_mtime if path.exists() else 0):
+        for path in sorted(self.root.iterdir(), key=_made_at):
             if path == self._own.path or not (path / LOCK).exists():
                 continue
             if (folder := SpoolFolder.adopt(path)) is not None:
@@ -162,6 +162,14 @@ def open_spool(settings: Settings) -> Spool | None:
             f"the gateway's spool {folder} cannot be had ({error.strerror}); set {variable('gateway_spool')}, or "
             f"{variable('gateway_spool_max_bytes')} to 0 for none"
         ) from error
+
+
+def _made_at(path: Path) -> int:
+    """When a folder was made, ns: its lock is never written to, the folder itself by whoever drains it."""
+    try:
+        return (path / LOCK).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _size(packed: Sequence[bytes]) -> int:

@@ -135,6 +135,20 @@ def test_two_processes_never_share_a_folder_and_the_last_one_drains_what_the_fir
     assert drained(second) == [record(1), record(2)]
 
 
+def test_what_several_processes_left_is_drained_in_the_order_of_their_lives(tmp_path: Path) -> None:
+    first = left_behind(tmp_path, [record(1), record(2)])
+    child = os.fork()
+    if not child:
+        second = Spool(tmp_path, MIB)
+        second.append(second.reserve([record(3)]))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    changed = first.stat().st_mtime_ns + 10**9  # as whoever begins to drain a folder leaves it
+    os.utime(first, ns=(changed, changed))
+
+    assert drained(Spool(tmp_path, MIB)) == [record(1), record(2), record(3)]
+
+
 def test_a_disk_that_takes_no_more_refuses_and_loses_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path, MIB)
     spool.append(spool.reserve([record(1)]))
