@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from deploytrail_schemas import logs
+from deploytrail_schemas.topics import Topic
+from support.commands import running
+from support.kafka import make_topics, read_topic, wait_for, write
 from support.secrets import Planted, planted
 from support.spool import command, environment, python, stored
 
@@ -98,3 +101,19 @@ def test_no_secret_stands_in_a_log_line(capsys: pytest.CaptureFixture[str]) -> N
     assert said.count("Traceback") == 201
     assert "the process ends by an error" in said
     assert leaks(said) == []
+
+
+def test_no_secret_of_what_cannot_be_read_stands_in_the_dead_letters(own_kafka: str, tmp_path: Path) -> None:
+    make_topics(own_kafka)
+    env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_STATE": str(tmp_path / "state")}
+    written = [(1, b"host-1", f"no record: {item.text}".encode()) for item in SECRETS]
+    write(own_kafka, Topic.INTAKE, written)
+    with running("processor", "intake", env=env, cwd=tmp_path) as worker:
+        wait_for(lambda: len(read_topic(own_kafka, Topic.DEAD_LETTERS)) >= len(SECRETS), what="the dead letters")
+        assert worker.stop() == 0
+    letters = read_topic(own_kafka, Topic.DEAD_LETTERS)
+    said = b"\n".join(part for m in letters for part in (m.value() or b"", m.key() or b"", repr(m.headers()).encode()))
+
+    assert len(letters) == len(SECRETS)
+    assert leaks(b"\n".join(value for _, _, value in written)) == SECRETS
+    assert leaks(said + "".join(worker.lines).encode() + every_byte(tmp_path / "state")) == []

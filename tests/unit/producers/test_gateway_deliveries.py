@@ -217,8 +217,11 @@ def test_a_gateway_whose_clock_is_ahead_makes_no_other_remember_for_longer() -> 
     ids=range(9),
 )
 def test_what_is_no_delivery_is_passed_over(value: bytes | None) -> None:
-    Deliveries(MemoryPublisher()).heard(DIGEST, value)
-    Deliveries(MemoryPublisher()).heard(b"short", b"10080,%d" % NOON)
+    learned = Deliveries(MemoryPublisher())
+    learned.heard(DIGEST, value)
+    learned.heard(b"short", b"10080,%d" % NOON)
+
+    assert [len(memory) for memory in learned._memories.values()] == [0, 0]
 
 
 def test_a_gateway_is_ready_once_it_knows_what_the_others_accepted() -> None:
