@@ -37,7 +37,7 @@ light: setup ## the producers' tests with nothing but the producers installed
 		--with 'pytest-timeout<3' --with 'hypothesis<7' \
 		pytest tests/unit/producers --ignore-glob '*/producers/test_gateway*.py' -p no:cacheprovider $(PYTEST_ARGS)
 
-# An environment of its own: boto3 wants an older dateutil than the rules' tests do.
+# An environment of its own: only what runs on AWS is there.
 aws: setup ## the tests of what runs on AWS, with boto3 and cfn-lint
 	@$(UV) run --quiet --isolated --locked --package deploytrail --extra signing --no-default-groups --with 'boto3<2' \
 		--with 'cfn-lint<2' --with 'pyjwt[crypto]<3' --with 'pytest<10' --with 'pytest-timeout<3' \
