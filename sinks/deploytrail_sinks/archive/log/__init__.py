@@ -1,0 +1,1 @@
+"""The archive's Merkle log: salted commitments to every record, checkpoints that outsiders can check."""
