@@ -200,6 +200,25 @@ class Reason(StrEnum):
     BURST_OF_CHANGES = "burst_of_changes"
     BURST_OVER = "burst_over"
 
+    # impact
+    SERVICES_DEPEND_ON_IT = "services_depend_on_it"
+    NOTHING_DEPENDS_ON_IT = "nothing_depends_on_it"
+    DEPENDENCIES_UNKNOWN = "dependencies_unknown"
+    NOT_A_PRODUCTION_DEPLOYMENT = "not_a_production_deployment"
+    DEPLOYMENT_VOIDED = "deployment_voided"
+
+    # unreported_deployment
+    RUNS_WITHOUT_DEPLOYMENT = "runs_without_deployment"
+    EXPLAINED_BY_LATE_REPORT = "explained_by_late_report"
+    NOT_SEEN_AFTER_ALL = "not_seen_after_all"
+
+    # drift
+    DECLARED_BUT_NOT_RUNNING = "declared_but_not_running"
+    ROLLOUT_STUCK = "rollout_stuck"
+    EARLIER_VERSION_RUNS_AGAIN = "earlier_version_runs_again"
+    RUNS_UNDECLARED = "runs_undeclared"
+    RUNS_AS_DECLARED = "runs_as_declared"
+
 
 class Outcome(StrEnum):
     """Why a deployment's record is in its state."""

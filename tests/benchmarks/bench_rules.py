@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from deploytrail_processors.rules import change_window
+from deploytrail_processors.rules import change_window, impact, lifecycle
 from deploytrail_processors.rules.policies import Policies, read_document
 from deploytrail_processors.rules.schedule import schedule_of
 from deploytrail_schemas.instants import to_micros
@@ -38,7 +39,27 @@ def run() -> list[tuple[str, str]]:
     policies = windows(10)
     schedule = schedule_of(SUBJECT, policies)
     rows.append(("next_open, 10 windows", _micros(200, partial(schedule.next_open, NOON + 8 * HOUR))))
+    company, content = services(2000), deployed("s0")
+    rows.append(("impact, 2,000 services, first call", _once(partial(impact.find_impact, content, {}, company)) * 1e6))
+    rows.append(("impact, 2,000 services", _micros(5, partial(impact.find_impact, content, {}, company))))
     return [(what, f"{micros:.0f} µs") for what, micros in rows]
+
+
+def services(count: int) -> Policies:
+    """So many services, each of which needs up to four of those before it: nearly all stand on the first."""
+    chance = random.Random(1)
+    documents = [
+        {"kind": "service", "name": f"s{n}",
+         "spec": {"tier": n % 4, "depends_on": [f"s{chance.randrange(max(1, n))}" for _ in range(4)]}}
+        for n in range(count)
+    ]  # fmt: skip
+    return Policies(tuple(read_document(document) for document in documents))
+
+
+def deployed(service: str) -> lifecycle.Content:
+    """A deployment in production that has begun, without cohorts."""
+    empty = lifecycle.derive(lifecycle.new_facts("one"), 0, None)
+    return empty | {"service": service, "environment": "production", "state": "running", "started_at": NOON}
 
 
 def windows(count: int) -> Policies:

@@ -11,8 +11,7 @@ from deploytrail_processors.rules.policies.scope import narrowness
 
 def is_production(environment: str, policies: Policies) -> bool:
     """Whether an environment is a production one: by its name, or because its policy says so."""
-    flagged = {d.name for d in policies.documents if isinstance(d.spec, Alias) and d.kind == "environment"
-               and d.spec.production}  # fmt: skip
+    flagged = {d.name for d in policies.of_kind("environment") if isinstance(d.spec, Alias) and d.spec.production}
     return environment == "production" or environment in flagged
 
 

@@ -78,12 +78,7 @@ def distance(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Poli
     depend on; None: not at all."""
     if any(place[name] != signal[name] for name in ("region", "environment")):
         return None
-    if place["service"] == signal["service"]:
-        return 0
-    direct = policies.service(signal["service"]).depends_on
-    if place["service"] in direct:
-        return 1
-    return 2 if any(place["service"] in policies.service(name).depends_on for name in direct) else None
+    return policies.graph.distance(signal["service"], place["service"])
 
 
 def is_related(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies) -> bool:

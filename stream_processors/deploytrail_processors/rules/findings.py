@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from deploytrail_schemas.ids import finding_id
@@ -41,3 +42,23 @@ def finding(
     cited = [f"{key}={evidence[key]}" for key in sorted(evidence)]
     value["finding_id"] = finding_id(rule, subject, verdict, reason.value, *cited, repr(more.get("probability")))
     return value
+
+
+Link = dict[str, Any]
+
+
+def next_link(link: Mapping[str, Any] | None, found: Finding) -> Link:
+    """The chain of answers about one subject with one more: `said` is what it says, `count` the how-manieth it is,
+    `finding` what is written. The same link where it says the same. An answer that comes back has an id of its own,
+    or it would supersede what supersedes it."""
+    if link is None:
+        return {"said": found["finding_id"], "count": 1, "finding": found}
+    if link["said"] == found["finding_id"]:
+        return dict(link)
+    count, said = link["count"] + 1, found["finding_id"]
+    behind = {
+        "finding_id": finding_id(found["rule"], said, str(count)),
+        "evidence": found["evidence"] | {"answer": str(count)},
+        "supersedes": link["finding"]["finding_id"],
+    }
+    return {"said": said, "count": count, "finding": found | behind}

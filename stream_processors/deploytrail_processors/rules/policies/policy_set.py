@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from deploytrail_processors.rules.graph import Graph
 from deploytrail_processors.rules.policies.alias import Alias, Aliases
 from deploytrail_processors.rules.policies.document import Document
 from deploytrail_processors.rules.policies.intake import Intake
@@ -45,6 +46,17 @@ class Policies:
         """The policy of a service; an empty one where there is none."""
         document = self._by_name.get(("service", name))
         return document.spec if document and isinstance(document.spec, Service) else Service()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Which services need which."""
+        specs = {d.name: d.spec for d in self.of_kind("service")}
+        return Graph({name: spec.depends_on for name, spec in specs.items() if isinstance(spec, Service)})
+
+    @cached_property
+    def unreadable_services(self) -> tuple[str, ...]:
+        """Services whose policy is invalid."""
+        return tuple(sorted(d.name for d in self.of_kind("service") if not isinstance(d.spec, Service)))
 
     @cached_property
     def thresholds(self) -> Thresholds:
