@@ -43,7 +43,10 @@ class Settings:
     clickhouse_user: str = _setting("default", "ClickHouse user")
     clickhouse_password: str = _setting("", "ClickHouse password")
     clickhouse_database: str = _setting("deploytrail", "ClickHouse database")
-    archive: str = _setting("file:.deploytrail/archive", "object storage of the archive, file:FOLDER")
+    archive: str = _setting(
+        "file:.deploytrail/archive",
+        "store of the archive: file:FOLDER or s3://BUCKET/PREFIX?region=…&endpoint=…&lock=…",
+    )
     archive_segment_records: int = _setting(50_000, "records after which an archive segment is closed")
     archive_segment_bytes: int = _setting(16 << 20, "bytes after which an archive segment is closed")
     archive_segment_seconds: float = _setting(300.0, "age in seconds at which an archive segment is closed")

@@ -1,6 +1,8 @@
-"""Object stores: create once, read, list. Nothing is ever overwritten or deleted here.
+"""Object stores: create once, read, list. Nothing is ever overwritten here.
 
-One small interface; today a local folder, write-once by permission, behind it.
+One small interface; behind it a local folder, write-once by permission, or S3 with Object Lock (`s3.py`).
+An object is what was created first under its name. A store that keeps versions may let somebody put a
+newer one, or a marker of deletion, over it: readers go on reading the first, and `versions` shows the rest.
 """
 
 from __future__ import annotations
@@ -10,81 +12,224 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, MissingDependencyError, RetryLater
+
+_BESIDE = (".retain", ".hold", ".part")  # what the folder keeps beside objects
 
 
 class ObjectExists(Exception):
     """An object of that name is there already: read it, and compare."""
 
 
+class ObjectKept(DeploytrailError):
+    """An object may not be deleted: its retention date is not over, or a legal hold is on it."""
+
+
+class Lock(StrEnum):
+    """How firmly a retention date holds (S3 Object Lock's modes).
+
+    GOVERNANCE: whoever has `s3:BypassGovernanceRetention` may undo it; COMPLIANCE: nobody may; NONE: only permissions.
+    """
+
+    NONE = "none"
+    GOVERNANCE = "governance"
+    COMPLIANCE = "compliance"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an object is kept, beside its date. None: as the store does by default."""
+
+    lock: Lock | None = None
+    tier: str = ""  # S3's storage class, e.g. STANDARD_IA
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One of the things that were put under a name. `id` is empty in a store that keeps no versions."""
+
+    id: str
+    size: int
+    is_deletion: bool = False
+
+
+USUAL = Terms()
+
+
 class ObjectStore(Protocol):
     """What the archive needs of a store."""
 
-    def create(self, name: str, data: bytes, retain_until: str) -> None:
-        """Store an object durably before returning, kept until a date (RFC 3339).
+    def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
+        """Store an object durably before returning, kept until a date (RFC 3339); the id of its version.
 
-        ObjectExists where the name is taken (as `If-None-Match: *` has it), RetryLater where the
-        store is full or away.
+        The same bytes under the same name again change nothing: the first answer may have been lost.
+        ObjectExists where the name is taken by others (as `If-None-Match: *` has it), RetryLater
+        where the store is full or away.
         """
 
-    def read(self, name: str) -> bytes:
-        """The bytes of an object; KeyError where there is none."""
+    def read(self, name: str, version: str = "") -> bytes:
+        """The bytes of an object as it was first created, or of a version; KeyError where there is none."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Names below a prefix, in order."""
+        """Names below a prefix, in order; also those that something newer hides."""
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """What was put under a name, the oldest first: more than one means that somebody hid the object."""
 
     def retain_until(self, name: str) -> str | None:
         """Until when an object is kept; None where nothing says so."""
+
+    def lengthen(self, name: str, retain_until: str) -> None:
+        """Keep an object longer. A date that is not later changes nothing. KeyError where there is none."""
+
+    def is_held(self, name: str) -> bool:
+        """Whether a legal hold is on an object: it outlives its date."""
+
+    def hold(self, name: str, on: bool) -> None:
+        """Put a legal hold on an object, or take it off. KeyError where there is none."""
+
+    def delete(self, name: str, now: datetime) -> None:
+        """Delete an object with all its versions; ObjectKept where its date or a hold forbids it."""
+
+
+def may_go(retain_until: str | None, held: bool, now: datetime) -> str:
+    """Why an object must stay at `now`; empty where it may go. Without a date it stays."""
+    if held:
+        return "a legal hold is on it"
+    if retain_until is None:
+        return "it has no retention date"
+    try:
+        over = datetime.fromisoformat(retain_until) <= now
+    except ValueError:
+        return f"its retention date {retain_until!r} is none"
+    return "" if over else f"it is kept until {retain_until}"
+
+
+def is_later(date: str, than: str | None) -> bool:
+    """Whether a date lies behind another one; every date is later than none."""
+    return than is None or datetime.fromisoformat(date) > datetime.fromisoformat(than)
 
 
 class LocalFolder:
     """A folder: files are linked into place whole, and then read-only.
 
-    The retention date stands beside each object, in NAME.retain. It is advice to whoever runs the
-    machine; an object store with Object Lock enforces it.
+    The retention date stands beside each object, in NAME.retain, a legal hold as NAME.hold. They are
+    advice to whoever runs the machine; an object store with Object Lock enforces them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def create(self, name: str, data: bytes, retain_until: str) -> None:
+    def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
         path = self.folder / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.with_name(path.name + ".retain").exists():
-                with contextlib.suppress(ObjectExists):  # left by a crash between the two
-                    self._link(
-                        path.with_name(path.name + ".retain"), json.dumps({"retain_until": retain_until}).encode()
-                    )
+            if not path.exists():
+                _make_folders(path.parent)
+                self._keep(name, retain_until, terms)
             self._link(path, data)
+        except ObjectExists:
+            if self.read(name) != data:
+                raise
         except OSError as error:
             raise RetryLater(f"{path} cannot be written: {error.strerror}") from error
+        return ""
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, version: str = "") -> bytes:  # noqa: ARG002  # there is one version
         try:
             return (self.folder / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(name) from None
+        except OSError as error:
+            raise RetryLater(f"{self.folder / name} cannot be read: {error.strerror}") from error
 
     def list(self, prefix: str) -> Iterator[str]:
         base = self.folder / prefix
         found = base.rglob("*") if base.is_dir() else ()
         names = (str(path.relative_to(self.folder)) for path in found if path.is_file())
-        yield from sorted(name for name in names if not name.endswith((".retain", ".part")))
+        yield from sorted(name for name in names if not name.endswith(_BESIDE))
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        try:
+            return (Version("", (self.folder / name).stat().st_size),)
+        except OSError:
+            return ()
 
     def retain_until(self, name: str) -> str | None:
+        date = self._kept(name).get("retain_until")
+        return None if date is None else str(date)
+
+    def lengthen(self, name: str, retain_until: str) -> None:
+        if not (self.folder / name).is_file():
+            raise KeyError(name)
         try:
-            date = json.loads((self.folder / f"{name}.retain").read_text())["retain_until"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return str(date)
+            self._keep(name, retain_until, USUAL)
+        except OSError as error:
+            raise RetryLater(f"{name}.retain cannot be written: {error.strerror}") from error
+
+    def is_held(self, name: str) -> bool:
+        return self._beside(name, ".hold").exists()
+
+    def hold(self, name: str, on: bool) -> None:
+        if not (self.folder / name).is_file():
+            raise KeyError(name)
+        path = self._beside(name, ".hold")
+        try:
+            if on:
+                with contextlib.suppress(ObjectExists):
+                    self._link(path, b"")
+            else:
+                path.unlink(missing_ok=True)
+                _sync_folder(path.parent)
+        except OSError as error:
+            raise RetryLater(f"{path} cannot be changed: {error.strerror}") from error
+
+    def delete(self, name: str, now: datetime) -> None:
+        if not (self.folder / name).is_file():
+            raise KeyError(name)
+        if why := may_go(self.retain_until(name), self.is_held(name), now):
+            raise ObjectKept(f"{name} stays: {why}")
+        try:
+            (self.folder / name).unlink()
+            self._beside(name, ".retain").unlink(missing_ok=True)
+            _sync_folder((self.folder / name).parent)
+        except OSError as error:
+            raise RetryLater(f"{name} cannot be deleted: {error.strerror}") from error
+
+    def _keep(self, name: str, retain_until: str, terms: Terms) -> None:
+        """Write the date before the object appears, or a later one over an earlier one; OSError."""
+        if not is_later(retain_until, self.retain_until(name)):
+            return
+        lock = {"lock": terms.lock.value} if terms.lock else {}
+        kept = json.dumps(self._kept(name) | lock | {"retain_until": retain_until}).encode()
+        self._put(self._beside(name, ".retain"), kept, lambda temporary, path: Path(temporary).replace(path))
+
+    def _beside(self, name: str, suffix: str) -> Path:
+        return self.folder / f"{name}{suffix}"
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        try:
+            kept = json.loads(self._beside(name, ".retain").read_text())
+        except (OSError, ValueError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
 
     @staticmethod
     def _link(path: Path, data: bytes) -> None:
         """Write a file that appears whole or not at all, and never twice."""
+        try:
+            LocalFolder._put(path, data, os.link)  # fails where the name is taken; a rename would replace it
+        except FileExistsError:
+            _sync_folder(path.parent)
+            raise ObjectExists(str(path)) from None
+
+    @staticmethod
+    def _put(path: Path, data: bytes, place: Any) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as out:
@@ -92,22 +237,42 @@ class LocalFolder:
                 out.flush()
                 os.fchmod(out.fileno(), 0o444)
                 os.fsync(out.fileno())
-            try:
-                os.link(temporary, path)  # fails where the name is taken; a rename would replace it
-            except FileExistsError:
-                raise ObjectExists(str(path)) from None
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            place(temporary, path)
+            _sync_folder(path.parent)
         finally:
-            os.unlink(temporary)  # noqa: PTH108  # a name of mkstemp
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and what is above it, each entry durable: a crash must not take a new folder with its files."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_store(url: str) -> ObjectStore:
-    """The store of DEPLOYTRAIL_ARCHIVE."""
+    """The store of DEPLOYTRAIL_ARCHIVE: file:FOLDER or s3://BUCKET/PREFIX?region=…&endpoint=…&lock=…"""
     scheme, colon, rest = url.partition(":")
+    if scheme == "s3" and colon:
+        try:
+            from deploytrail_sinks.archive.s3 import S3Store
+        except ImportError as error:
+            raise MissingDependencyError(
+                "s3:// needs boto3; install deploytrail-sinks with its extra: pip install 'deploytrail-sinks[s3]'"
+            ) from error
+        return S3Store.of(url)
     if not colon or scheme != "file" or not rest:
-        raise ConfigurationError(f"DEPLOYTRAIL_ARCHIVE is {url!r}; expected file:FOLDER")
+        raise ConfigurationError(f"DEPLOYTRAIL_ARCHIVE is {url!r}; expected file:FOLDER or s3://BUCKET/PREFIX")
     return LocalFolder(Path("/" + rest.lstrip("/") if rest.startswith("/") else rest))

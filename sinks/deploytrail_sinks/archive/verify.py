@@ -65,8 +65,7 @@ def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> N
                 report.flaws.append(Flaw(previous_name, "is not what the segment behind it was chained to"))
             report.flaws.extend(Flaw(name, text) for text in _place(segment, name, previous_sha256, expected))
             previous_name = name
-            if store.retain_until(name) is None:
-                report.flaws.append(Flaw(name, "has no retention date"))
+            report.flaws.extend(Flaw(name, text) for text in _kept(store, name))
             report.gaps.extend(Flaw(name, f"offsets {a} to {b} were lost before archiving") for a, b in segment.gaps)
             gone.extend(segment.gaps)
             compacted = compacted or segment.compacted
@@ -97,6 +96,15 @@ def _place(segment: Segment, name: str, previous_sha256: str, expected: int | No
             if not previous_sha256
             else "names another digest than the segment before it has"
         )
+
+
+def _kept(store: ObjectStore, name: str) -> Iterator[str]:
+    versions = store.versions(name)
+    if len(versions) > 1:
+        over = ", ".join(f"{v.id}{' (a deletion)' if v.is_deletion else ''}" for v in versions[1:])
+        yield f"is hidden by newer versions: {over}"
+    if store.retain_until(name) is None:
+        yield "has no retention date"
 
 
 def _verify_offsets(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.retention import RetentionClass, classify, retain_until
 from deploytrail_sinks.archive.segment import Record, SegmentError, read_segment, salted, segment_name, write_segment
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
-from deploytrail_sinks.archive.store import LocalFolder, ObjectExists, ObjectStore
+from deploytrail_sinks.archive.store import (
+    USUAL,
+    LocalFolder,
+    ObjectExists,
+    ObjectKept,
+    ObjectStore,
+    Terms,
+    Version,
+    may_go,
+)
 from deploytrail_sinks.archive.verify import verify
 from support.schema_registry import schema_registry
 from support.values import NOON, event
@@ -34,20 +44,41 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.dates: dict[str, str] = {}
+        self.held: set[str] = set()
 
-    def create(self, name: str, data: bytes, retain_until: str) -> None:
-        if name in self.objects:
+    def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
+        if self.objects.get(name, data) != data:
             raise ObjectExists(name)
         self.objects[name] = data
+        self.dates[name] = max(retain_until, self.dates.get(name, ""))
+        return ""
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, version: str = "") -> bytes:
         return self.objects[name]
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        return (Version("", len(self.objects[name])),) if name in self.objects else ()
 
     def list(self, prefix: str) -> Iterator[str]:
         return iter(sorted(name for name in self.objects if name.startswith(f"{prefix}/" if prefix else "")))
 
     def retain_until(self, name: str) -> str | None:
-        return "2033-01-01T00:00:00Z" if name in self.objects else None
+        return self.dates.get(name)
+
+    def lengthen(self, name: str, retain_until: str) -> None:
+        self.dates[name] = max(retain_until, self.dates[name])
+
+    def is_held(self, name: str) -> bool:
+        return name in self.held
+
+    def hold(self, name: str, on: bool) -> None:
+        (self.held.add if on else self.held.discard)(name)
+
+    def delete(self, name: str, now: datetime) -> None:
+        if why := may_go(self.dates.get(name), self.is_held(name), now):
+            raise ObjectKept(why)
+        del self.objects[name], self.dates[name]
 
 
 def record(offset: int, value: bytes | None = None) -> Record:

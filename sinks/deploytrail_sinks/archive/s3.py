@@ -1,0 +1,233 @@
+"""S3 with Object Lock as the archive's store; needs the extra `s3` (boto3).
+
+    s3://BUCKET/PREFIX?region=eu-west-1&endpoint=https://…&lock=compliance|governance|none
+
+Region, endpoint and credentials that the URL does not name are found as boto3 finds them (AWS_REGION,
+AWS_ENDPOINT_URL_S3, a role …). The bucket is made by whoever owns it, with versions and Object Lock on.
+Created with `If-None-Match: *` and a SHA-256 that the server checks:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
+
+An object is the oldest version of its name: Object Lock protects that one, and does not stop a newer
+version, or a marker of deletion, from hiding it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+from botocore.config import Config
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
+
+from deploytrail_sinks.archive.s3_answers import asking
+from deploytrail_sinks.archive.store import USUAL, Lock, ObjectExists, ObjectKept, Terms, Version, may_go
+
+_DATE = "retain-until"  # the name of the metadata that says it again
+_KNOWN = {"region", "endpoint", "lock"}
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5, 30
+
+
+class S3Store:
+    """A prefix of a bucket. `client` is boto3's."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str = "", lock: Lock = Lock.COMPLIANCE) -> None:
+        self._client, self._bucket, self._lock = client, bucket, lock
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    @classmethod
+    def of(cls, url: str) -> S3Store:
+        """The store of a URL; ConfigurationError where it says nothing of sense."""
+        parts, asked = urlsplit(url), parse_qs(urlsplit(url).query)
+        if not parts.netloc or set(asked) - _KNOWN or parts.username or parts.fragment:
+            raise ConfigurationError(
+                f"DEPLOYTRAIL_ARCHIVE names bucket {parts.hostname or ''!r} and {sorted(asked)}; expected "
+                "s3://BUCKET/PREFIX?region=…&endpoint=…&lock=…, credentials as boto3 finds them"
+            )
+        try:
+            lock = Lock(asked.get("lock", ["compliance"])[-1])
+        except ValueError:
+            raise ConfigurationError(
+                f"DEPLOYTRAIL_ARCHIVE has lock={asked['lock'][-1]}; expected compliance, governance or none"
+            ) from None
+        client = connect(asked.get("region", [""])[-1], asked.get("endpoint", [""])[-1])
+        return cls(client, parts.netloc, parts.path, lock)
+
+    def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
+        digest = hashlib.sha256(data).digest()
+        lock = terms.lock or self._lock
+        more: dict[str, Any] = {"StorageClass": terms.tier} if terms.tier else {}
+        if lock is not Lock.NONE:
+            more["ObjectLockMode"] = lock.value.upper()
+            more["ObjectLockRetainUntilDate"] = datetime.fromisoformat(retain_until)
+        mine = None
+        try:
+            with asking(name, f"{self._where(name)} cannot be created"):
+                stored = self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._key(name),
+                    Body=data,
+                    IfNoneMatch="*",
+                    ChecksumAlgorithm="SHA256",
+                    ChecksumSHA256=base64.b64encode(digest).decode(),
+                    Metadata={_DATE: retain_until},
+                    **more,
+                )
+            mine = str(stored.get("VersionId", ""))
+        except ObjectExists:
+            pass
+        # A marker of deletion that hides the object lets the condition pass, so look what came first.
+        try:
+            first = self._first(name)
+        except KeyError:
+            if mine is None:
+                raise RetryLater(f"{self._where(name)} is refused as taken, and is not there") from None
+            return mine
+        if mine is not None and first.id in (mine, "null", ""):
+            return first.id
+        # Refused: by somebody else's object, or by our own, when the answer to its creation was lost.
+        if first.size == len(data) and hashlib.sha256(self.read(name, first.id)).digest() == digest:
+            return first.id
+        raise ObjectExists(name)
+
+    def read(self, name: str, version: str = "") -> bytes:
+        version = version or self._first(name).id
+        with asking(name, f"{self._where(name)} cannot be read"):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(name), **_only(version))
+            return bytes(answer["Body"].read())
+
+    def list(self, prefix: str) -> Iterator[str]:
+        below = f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
+        last = ""
+        for name, version in self._versions(below):
+            if name != last and not version.is_deletion:
+                last = name
+                yield name
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        return tuple(version for found, version in self._versions(name) if found == name)[::-1]
+
+    def retain_until(self, name: str) -> str | None:
+        if self._lock is Lock.NONE:  # the date is a word beside the object, as in a folder
+            said = self._head(name).get("Metadata", {}).get(_DATE)
+            return None if said is None else str(said)
+        date = self._retention(name).get("RetainUntilDate")
+        return None if date is None else date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def lengthen(self, name: str, retain_until: str) -> None:
+        if self._lock is Lock.NONE:
+            self._oldest(name)
+            return
+        now = self._retention(name)
+        if (date := now.get("RetainUntilDate")) is not None and date >= datetime.fromisoformat(retain_until):
+            return
+        kept = {
+            "Mode": now.get("Mode", self._lock.value.upper()),
+            "RetainUntilDate": datetime.fromisoformat(retain_until),
+        }
+        with asking(name, f"{self._where(name)} cannot be kept longer"):
+            self._client.put_object_retention(Retention=kept, **self._oldest(name))
+
+    def is_held(self, name: str) -> bool:
+        if self._lock is Lock.NONE:
+            return False
+        if said := self._head(name).get("ObjectLockLegalHoldStatus"):
+            return bool(said == "ON")
+        try:
+            with asking(name, f"{self._where(name)} cannot be asked for its legal hold"):
+                answer = self._client.get_object_legal_hold(**self._oldest(name))
+        except KeyError:
+            return False
+        return bool(answer.get("LegalHold", {}).get("Status") == "ON")
+
+    def hold(self, name: str, on: bool) -> None:
+        with asking(name, f"{self._where(name)} cannot be held or released"):
+            self._client.put_object_legal_hold(LegalHold={"Status": "ON" if on else "OFF"}, **self._oldest(name))
+
+    def delete(self, name: str, now: datetime) -> None:
+        if why := may_go(self.retain_until(name), self.is_held(name), now):
+            raise ObjectKept(f"{name} stays: {why}")
+        for version in self.versions(name)[::-1]:  # the object itself last
+            try:
+                with asking(name, f"{self._where(name)} cannot be deleted"):
+                    self._client.delete_object(Bucket=self._bucket, Key=self._key(name), **_only(version.id))
+            except ConfigurationError as error:  # the store's clock, or its lock, says something else than ours
+                raise ObjectKept(str(error)) from error
+
+    def _first(self, name: str) -> Version:
+        for version in self.versions(name):
+            if not version.is_deletion:
+                return version
+        raise KeyError(name)
+
+    def _oldest(self, name: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._key(name), **_only(self._first(name).id)}
+
+    def _head(self, name: str) -> dict[str, Any]:
+        with asking(name, f"{self._where(name)} cannot be read"):
+            head: dict[str, Any] = self._client.head_object(**self._oldest(name))
+        return head
+
+    def _retention(self, name: str) -> dict[str, Any]:
+        """Mode and date; some servers tell them with every object, others only where they are asked for them."""
+        head = self._head(name)
+        if date := head.get("ObjectLockRetainUntilDate"):
+            return {"Mode": head["ObjectLockMode"], "RetainUntilDate": date}
+        try:
+            with asking(name, f"{self._where(name)} cannot be asked for its retention"):
+                answer = self._client.get_object_retention(**self._oldest(name))
+        except KeyError:
+            return {}
+        kept: dict[str, Any] = answer.get("Retention", {})
+        return kept
+
+    def _versions(self, prefix: str) -> Iterator[tuple[str, Version]]:
+        """Names with their versions, newest first (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html)."""
+        pages = self._client.get_paginator("list_object_versions").paginate(
+            Bucket=self._bucket, Prefix=self._key(prefix)
+        )
+        with asking(prefix, f"{self._where(prefix)} cannot be listed"):
+            for page in pages:
+                found = [(_order(v), Version(_id(v), v["Size"])) for v in page.get("Versions", ())]
+                found += [(_order(m), Version(_id(m), 0, True)) for m in page.get("DeleteMarkers", ())]
+                for key, group in itertools.groupby(sorted(found, key=lambda f: f[0][0]), key=lambda f: f[0][0]):
+                    for _, version in sorted(group, key=lambda f: f[0], reverse=True):
+                        yield key.removeprefix(self._prefix), version
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}{name}"
+
+    def _where(self, name: str) -> str:
+        return f"s3://{self._bucket}/{self._key(name)}"
+
+
+def connect(region: str, endpoint: str) -> Any:
+    """A client that gives up in a minute, so that whoever waits can say so."""
+    config = Config(
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_ANSWER_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        # Digests are compared by whoever reads: a damaged object must be reported, not hidden behind an exception.
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    with asking("", "the store cannot be reached"):
+        return boto3.client("s3", region_name=region or None, endpoint_url=endpoint or None, config=config)
+
+
+def _only(version: str) -> dict[str, str]:
+    return {"VersionId": version} if version else {}
+
+
+def _id(listed: Any) -> str:
+    return str(listed.get("VersionId") or "")
+
+
+def _order(listed: Any) -> tuple[str, Any, bool]:
+    """By name and time; among those of one second the server's order stays, but the latest is said to be it."""
+    return listed["Key"], listed["LastModified"], bool(listed.get("IsLatest"))
