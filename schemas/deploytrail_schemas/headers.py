@@ -13,6 +13,7 @@ REPORTER = "dt-reporter"  # who was authenticated; set by gateway, poller and ba
 POLLED_BY = "poll:"  # how a poller begins its REPORTER; the source follows
 SCOPE = "dt-scope"  # bounds of whoever reported it to the gateway, JSON; missing: none. See scopes.bounds
 SIGNATURE = "dt-signature"  # "token id:base64", who wrote a record straight to Kafka; see record_signatures
+CAUSE = "dt-cause"  # records and findings: "app:partition:offset" of the trail record on which it was written
 INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail record came from
 
 REASON = "dt-reason"  # dead letters: a DeadLetterReason

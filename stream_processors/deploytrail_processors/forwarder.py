@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property, partial
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import DeploytrailError
@@ -15,6 +16,8 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
+from deploytrail_processors.outstanding import Outstanding
+
 Headers = list[tuple[str, str | bytes | None]]
 
 
@@ -23,13 +26,21 @@ class DeliveryFailed(DeploytrailError):
 
 
 class Forwarder:
-    """One producer of a worker. Every message names its partition."""
+    """One producer of a worker. Every message names its partition.
+
+    While it is `muted` it sends nothing: what is read was answered before, by an app of an earlier state format.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        # Outputs wait for each other at the barrier: lingering would only add to it.
-        self._producer = Producer(producer_config(settings) | {"linger.ms": 2})
-        self._outstanding = 0
+        self._settings = settings
+        self._outstanding = Outstanding()
         self._failed = ""
+        self.muted = False
+
+    @cached_property
+    def _producer(self) -> Producer:
+        # Outputs wait for each other at the barrier: lingering would only add to it.
+        return Producer(producer_config(self._settings) | {"linger.ms": 2})
 
     def forward(
         self,
@@ -41,7 +52,8 @@ class Forwarder:
         headers: Headers | None = None,
     ) -> None:
         """Send a record to a topic's partition."""
-        self._produce(topic, encode(kind, value), key.encode(), partition, headers or [])
+        if not self.muted:
+            self._produce(topic, encode(kind, value), key.encode(), partition, headers or [])
 
     def dead_letter(
         self,
@@ -53,14 +65,20 @@ class Forwarder:
         detail: str,
     ) -> None:
         """Set a message aside as it came but for its secrets, with where from (topic, partition, offset) and why."""
+        if self.muted:
+            return
         key, value, said = dead_letter(key, value, headers, origin, reason, detail)
         self._produce(Topic.DEAD_LETTERS, value, key, origin[1] % 4, said)
 
     async def barrier(self) -> None:
-        """Return once everything sent so far is delivered; DeliveryFailed where something never will be."""
-        while self._outstanding and not self._failed:
+        """Return once everything sent so far is delivered; DeliveryFailed where something never will be.
+
+        What is sent meanwhile is not waited for: under load there would always be something.
+        """
+        sent = self._outstanding.close()
+        while not self._outstanding.settled(sent) and not self._failed:
             self._producer.poll(0)
-            if self._outstanding:
+            if not self._outstanding.settled(sent):
                 await asyncio.sleep(0.001)
         self._raise_failure()
 
@@ -74,19 +92,24 @@ class Forwarder:
 
     def _produce(self, topic: Topic, value: bytes | None, key: bytes | None, partition: int, headers: Headers) -> None:
         self._raise_failure()
-        while True:
-            try:
-                self._producer.produce(
-                    topic.value, value, key, partition=partition, headers=headers, on_delivery=self._delivered
-                )
-                break
-            except BufferError:  # the queue is full: wait here, which holds the stream back
-                self._producer.poll(0.1)
-        self._outstanding += 1
+        generation = self._outstanding.sent()
+        delivered = partial(self._delivered, generation)
+        try:
+            while True:
+                try:
+                    self._producer.produce(
+                        topic.value, value, key, partition=partition, headers=headers, on_delivery=delivered
+                    )
+                    break
+                except BufferError:  # the queue is full: wait here, which holds the stream back
+                    self._producer.poll(0.1)
+        except KafkaException:  # refused before it was sent, such as one that is too large: nobody waits for it
+            self._outstanding.answered(generation)
+            raise
         self._producer.poll(0)
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
-        self._outstanding -= 1
+    def _delivered(self, generation: int, error: KafkaError | None, _: Message) -> None:
+        self._outstanding.answered(generation)
         if error is not None:
             self.give_up(f"an output was not delivered: {error.str()}")
 

@@ -53,6 +53,7 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
             await super().on_first_start()
             self.add_future(serve.run())
 
+    settings.state.mkdir(parents=True, exist_ok=True)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(

@@ -1,6 +1,6 @@
 """A Faust app that loses no event in a rebalance and commits nothing before its outputs are delivered.
 
-Stock Faust 0.15.3 with tables loses events when members join or leave under load. Four repairs,
+Stock Faust 0.15.3 with tables loses events when members join or leave under load. Five repairs,
 each over private methods, so the version is pinned and checked:
 
 1. Stream partitions resume only after the seek to the committed offset and after the queues were
@@ -9,19 +9,24 @@ each over private methods, so the version is pinned and checked:
    middle of a recovery).
 3. No commit passes over an event that was not acknowledged (stock: allows a hole of one).
 4. A barrier is awaited before each commit: everything forwarded so far has been delivered.
+5. So has every write to a changelog (stock: gives up waiting for them after 0.1 s, and only logs
+   those that failed, so that a commit may pass over state that is nowhere but in memory).
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
 from aiokafka.errors import IllegalStateError
-from deploytrail_schemas.errors import MissingDependencyError
+from deploytrail_schemas.errors import DeploytrailError, MissingDependencyError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from deploytrail_processors.outstanding import Outstanding
 
 FAUST_VERSION = "0.15.3"
 # aiokafka has one fetch under way per broker, and leaves out partitions whose records it still holds: until that
@@ -37,6 +42,43 @@ class QuickConsumerThread(driver.AIOKafkaConsumerThread):
         consumer: Any = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
+
+
+class ChangelogLost(DeploytrailError):
+    """A write to a changelog failed: stop with nothing committed, and read the state back."""
+
+
+class CountingProducer(driver.Producer):
+    """Repair 5: a producer that knows which writes of tables are still under way."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._outstanding = Outstanding()
+        self._lost = ""
+
+    def send_soon(self, fut: Any) -> None:
+        """Tables write here, without waiting."""
+        generation = self._outstanding.sent()
+
+        def answered(done: Any) -> None:
+            self._outstanding.answered(generation)
+            if done.cancelled() or done.exception() is not None:
+                self._lost = self._lost or repr(None if done.cancelled() else done.exception())
+
+        fut.add_done_callback(answered)
+        super().send_soon(fut)
+
+    async def settled(self) -> None:
+        """Return once all that was sent so far is delivered; ChangelogLost where something never will be."""
+        sent = self._outstanding.close()
+        while not self._outstanding.settled(sent) and not self._lost:
+            if self.should_stop:
+                self._lost = "the producer has stopped"
+            await asyncio.sleep(0.001)
+        if self._lost:
+            raise ChangelogLost(
+                f"a table's changelog could not be written: {self._lost}; nothing behind it is committed"
+            )
 
 
 class SafeConsumer(driver.Consumer):
@@ -117,10 +159,11 @@ class SafeConsumer(driver.Consumer):
         return offset
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Repair 4: outputs first."""
+        """Repairs 4 and 5: outputs and state first."""
         if self.barrier is not None:
             try:
                 await self.barrier()
+                await self.app.producer.settled()  # type: ignore[attr-defined]  # see `_new_producer`
             except Exception as error:
                 await self.app.crash(error)
                 return False  # commit nothing, and stand in the way of nothing: the crash ends the process
@@ -153,3 +196,7 @@ class SafeApp(faust.App):
         consumer: Any = super()._new_consumer()
         consumer.barrier = self.barrier
         return consumer
+
+    def _new_producer(self) -> Any:
+        self.transport.Producer = CountingProducer  # type: ignore[misc]  # as above
+        return super()._new_producer()

@@ -7,11 +7,10 @@ record to the dead letters; the stream goes on.
 
 from __future__ import annotations
 
-import heapq
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import faust
 from deploytrail_schemas.codec import DecodeError, decode
@@ -22,158 +21,59 @@ from deploytrail_schemas.topics import Topic
 from faust.exceptions import FaustError
 
 from deploytrail_processors import metrics
+from deploytrail_processors.apps.agenda import SLICE, Agenda
+from deploytrail_processors.apps.context import Context, Handler, LiveContext, MemoryContext, Row, row_key, rows_of
 from deploytrail_processors.forwarder import DeliveryFailed, Forwarder
 from deploytrail_processors.policy_reader import PolicyReader
-from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
+from deploytrail_processors.state_formats import Predecessor, group_of, state_format
 
+__all__ = [
+    "SLICE",
+    "Agenda",
+    "Context",
+    "Handler",
+    "LiveContext",
+    "MemoryContext",
+    "ProcessorApp",
+    "Row",
+    "make_app",
+    "over_trail",
+    "prepare",
+    "raw_topic",
+    "row_key",
+    "rows_of",
+    "set_aside",
+    "tables_are_ready",
+]
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
-# Of what is due at one tick, so much is done at once; the rest waits for the next record.
-SLICE = 500
 
 
-class Handler(Protocol):
-    """One app's decisions."""
+class ProcessorApp(SafeApp):
+    """The Faust app of one processor."""
 
-    def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
-        """A record of the trail; ticks go to `on_tick`."""
+    context: LiveContext
+    source: Topic
+    # Makes the processor's handler in another context, such as one in memory; None where it has none over the trail.
+    make_handler: Callable[[Any], Handler] | None = None
 
-    def on_tick(self, partition: int, now: int) -> None:
-        """Partition time has come to `now` (microseconds)."""
-
-    def on_recovered(self) -> None:
-        """The tables were read anew: what was derived from them must be too."""
-
-
-class Context:
-    """What a handler works with."""
-
-    def __init__(self, name: str, settings: Settings, app: SafeApp, forwarder: Forwarder) -> None:
-        self.name = name
-        self.settings = settings
-        self.app = app
-        self.forwarder = forwarder
-        self.reader: PolicyReader | None = None
-        self.read: dict[int, int] = {}  # offset of the last record that was handled, by partition
-        self._times: MutableMapping[str, Any] = {}
-
-    def keep_time(self) -> None:
-        """Keep partition times in a table, for an app that reads ticks."""
-        self._times = self.table("times")
-
-    def table(self, name: str) -> MutableMapping[str, Any]:
-        """A table of JSON rows; keys begin with `row_key`, since a worker holds several partitions."""
-        table: MutableMapping[str, Any] = self.app.Table(
-            name, partitions=self.settings.partitions, key_type=str, value_type=None
-        )
-        return table
-
-    def policies_at(self, when: int) -> Policies:
-        """The policies in force at an instant."""
-        return self.reader.policies.at(when) if self.reader else Policies()
-
-    def partition_time(self, partition: int) -> int:
-        """The newest tick of a partition; 0 before the first."""
-        return int(self._times.get(str(partition), 0))
-
-    def advance(self, partition: int, now: int) -> bool:
-        """Take a tick; False for one that is not newer."""
-        if now <= self.partition_time(partition):
-            return False
-        self._times[str(partition)] = now
-        metrics.PARTITION_TIME.labels(self.name, str(partition)).set(now / 1e6)
-        return True
-
-    def forward(self, topic: Topic, partition: int, key: str, kind: RecordType, value: dict[str, Any]) -> None:
-        """Write a record to the partition that its cause was read from."""
-        self.forwarder.forward(topic, partition, key, kind, value)
+    async def on_start(self) -> None:
+        """Make the data folder, which Faust expects with all its parents."""
+        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
+        await super().on_start()
 
 
-def row_key(partition: int, name: str) -> str:
-    """The table key of something in a partition."""
-    return f"{partition}/{name}"
-
-
-def rows_of(table: MutableMapping[str, Any], partition: int) -> Iterator[tuple[str, Any]]:
-    """The rows of one partition."""
-    prefix = f"{partition}/"
-    return ((key, row) for key, row in list(table.items()) if key.startswith(prefix))
-
-
-class Agenda:
-    """When rows of a table are due, by partition; rebuilt from the table when it was recovered.
-
-    A row has one note however often it is written: one that became due later is noted again when
-    its old time comes.
-    """
-
-    def __init__(self, table: MutableMapping[str, Any], due: Callable[[Any], int | None]) -> None:
-        self._table, self._due = table, due
-        self._heaps: dict[int, list[tuple[int, str]]] = {}
-        self._noted: dict[int, dict[str, int]] = {}
-
-    def forget(self) -> None:
-        """Rebuild from the table at the next use."""
-        self._heaps.clear()
-        self._noted.clear()
-
-    def put(self, partition: int, key: str, row: Any) -> None:
-        """A row was written: note when it is due."""
-        self._heap(partition)
-        self._note(partition, key, self._due(row))
-
-    def pop(self, partition: int, now: int) -> Iterator[tuple[str, Any]]:
-        """Rows that are due at `now`, in order of their due time, at most a slice."""
-        heap = self._heap(partition)
-        noted = self._noted[partition]
-        for _ in range(SLICE):
-            if not heap or heap[0][0] > now:
-                return
-            at, key = heapq.heappop(heap)
-            if noted.get(key) != at:
-                continue  # noted again for an earlier time
-            del noted[key]
-            row = self._table.get(key)
-            due = self._due(row) if row is not None else None
-            if due is not None and due > now:
-                self._note(partition, key, due)
-            elif due is not None:
-                yield key, row
-
-    def pop_all(self, partition: int, now: int) -> Iterator[tuple[str, Any]]:
-        """Every row that is due at `now`, each once, also those that fall due while others are handled."""
-        seen: set[str] = set()
-        while batch := [(key, row) for key, row in self.pop(partition, now) if key not in seen]:
-            seen.update(key for key, _ in batch)
-            yield from batch
-
-    def _note(self, partition: int, key: str, at: int | None) -> None:
-        noted = self._noted[partition]
-        if at is not None and at < noted.get(key, at + 1):
-            noted[key] = at
-            heapq.heappush(self._heaps[partition], (at, key))
-
-    def _heap(self, partition: int) -> list[tuple[int, str]]:
-        if partition not in self._heaps:
-            self._heaps[partition], self._noted[partition] = [], {}
-            for key, row in rows_of(self._table, partition):
-                self._note(partition, key, self._due(row))
-        return self._heaps[partition]
-
-
-def make_app(name: str, settings: Settings, **options: Any) -> tuple[SafeApp, Forwarder]:
-    """A Faust app of one processor, and its outputs. Its consumer group and tables bear its name.
+def make_app(name: str, settings: Settings, source: Topic, **options: Any) -> ProcessorApp:
+    """A Faust app of one processor that reads `source`, and its context. Its consumer group and tables bear its name.
 
     `options`: more settings of Faust.
     """
-    datadir = Path(settings.state) / name
-    datadir.mkdir(parents=True, exist_ok=True)
-    app = SafeApp(
-        f"deploytrail-{name}",
+    app = ProcessorApp(
+        group_of(name, 1),
+        version=state_format(name),
         broker=";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(",")),
         store="memory://",
-        datadir=str(datadir),
+        datadir=str(Path(settings.state, name).absolute()),
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
         topic_disable_leader=True,
@@ -188,21 +88,23 @@ def make_app(name: str, settings: Settings, **options: Any) -> tuple[SafeApp, Fo
         worker_redirect_stdouts=False,
         **options,
     )
-    forwarder = Forwarder(settings)
-    app.barrier = forwarder.barrier
-    return app, forwarder
+    app.source = source
+    app.context = LiveContext(name, settings, app, Forwarder(settings))
+    app.barrier = app.context.forwarder.barrier
+    return app
 
 
-def over_trail(name: str, settings: Settings, make_handler: Callable[[Context], Handler], **options: Any) -> SafeApp:
+def over_trail(
+    name: str, settings: Settings, make_handler: Callable[[LiveContext], Handler], **options: Any
+) -> ProcessorApp:
     """The app of a handler over the trail. `options`: more settings of Faust."""
-    app, forwarder = make_app(name, settings, **options)
-    context = Context(name, settings, app, forwarder)
+    app = make_app(name, settings, Topic.EVENTS, **options)
+    app.make_handler = make_handler
+    context = app.context
     context.keep_time()
     handler = make_handler(context)
-    trail = app.topic(
-        Topic.EVENTS.value, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
-    )
-    follow_policies(app, context)
+    trail = raw_topic(app, Topic.EVENTS)
+    prepare(app)
     for table in list(app.tables.values()):
         table.on_recover(_recovered(handler))
 
@@ -210,7 +112,8 @@ def over_trail(name: str, settings: Settings, make_handler: Callable[[Context], 
     async def over(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
         async for event in stream.events():
             try:
-                _handle(context, handler, event.message)
+                with context.at(event.message.partition, event.message.offset):
+                    _handle(context, handler, event.message)
                 context.read[event.message.partition] = event.message.offset
             except (DeliveryFailed, FaustError) as error:
                 context.forwarder.give_up(str(error))
@@ -231,16 +134,24 @@ def tables_are_ready(app: SafeApp) -> bool:
     return bool(app.tables.actives_ready)
 
 
-def follow_policies(app: SafeApp, context: Context) -> None:
-    """Read every policy before the app joins its group, and follow them while it runs."""
+def prepare(app: ProcessorApp) -> None:
+    """Before the app joins its group: read every policy, and learn what an app of an earlier format has answered."""
+    context = app.context
+    predecessor = Predecessor(context.settings, context.name, app.source)
 
-    async def read() -> None:
-        reader = PolicyReader(context.settings)
-        await app.loop.run_in_executor(None, reader.read_to_end)
-        reader.follow()
-        context.reader = reader
+    async def before() -> None:
+        def read() -> PolicyReader:
+            if app.source is Topic.INTAKE:
+                predecessor.wait_until_gone(lambda: app.should_stop)
+            context.answered = predecessor.answered()
+            reader = PolicyReader(context.settings)
+            reader.read_to_end()
+            return reader
 
-    app.before_start = read
+        context.reader = await app.loop.run_in_executor(None, read)
+        context.reader.follow()
+
+    app.before_start = before
 
 
 def _recovered(handler: Handler) -> Callable[[], Any]:
@@ -250,14 +161,11 @@ def _recovered(handler: Handler) -> Callable[[], Any]:
     return recovered
 
 
-def _handle(context: Context, handler: Handler, message: Any) -> None:
+def _handle(context: LiveContext, handler: Handler, message: Any) -> None:
     try:
         kind, value = decode(message.value)
-        if kind is RecordType.TICK:
-            if context.advance(message.partition, value["at"]):
-                handler.on_tick(message.partition, value["at"])
-        else:
-            handler.on_record(message.partition, kind, value)
+        context.handle(handler, message.partition, kind, value)
+        if kind is not RecordType.TICK:
             metrics.PROCESSED.labels(context.name).inc()
     except DecodeError as error:
         set_aside(context.name, context.forwarder, message, error.reason, error.detail)

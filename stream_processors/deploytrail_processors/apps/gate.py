@@ -22,7 +22,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from faust.types import TP
 
-from deploytrail_processors.apps.base import Context, over_trail, tables_are_ready
+from deploytrail_processors.apps.base import LiveContext, over_trail, tables_are_ready
 from deploytrail_processors.apps.known_approvals import KnownApprovals
 from deploytrail_processors.forwarder import DeliveryFailed
 from deploytrail_processors.gate_keys import GateKeys
@@ -40,7 +40,7 @@ OLDEST_SECONDS = 15.0
 class Gate:
     """What a worker knows of its partitions, and may say."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: LiveContext) -> None:
         settings = context.settings
         unset = [name for name in ("gate_keys", "permit_issuer", "permit_audience") if not getattr(settings, name)]
         if unset:
@@ -162,7 +162,7 @@ def make(settings: Settings) -> SafeApp:
 
     made: list[Gate] = []
 
-    def make_gate(context: Context) -> Gate:
+    def make_gate(context: LiveContext) -> Gate:
         made.append(Gate(context))
         return made[0]
 

@@ -30,9 +30,9 @@ from faust.exceptions import FaustError
 from deploytrail_processors import metrics
 from deploytrail_processors.apps.base import (
     Agenda,
-    Context,
-    follow_policies,
+    LiveContext,
     make_app,
+    prepare,
     raw_topic,
     row_key,
     set_aside,
@@ -75,7 +75,7 @@ class Correction:
 class Intake:
     """State: `seen` id → [offset, corrected, uncertainty, received]; `clocks` producer → state and last seen."""
 
-    def __init__(self, context: Context, wall_clock: Callable[[], int]) -> None:
+    def __init__(self, context: LiveContext, wall_clock: Callable[[], int]) -> None:
         self._context = context
         self._wall_clock = wall_clock
         self._regions = RegionMap.from_settings(context.settings)
@@ -331,10 +331,10 @@ def _check(kind: RecordType, value: dict[str, Any]) -> None:
 
 def make(settings: Settings) -> SafeApp:
     """The intake app."""
-    app, forwarder = make_app(NAME, settings)
-    context = Context(NAME, settings, app, forwarder)
+    app = make_app(NAME, settings, Topic.INTAKE)
+    context = app.context
     intake = Intake(context, lambda: time.time_ns() // 1000)
-    follow_policies(app, context)
+    prepare(app)
     reported = raw_topic(app, Topic.INTAKE)
 
     async def recovered() -> None:
@@ -347,7 +347,8 @@ def make(settings: Settings) -> SafeApp:
     async def over(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
         async for event in stream.events():
             try:
-                _handle(context, intake, event.message)
+                with context.at(event.message.partition, event.message.offset):
+                    _handle(context, intake, event.message)
             except (DeliveryFailed, FaustError, RegistryAway) as error:
                 context.forwarder.give_up(str(error))
                 await app.crash(error)
@@ -370,7 +371,7 @@ def make(settings: Settings) -> SafeApp:
     return app
 
 
-def _handle(context: Context, intake: Intake, message: Any) -> None:
+def _handle(context: LiveContext, intake: Intake, message: Any) -> None:
     try:
         outcome = intake.on_message(message)
     except DecodeError as error:

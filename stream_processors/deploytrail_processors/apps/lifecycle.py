@@ -56,7 +56,7 @@ class Lifecycle:
         content = self._deployments.derive(partition, row["facts"])
         if content != row.get("content"):
             row["content"] = content
-            row["revision"] = row.get("revision", 0) + 1
+            row["revision"] = row.get("revision", self._context.first_revision - 1) + 1
             row["recorded_at"] = self._context.partition_time(partition) or row["facts"]["last"]
         self._deployments.put(partition, row)
         # Written again also when nothing changed: the state may have outlived the output of a crash.

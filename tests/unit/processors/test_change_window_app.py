@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from itertools import permutations
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from deploytrail_processors.apps.approvals import MOST_STEPS
-from deploytrail_processors.apps.base import Context
+from deploytrail_processors.apps.base import MemoryContext
 from deploytrail_processors.apps.change_window import ChangeWindow
 from deploytrail_processors.rules.policies import PolicySet, read_document
 from deploytrail_schemas.records import RecordType
@@ -30,14 +29,12 @@ class Harness:
     """What the handler is given besides the stream: tables, policies, outputs."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, dict[str, Any]] = {}
         self.written: list[dict[str, Any]] = []
-        app = SimpleNamespace(Table=lambda name, **_: self.tables.setdefault(name, {}))
-        forwarder = SimpleNamespace(forward=lambda *record: self.written.append(record[-1]))
-        self.context = Context("change_window", Settings(), app, forwarder)  # type: ignore[arg-type]
-        self.context.keep_time()
         policies = PolicySet().with_documents(map(read_document, POLICIES))
-        self.context.reader = SimpleNamespace(policies=policies)  # type: ignore[assignment]
+        self.context = MemoryContext(
+            "change_window", Settings(), policies, lambda *record: self.written.append(record[-1])
+        )
+        self.context.keep_time()
         self.handler = ChangeWindow(self.context)
 
     def tell(self, *values: dict[str, Any]) -> None:
@@ -179,14 +176,14 @@ def test_approvals_that_can_let_nothing_pass_are_not_kept() -> None:
     app.tell(approval("approved", deployment_id="fix"), approval("requested", deployment_id="fix", emergency=True))
     app.tell(emergency(deployment_id="", change_ticket=""))
 
-    assert app.tables["approvals"] == {}
+    assert app.context.tables["approvals"] == {}
 
 
 def test_what_is_kept_of_one_ticket_is_bounded_and_the_latest_stays() -> None:
     app = Harness()
     for n in range(MOST_STEPS + 50):
         app.tell(emergency(deployment_id="", change_ticket="CHG-7", approver=f"a{n}", at=NIGHT - HOUR + n))
-    [row] = app.tables["approvals"].values()
+    [row] = app.context.tables["approvals"].values()
 
     assert {step["approver"] for step in row["steps"].values()} == {f"a{n}" for n in range(50, MOST_STEPS + 50)}
 
@@ -194,10 +191,10 @@ def test_what_is_kept_of_one_ticket_is_bounded_and_the_latest_stays() -> None:
 def test_what_has_been_quiet_for_long_is_forgotten() -> None:
     app = Harness()
     app.tell(hotfix("started"), emergency(), emergency(deployment_id="", change_ticket="CHG-7"))
-    assert len(app.tables["approvals"]) == 2
+    assert len(app.context.tables["approvals"]) == 2
     app.tick(NIGHT + 89 * 24 * HOUR)
-    assert len(app.tables["approvals"]) == 2
+    assert len(app.context.tables["approvals"]) == 2
     app.tick(NIGHT + 91 * 24 * HOUR)
 
-    assert app.tables["approvals"] == {}
-    assert app.tables["deployments"] == {}
+    assert app.context.tables["approvals"] == {}
+    assert app.context.tables["deployments"] == {}

@@ -1,0 +1,120 @@
+"""The format of each app's state, and how one that changed is built anew.
+
+An app of another format is another Faust app: its consumer group and its changelogs bear the format's number
+(`deploytrail-lifecycle-v2`). So rows of two formats never meet. The new group begins where the trail begins, fills
+fresh tables, and keeps quiet up to the offsets that the former format's group has committed: what lies before them was
+answered, since offsets are committed behind the delivered outputs. From there on it answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
+from deploytrail_schemas.errors import RetryLater
+from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+log = logging.getLogger(__name__)
+# Raise an app's number whenever its rows hold something else, or mean something else; 1 where none stands here.
+STATE_FORMATS: dict[str, int] = {}
+# Revisions of a rebuilt state count from here on, times the format: never below those that stand on the topic.
+REVISIONS = 1_000_000
+_TIMEOUT = 15.0
+
+
+def state_format(name: str) -> int:
+    """The format of an app's state, from 1."""
+    return STATE_FORMATS.get(name, 1)
+
+
+def group_of(name: str, number: int) -> str:
+    """The consumer group of an app with a state of this format, as Faust calls it."""
+    return f"deploytrail-{name}" if number == 1 else f"deploytrail-{name}-v{number}"
+
+
+class Predecessor:
+    """The group of the newest earlier format that has read a topic; none for an app whose format never changed."""
+
+    def __init__(self, settings: Settings, name: str, topic: Topic) -> None:
+        self._topic = topic
+        self._groups = [group_of(name, number) for number in range(state_format(name) - 1, 0, -1)]
+        self._settings = settings
+
+    def answered(self) -> dict[int, int]:
+        """By partition, the offset before which everything was answered. RetryLater where Kafka does not tell."""
+        for group in self._groups:
+            found = committed(self._settings, group, self._topic)
+            if found:
+                first = first_offsets(self._settings, self._topic)
+                # What is not there any more cannot be read again.
+                return {partition: offset for partition, offset in found.items() if offset > first.get(partition, 0)}
+        return {}
+
+    def wait_until_gone(self, ended: Callable[[], bool] = lambda: False) -> None:
+        """Return once no worker of an earlier format is left, or `ended` says so.
+
+        For an app whose outputs are no findings that follow from their cause, but the trail itself.
+        """
+        said = False
+        while not ended() and (members := sum(self._members(group) for group in self._groups)):
+            if not said:
+                log.warning("waiting for %d worker(s) of %s to stop: their state has another format",
+                            members, " and ".join(self._groups))  # fmt: skip
+                said = True
+            time.sleep(1.0)
+
+    def _members(self, group: str) -> int:
+        try:
+            [found] = _admin(self._settings).describe_consumer_groups([group], request_timeout=_TIMEOUT).values()
+            return len(found.result(_TIMEOUT).members)
+        except KafkaException as error:
+            if error.args[0].code() == error.args[0].GROUP_ID_NOT_FOUND:
+                return 0
+            raise RetryLater(f"Kafka does not describe the group {group}: {error}") from error
+
+
+def committed(settings: Settings, group: str, topic: Topic) -> dict[int, int]:
+    """The offsets that a group has committed, by partition; empty for a group that never did."""
+    try:
+        asked = ConsumerGroupTopicPartitions(group)
+        [found] = _admin(settings).list_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
+        partitions = found.result(_TIMEOUT).topic_partitions
+    except KafkaException as error:
+        if error.args[0].code() == error.args[0].GROUP_ID_NOT_FOUND:
+            return {}
+        raise RetryLater(f"Kafka does not tell how far the group {group} has read: {error}") from error
+    return {p.partition: p.offset for p in partitions if p.topic == topic.value and p.offset >= 0}
+
+
+def first_offsets(settings: Settings, topic: Topic) -> Mapping[int, int]:
+    """The offset of the oldest message of each partition."""
+    return _offsets(settings, topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+
+def end_offsets(settings: Settings, topic: Topic) -> Mapping[int, int]:
+    """The offset behind the newest message of each partition."""
+    return _offsets(settings, topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+
+def offsets_at(settings: Settings, topic: Topic, at_ms: int) -> Mapping[int, int]:
+    """The offset of the first message of each partition from a time on; its end where there is none."""
+    found, ends = _offsets(settings, topic, OffsetSpec.for_timestamp(at_ms)), end_offsets(settings, topic)
+    return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
+
+def _offsets(settings: Settings, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
+    asked = {TopicPartition(topic.value, partition): spec for partition in range(settings.partitions)}
+    try:
+        found = _admin(settings).list_offsets(asked, request_timeout=_TIMEOUT)
+        return {asked_for.partition: future.result(_TIMEOUT).offset for asked_for, future in found.items()}
+    except KafkaException as error:
+        raise RetryLater(f"Kafka does not tell the offsets of {topic.value}: {error}") from error
+
+
+def _admin(settings: Settings) -> AdminClient:
+    return AdminClient(client_config(settings) | {"log_level": 0})
