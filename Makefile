@@ -6,6 +6,8 @@ BIN := .venv/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 SYNCED := .venv/.synced
 PYTEST_ARGS ?=
+# Most tests of the real parts wait more than they compute: three at a time on two cores, file by file.
+WORKERS ?= 3
 
 .PHONY: help setup demo test unit light aws lint types bench truth clean
 
@@ -27,7 +29,7 @@ demo: setup ## start the embedded stack, play a first day, print what was plante
 	@exec $(BIN)/deploytrail demo
 
 test: setup ## every test, real Kafka included
-	@exec $(BIN)/pytest $(PYTEST_ARGS)
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 unit: setup ## the tests without I/O
 	@exec $(BIN)/pytest tests/unit $(PYTEST_ARGS)

@@ -38,7 +38,7 @@ def kill_repeatedly(words: tuple[str, ...], env: dict[str, str], folder: Path, l
     return command
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.requirement("M8.4")
 def test_a_killed_intake_worker_loses_no_event(own_kafka: str, tmp_path: Path) -> None:
     make_topics(own_kafka)
@@ -51,7 +51,7 @@ def test_a_killed_intake_worker_loses_no_event(own_kafka: str, tmp_path: Path) -
         return [(v["event_id"], data) for data, (kind, v) in decoded if kind is RecordType.DEPLOYMENT_EVENT]
 
     try:
-        wait_for(lambda: len({i for i, _ in trail()}) >= load.sent, seconds=60, what="every event")
+        wait_for(lambda: len({i for i, _ in trail()}) >= load.sent, seconds=150, what="every event")
         assert command.stop() == 0
     finally:
         command.kill()

@@ -18,6 +18,10 @@ from support.kafka import end_offsets, make_topics, read_topic
 from support.spool import command, environment, python, stored
 
 
+# A crowded machine may need longer than the second that producers wait at their end.
+PATIENT = {"DEPLOYTRAIL_EXIT_WAIT_SECONDS": "30"}
+
+
 @pytest.fixture
 def intake(kafka: str) -> dict[int, int]:
     """Where the intake topic ends before a test."""
@@ -47,7 +51,7 @@ def test_events_of_a_run_arrive_as_they_were_stored(kafka: str, intake: dict[int
     env = environment(tmp_path, DEPLOYTRAIL_URL="kafka://127.0.0.1:1")
     command(*words, env=env)
     kept = stored(tmp_path)
-    done = command("start", "--region", "eu-west-1", env=env | {"DEPLOYTRAIL_URL": f"kafka://{kafka}"})
+    done = command("start", "--region", "eu-west-1", env=env | PATIENT | {"DEPLOYTRAIL_URL": f"kafka://{kafka}"})
     messages = read_topic(kafka, Topic.INTAKE, since=intake)
     run = [message for message in messages if message.partition() == 3]
     start = [message for message in messages if message.partition() == 1]
@@ -65,7 +69,7 @@ def test_events_of_a_run_arrive_as_they_were_stored(kafka: str, intake: dict[int
 
 @pytest.mark.requirement("M8.3")
 def test_headers_bound_the_clock_from_both_sides(kafka: str, intake: dict[int, int], tmp_path: Path) -> None:
-    env = environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}")
+    env = environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}", **PATIENT)
     deployment = command("start", env=env).stdout.strip()
     command("succeed", deployment, env=env)
     first, second = read_topic(kafka, Topic.INTAKE, since=intake)
@@ -83,7 +87,7 @@ def test_headers_bound_the_clock_from_both_sides(kafka: str, intake: dict[int, i
 
 @pytest.mark.requirement("M8.1")
 def test_region_without_a_partition_goes_to_the_other_one(kafka: str, intake: dict[int, int], tmp_path: Path) -> None:
-    command("start", "--region", "moon-1", env=environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}"))
+    command("start", "--region", "moon-1", env=environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}", **PATIENT))
     messages = read_topic(kafka, Topic.INTAKE, since=intake)
 
     assert [(m.partition(), e["region"]) for m, e in zip(messages, _events(messages), strict=True)] == [(0, "moon-1")]
@@ -96,7 +100,7 @@ def test_broker_away_costs_a_second_and_no_event(kafka: str, intake: dict[int, i
         began = time.monotonic()
         done = command("run", "--", "sh", "-c", "echo out; exit 3", env=env)
         took = time.monotonic() - began
-    later = command("start", env=env | {"DEPLOYTRAIL_URL": f"kafka://{kafka}"})
+    later = command("start", env=env | PATIENT | {"DEPLOYTRAIL_URL": f"kafka://{kafka}"})
     events = _events(read_topic(kafka, Topic.INTAKE, since=intake))
 
     assert (done.returncode, done.stdout) == (3, "out\n")
@@ -111,7 +115,7 @@ def test_backlog_arrives_in_order_and_each_event_once(kafka: str, intake: dict[i
     script = "import deploytrail\nd = deploytrail.track()\nfor n in range(5000): d.progress()"
     python(script, environment(tmp_path))
     began = time.monotonic()
-    done = command("start", "--wait", "30", env=environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}"))
+    done = command("start", "--wait", "30", env=environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}", **PATIENT))
     took = time.monotonic() - began
     numbers = [e["producer_seq"] for e in _events(read_topic(kafka, Topic.INTAKE, since=intake))]
     print(f"spool of 5001 events drained in {took:.2f} s, the command's start included")  # noqa: T201  # shown by pytest -rP
@@ -133,7 +137,7 @@ while True:
     d.progress(version=str(n))
     sys.stdout.write(f"{n}\\n"); sys.stdout.flush()
 """
-    env = environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}")
+    env = environment(tmp_path, DEPLOYTRAIL_URL=f"kafka://{kafka}", **PATIENT)
     promised: set[tuple[str, str]] = set()
     for kill in range(30):
         run = subprocess.Popen([sys.executable, "-c", script, str(kill)], env=env, stdout=subprocess.PIPE, text=True)

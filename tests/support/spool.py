@@ -38,12 +38,12 @@ def environment(spool: Path, **settings: str) -> dict[str, str]:
 def command(*words: str, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `deploytrail …` to its end, output captured."""
     return subprocess.run(
-        [*COMMAND, *words], env=env, capture_output=True, text=True, timeout=60, check=False, **options
+        [*COMMAND, *words], env=env, capture_output=True, text=True, timeout=110, check=False, **options
     )
 
 
 def python(script: str, env: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter, output captured."""
     return subprocess.run(
-        [sys.executable, "-c", script, *argv], env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script, *argv], env=env, capture_output=True, text=True, timeout=110, check=False
     )
