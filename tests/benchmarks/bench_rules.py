@@ -9,9 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from deploytrail_processors.rules import change_window, impact, lifecycle
+from deploytrail_processors.rules import change_window, impact, lifecycle, place_state
+from deploytrail_processors.rules.artefacts import Artefact
+from deploytrail_processors.rules.deployed import Deployed
 from deploytrail_processors.rules.policies import Policies, read_document
+from deploytrail_processors.rules.policies.reconciliation import Reconciliation
 from deploytrail_processors.rules.schedule import schedule_of
+from deploytrail_processors.rules.sightings import Sighting
 from deploytrail_schemas.instants import to_micros
 
 NOON = to_micros(datetime.fromisoformat("2026-11-02T12:00:00Z"))  # a Monday
@@ -42,7 +46,24 @@ def run() -> list[tuple[str, str]]:
     company, content = services(2000), deployed("s0")
     rows.append(("impact, 2,000 services, first call", _once(partial(impact.find_impact, content, {}, company)) * 1e6))
     rows.append(("impact, 2,000 services", _micros(5, partial(impact.find_impact, content, {}, company))))
+    for count in (10, 1000):
+        row, seen = rolled_out(count)
+        judged = partial(place_state.judge, row, seen, Reconciliation(), "", now=NOON + HOUR)
+        rows.append((f"reconciliation, {count} instances just replaced, of 64 deployments", _micros(1, judged)))
     return [(what, f"{micros:.0f} µs") for what, micros in rows]
+
+
+def rolled_out(count: int) -> tuple[dict[str, Any], list[Sighting]]:
+    """A place that was deployed every hour, and so many instances that the last one has just replaced."""
+    row = place_state.new_place({"region": "eu-west-1", "environment": "production", "service": "shop"})
+    for n in range(64):
+        at = NOON - (63 - n) * HOUR
+        one = Deployed(f"d{n}", Artefact(f"sha256:{n}", f"1.{n}"), "succeeded", at, at + HOUR // 12, at + 24 * HOUR)
+        row = place_state.with_deployment(row, one.id, one)
+    new, old = (Artefact("sha256:63", "1.63"),), (Artefact("sha256:62", "1.62"),)
+    seen = [Sighting(f"new-{n}", "prod-1", f"new-{n}", new, NOON + n, 0, 0) for n in range(count)]
+    gone = [Sighting(f"old-{n}", "prod-1", f"old-{n}", old, NOON - HOUR + n, 0, 0, NOON + n) for n in range(count)]
+    return row, seen + gone
 
 
 def services(count: int) -> Policies:

@@ -41,7 +41,7 @@ class Handled:
     @property
     def findings(self) -> list[dict[str, Any]]:
         """Findings in the order of their first writing, each once."""
-        return list({f["finding_id"]: f for f in self._kept}.values())
+        return list({f["finding_id"]: f for f in self._kept if "finding_id" in f}.values())
 
     @property
     def standing(self) -> list[dict[str, Any]]:

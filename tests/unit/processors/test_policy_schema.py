@@ -100,6 +100,10 @@ CHECKED_FURTHER: dict[str, list[dict[str, Any]]] = {
         {"deadline_minutes": 10, "baseline_minutes": 60, "required": ["digest"], "scope": {"services": ["shop"]}},
         {},
     ],
+    "reconciliation": [
+        {"grace_minutes": 30, "settle_minutes": 1, "infer": True, "drift": False, "scope": {"services": ["shop"]}},
+        {},
+    ],
     "suppression": [
         {
             "severities": ["warning"],

@@ -13,6 +13,7 @@ from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.kinds import KINDS, Spec
 from deploytrail_processors.rules.policies.policy_set import Policies, PolicySet
 from deploytrail_processors.rules.policies.reader import Problem
+from deploytrail_processors.rules.policies.reconciliation import Reconciliation, reconciliation_for
 from deploytrail_processors.rules.policies.requirement import Requirement
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, rollback_verification_for
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
@@ -36,6 +37,7 @@ __all__ = [
     "Policies",
     "PolicySet",
     "Problem",
+    "Reconciliation",
     "Requirement",
     "RollbackVerification",
     "Scope",
@@ -45,6 +47,7 @@ __all__ = [
     "Thresholds",
     "Velocity",
     "read_document",
+    "reconciliation_for",
     "rollback_verification_for",
     "suppression_for",
 ]

@@ -10,6 +10,7 @@ from deploytrail_processors.rules.policies.break_glass import BreakGlass, read_b
 from deploytrail_processors.rules.policies.calendar import Calendar, read_calendar
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
 from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_processors.rules.policies.reconciliation import Reconciliation, read_reconciliation
 from deploytrail_processors.rules.policies.requirement import Requirement, read_regime, read_required_fields
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, read_rollback_verification
 from deploytrail_processors.rules.policies.service import Service, read_service
@@ -31,6 +32,7 @@ Spec = (
     | RollbackVerification
     | Requirement
     | Velocity
+    | Reconciliation
 )
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
@@ -48,4 +50,5 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "required_fields": read_required_fields,
     "regime": read_regime,
     "velocity": read_velocity,
+    "reconciliation": read_reconciliation,
 }

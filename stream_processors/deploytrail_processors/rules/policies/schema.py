@@ -34,6 +34,7 @@ SEMANTIC = {
     "times, rrule is of RFC 5545, the length is said once, the calendars left out exist",
     "calendar": "there are dates, or an iCalendar text that can be read, or a file of one; zone is of the database",
     "rollback_verification": "required checks are words of ours, at least one, and no time is above four hours",
+    "reconciliation": "no time is above a week",
     "suppression": "severities are words of ours without critical, and no time is above a day",
     "required_fields": "fields or tags are asked for; heal speaks of those, and of feature_ticket or change_ticket",
     "regime": "fields, tags or controls are asked for",

@@ -125,6 +125,20 @@ def _rollback_verification(_: str, raw: Raw) -> Iterator[str]:
         yield f"Usual health is that of the {before} before what was rolled back."
 
 
+def _reconciliation(_: str, raw: Raw) -> Iterator[str]:
+    grace = _minutes(raw.get("grace_minutes", 15))
+    if raw.get("infer", True):
+        yield f"What runs for {grace} without a deployment that explains it is recorded as an inferred one."
+        settle = _minutes(raw.get("settle_minutes", 2))
+        yield f"For {settle} after the end of a deployment the version before it may still start."
+    else:
+        yield "No deployments are inferred."
+    if raw.get("drift", True):
+        yield f"What differs from what is declared is found once it has for {grace} and nothing is being deployed."
+    else:
+        yield "Nobody looks whether what runs differs from what is declared."
+
+
 _CHECKS = {"digest": "the earlier artifact runs", "health": "health is as usual", "alert": "the alert has ended"}
 
 
@@ -238,4 +252,5 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "required_fields": _required_fields,
     "regime": _regime,
     "velocity": _velocity,
+    "reconciliation": _reconciliation,
 }
