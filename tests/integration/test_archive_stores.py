@@ -103,6 +103,22 @@ class TestContract:
         assert list(store.list("")) == ["a", "b/1", "b/10", "b/2", "bb/1"]
         assert list(store.list("c")) == []
 
+    def test_folders_are_those_right_below(self, store: ObjectStore) -> None:
+        for name in ("a/b/1.avro", "a/c/d/2.avro", "e/3.avro", "a/4.avro"):
+            store.create(name, b"x", in_days(3))
+
+        assert store.folders("") == ("a", "e")
+        assert store.folders("a") == ("a/b", "a/c")
+        assert store.folders("f") == ()
+
+    def test_what_is_replaced_is_read_as_it_is_now(self, store: ObjectStore) -> None:
+        store.create("log/checkpoints/1", b"x", in_days(3))
+        with pytest.raises(KeyError):
+            store.newest("log/checkpoint")
+        for data in (b"one", b"two", b"two"):
+            store.replace("log/checkpoint", data)
+            assert store.newest("log/checkpoint") == data
+
     def test_a_retention_date_only_ever_moves_on(self, store: ObjectStore) -> None:
         store.create("a", b"one", in_days(5))
         store.lengthen("a", in_days(9))

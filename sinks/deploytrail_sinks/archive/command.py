@@ -14,6 +14,7 @@ from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.segment import Record, Segment, SegmentError, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, open_store
 from deploytrail_sinks.archive.verify import verify
@@ -71,7 +72,7 @@ def _verify(store: ObjectStore, url: str, as_json: bool) -> int:
 def _cat(store: ObjectStore, names: list[str], wire: WireFormat | None) -> int:
     flawed = 0
     for wanted in names or [""]:
-        found = [wanted] if wanted.endswith(".avro") else list(store.list(wanted))
+        found = [wanted] if wanted.endswith(".avro") else [n for n in store.list(wanted) if not is_of_log(n)]
         if not found:
             print(f"deploytrail archive: there is no object below {wanted or 'the archive'}", file=sys.stderr)
             flawed = flawed or EXIT_NOTHING

@@ -110,7 +110,9 @@ class S3Store:
                 yield name
 
     def versions(self, name: str) -> tuple[Version, ...]:
-        return tuple(version for found, version in self._versions(name) if found == name)[::-1]
+        # The name itself comes first of those that begin with it.
+        own = itertools.takewhile(lambda found: found[0] == name, self._versions(name))
+        return tuple(version for _, version in own)[::-1]
 
     def retain_until(self, name: str) -> str | None:
         if self._lock is Lock.NONE:  # the date is a word beside the object, as in a folder
@@ -158,6 +160,30 @@ class S3Store:
                     self._client.delete_object(Bucket=self._bucket, Key=self._key(name), **_only(version.id))
             except ConfigurationError as error:  # the store's clock, or its lock, says something else than ours
                 raise ObjectKept(str(error)) from error
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        below = f"{prefix}/" if prefix else ""
+        pages = self._client.get_paginator("list_object_versions").paginate(
+            Bucket=self._bucket, Prefix=self._key(below), Delimiter="/"
+        )
+        with asking(prefix, f"{self._where(prefix)} cannot be listed"):
+            keys = [found["Prefix"] for page in pages for found in page.get("CommonPrefixes", ())]
+        return tuple(sorted({key.removeprefix(self._prefix).rstrip("/") for key in keys}))
+
+    def replace(self, name: str, data: bytes) -> None:
+        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        with asking(name, f"{self._where(name)} cannot be replaced"):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._key(name),
+                Body=data,
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=digest,
+            )
+
+    def newest(self, name: str) -> bytes:
+        with asking(name, f"{self._where(name)} cannot be read"):
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=self._key(name))["Body"].read())
 
     def _first(self, name: str) -> Version:
         for version in self.versions(name):

@@ -97,6 +97,18 @@ class ObjectStore(Protocol):
     def delete(self, name: str, now: datetime) -> None:
         """Delete an object with all its versions; ObjectKept where its date or a hold forbids it."""
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The folders right below a prefix, as prefixes, in order."""
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put an object in the place of the one of that name, durably and at once; for a log's newest checkpoint.
+
+        RetryLater where the store is full or away.
+        """
+
+    def newest(self, name: str) -> bytes:
+        """The bytes that were put under a name last; KeyError where there are none."""
+
 
 def may_go(retain_until: str | None, held: bool, now: datetime) -> str:
     """Why an object must stay at `now`; empty where it may go. Without a date it stays."""
@@ -218,6 +230,22 @@ class LocalFolder:
         except (OSError, ValueError):
             return {}
         return kept if isinstance(kept, dict) else {}
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        base = self.folder / prefix
+        below = base.iterdir() if base.is_dir() else ()
+        return tuple(sorted(str(path.relative_to(self.folder)) for path in below if path.is_dir()))
+
+    def replace(self, name: str, data: bytes) -> None:
+        path = self.folder / name
+        try:
+            _make_folders(path.parent)
+            self._put(path, data, lambda temporary, path: Path(temporary).replace(path))
+        except OSError as error:
+            raise RetryLater(f"{path} cannot be written: {error.strerror}") from error
+
+    def newest(self, name: str) -> bytes:
+        return self.read(name)
 
     @staticmethod
     def _link(path: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
 from deploytrail_sinks.archive.store import ObjectStore
 
@@ -37,7 +38,8 @@ class Report:
 def verify(store: ObjectStore) -> Report:
     """Names, contents, chains and offsets of every segment."""
     report = Report()
-    for _, names in itertools.groupby(store.list(""), key=lambda name: tuple(name.split("/")[:2])):
+    segments = (name for name in store.list("") if not is_of_log(name))
+    for _, names in itertools.groupby(segments, key=lambda name: tuple(name.split("/")[:2])):
         report.partitions += 1
         _verify_partition(store, list(names), report)
     return report
