@@ -181,6 +181,20 @@ class Reason(StrEnum):
     NOT_SEEN_RUNNING = "not_seen_running"
     NO_HEALTH_SEEN = "no_health_seen"
 
+    # success_criteria
+    CRITERIA_MET = "criteria_met"
+    DEPLOYMENT_FAILED = "deployment_failed"
+    DEPLOYMENT_ROLLED_BACK = "deployment_rolled_back"
+    DEPLOYMENT_CANCELLED = "deployment_cancelled"
+    TOOK_TOO_LONG = "took_too_long"
+    DURATION_UNKNOWN = "duration_unknown"
+    DURATION_WITHIN_UNCERTAINTY = "duration_within_uncertainty"
+    TOO_MANY_ROLLBACKS = "too_many_rollbacks"
+    TOO_FEW_DEPLOYMENTS = "too_few_deployments"
+    INCIDENT_CORRELATED = "incident_correlated"
+    INCIDENT_POSSIBLY_CORRELATED = "incident_possibly_correlated"
+    START_UNKNOWN = "start_unknown"
+
     # unmapped_name, grain
     UNKNOWN_ENVIRONMENT = "unknown_environment"
     UNKNOWN_REGION = "unknown_region"

@@ -63,4 +63,6 @@ def tick(at: int) -> dict[str, Any]:
 def _kind(record: dict[str, Any]) -> RecordType:
     if "event_id" in record:
         return RecordType.DEPLOYMENT_EVENT
+    if "approval_id" in record:
+        return RecordType.APPROVAL
     return RecordType.SIGNAL if "signal_id" in record else RecordType.OBSERVATION

@@ -6,7 +6,7 @@ before it. So what comes late is answered anew from its own time on, alert by al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
@@ -37,13 +37,20 @@ _SIGNAL_FIELDS = (
 )
 
 
+# Told of a signal's row whenever it was answered, and of the findings of it that are new.
+Tell = Callable[[int, Row, list[dict[str, Any]]], None]
+
+
 class Correlation:
     """Rows of deployments: facts, and how many lines were changed. Rows of signals: the signal and its standing
     findings. Rows of habits: how often an alert fired, by hour of the day, and which signals were counted last."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, deployments: Deployments | None = None, tell: Tell | None = None) -> None:
+        """Another app that needs the answers runs this over its own `deployments`, and is told (`tell`) of each answer;
+        then nothing is written."""
         self._context = context
-        self._deployments = Deployments(context, lambda _: None)
+        self._deployments = deployments or Deployments(context, lambda _: None)
+        self._tell = tell or self._forward
         self._signals = context.table("signals")
         self._habits = context.table("habits")
         self._expiry = Agenda(self._signals, lambda row: row["signal"]["corrected_at"] + KEEP)
@@ -79,7 +86,7 @@ class Correlation:
         if row is None:
             row = {"signal": {name: signal[name] for name in _SIGNAL_FIELDS}, "findings": {}}
         elif row["findings"]:  # a redelivery: the output may not have outlived the crash
-            self._forward(partition, list(row["findings"].values()))
+            self._tell(partition, row, list(row["findings"].values()))
         row["habit"] = row.get("habit") or self._count(partition, row["signal"])
         self._signals[key] = row
         self._expiry.put(partition, key, row)
@@ -121,11 +128,10 @@ class Correlation:
         past = correlation.past_of(signal, before, own, everyone, policies)
         found = correlation.correlate(signal, self._near(partition, signal, past, policies), policies, past)
         changed = correlation.supersede(row["findings"], found)
-        if not changed:
-            return row
-        row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}}
-        self._signals[key] = row
-        self._forward(partition, changed)
+        if changed:
+            row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}}
+            self._signals[key] = row
+        self._tell(partition, row, changed)
         return row
 
     def _near(
@@ -186,7 +192,7 @@ class Correlation:
         policies = self._context.policies_at(signal["corrected_at"])
         return correlation.is_related(signal, place, policies)
 
-    def _forward(self, partition: int, findings: list[dict[str, Any]]) -> None:
+    def _forward(self, partition: int, _: Row, findings: list[dict[str, Any]]) -> None:
         for found in findings:
             self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)
 

@@ -4,10 +4,8 @@ In: a rollback that succeeded, what it undid, what was seen of the service, the 
 deadline has come: verified, failed or inconclusive, by three checks, each of which holds, does not, or cannot be told:
 
 - digest: of each instance, what was last seen running is what was to run again;
-- health: of each series of health checks, the last three are back in the band of the time before what was undone:
-  the median of their values within the median ± 3 standard deviations, those estimated from the median absolute
-  deviation (x 1.4826, Rousseeuw and Croux 1993), and never narrower than 5 % of the median; without values, all three
-  are healthy, unless half and more were not before either;
+- health: of each series of health checks, the last three are back in the band of the time before what was undone (see
+  `health`);
 - alert: what fired between the start of what was undone and the end of the rollback has resolved.
 
 What was seen after the deadline does not count, however early it is known; what is known late of before it does.
@@ -16,9 +14,8 @@ What was seen after the deadline does not count, however early it is known; what
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from deploytrail_schemas.ids import finding_id
@@ -26,13 +23,11 @@ from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.health import Check, between, usual_health
 from deploytrail_processors.rules.policies.rollback import RollbackVerification
 
 RULE = "rollback_verification"
 MINUTE = 60_000_000
-_LAST = 3
-_LEAST_FOR_A_BAND = 5
-_MAD_TO_SIGMA, _SIGMAS, _LEAST_WIDTH = 1.4826, 3.0, 0.05
 Seen = Mapping[str, Any]
 
 
@@ -59,15 +54,6 @@ class Target:
             if ours and theirs:
                 return bool(ours == theirs)
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: whether it holds (None: cannot be told), why not, and what was seen."""
-
-    holds: bool | None
-    reason: Reason | None
-    words: str
 
 
 def is_rollback(content: Mapping[str, Any]) -> bool:
@@ -112,8 +98,8 @@ def verify(
     broke = undone["started_at"] if undone is not None else None
     target = target_of(rollback, undone, before)
     checks = {
-        "digest": _digest(target, _between(evidence.running, end, deadline)),
-        "health": _health(evidence.health, broke, end, deadline, policy),
+        "digest": _digest(target, between(evidence.running, end, deadline)),
+        "health": usual_health(evidence.health, broke, policy.baseline_minutes, end, deadline),
         "alert": _alert(evidence.alerts, broke if broke is not None else rollback["started_at"], end, deadline),
     }
     required = [checks[name] for name in policy.required]
@@ -160,12 +146,6 @@ def in_place_of(standing: Finding | None, found: Finding, times: int) -> Finding
     return found | {"supersedes": standing["finding_id"]}
 
 
-def _between(seen: Iterable[Seen], begin: int, end: int) -> list[Seen]:
-    """What was surely seen from a time on, up to another, in order."""
-    inside = [one for one in seen if one["at"] - one["width"] >= begin and one["at"] <= end]
-    return sorted(inside, key=lambda one: (one["at"], one["id"]))
-
-
 def _digest(target: Target, running: list[Seen]) -> Check:
     if not target.digest and not target.version:
         return Check(None, Reason.ROLLBACK_TARGET_UNKNOWN, "nobody said what is to run again")
@@ -178,42 +158,6 @@ def _digest(target: Target, running: list[Seen]) -> Check:
     if not same:
         return Check(None, Reason.NOT_SEEN_RUNNING, "nobody saw what runs")
     return Check(True, None, f"{same} of {len(verdicts)} seen run the target")
-
-
-def _health(
-    health: tuple[Seen, ...], broke: int | None, end: int, deadline: int, policy: RollbackVerification
-) -> Check:
-    series: dict[str, list[Seen]] = defaultdict(list)
-    for one in _between(health, end, deadline):
-        series[one["series"]].append(one)
-    earlier: dict[str, list[Seen]] = defaultdict(list)
-    if broke is not None:
-        for one in health:
-            if broke - policy.baseline_minutes * MINUTE <= one["at"] and one["at"] + one["width"] < broke:
-                earlier[one["series"]].append(one)
-    found = {name: _in_band(seen[-_LAST:], earlier[name]) for name, seen in sorted(series.items())}
-    out = [words for holds, words in found.values() if holds is False]
-    held = [words for holds, words in found.values() if holds is True]
-    if out:
-        return Check(False, Reason.HEALTH_OUT_OF_BAND, out[0])
-    return Check(True, None, held[0]) if held else Check(None, Reason.NO_HEALTH_SEEN, "no health check after it")
-
-
-def _in_band(last: list[Seen], before: list[Seen]) -> tuple[bool | None, str]:
-    usual = [one["value"] for one in before if one["value"] is not None]
-    values = [one["value"] for one in last if one["value"] is not None]
-    if values and len(usual) >= _LEAST_FOR_A_BAND:
-        middle = median(usual)
-        deviation = median(abs(value - middle) for value in usual)
-        width = max(_SIGMAS * _MAD_TO_SIGMA * deviation, _LEAST_WIDTH * abs(middle))
-        now = median(values)
-        return abs(now - middle) <= width, f"{now:g} in {middle - width:g} to {middle + width:g} before"
-    told = [one["healthy"] for one in last if one["healthy"] is not None]
-    if not told:
-        return None, "no word of health"
-    was = [one["healthy"] for one in before if one["healthy"] is not None]
-    sick = bool(was) and sum(was) <= len(was) / 2
-    return sick or all(told), f"{sum(told)} of the last {len(told)} healthy, {sum(was)} of {len(was)} before"
 
 
 def _triggers(one: Seen, begin: int | None, end: int) -> bool:

@@ -115,6 +115,17 @@ CHECKED_FURTHER: dict[str, list[dict[str, Any]]] = {
         },
         {},
     ],
+    "success_criteria": [
+        {
+            "max_duration_minutes": 30,
+            "rollback_rate": {"max_percent": 10, "deployments": 20, "minimum": 5},
+            "incident": {"severity": "warning", "within_minutes": 60},
+            "health": {"within_minutes": 15, "baseline_minutes": 60},
+            "scope": {"environments": ["production"]},
+        },
+        {"rollback_rate": {"max_percent": 0, "days": 30}},
+        {"incident": {}},
+    ],
     "calendar": [
         {"zone": "Europe/Berlin", "dates": ["2026-12-25", "2026-12-24/2027-01-01"]},
         {"dates": ["2026-12-25"]},

@@ -18,6 +18,7 @@ from deploytrail_processors.rules.policies.requirement import Requirement
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, rollback_verification_for
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 from deploytrail_processors.rules.policies.service import Service
+from deploytrail_processors.rules.policies.success import SuccessCriteria, success_criteria_for
 from deploytrail_processors.rules.policies.suppression import Suppression, suppression_for
 from deploytrail_processors.rules.policies.thresholds import Thresholds
 from deploytrail_processors.rules.policies.velocity import Velocity
@@ -43,11 +44,13 @@ __all__ = [
     "Scope",
     "Service",
     "Spec",
+    "SuccessCriteria",
     "Suppression",
     "Thresholds",
     "Velocity",
     "read_document",
     "reconciliation_for",
     "rollback_verification_for",
+    "success_criteria_for",
     "suppression_for",
 ]

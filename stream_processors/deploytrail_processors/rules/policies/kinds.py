@@ -14,6 +14,7 @@ from deploytrail_processors.rules.policies.reconciliation import Reconciliation,
 from deploytrail_processors.rules.policies.requirement import Requirement, read_regime, read_required_fields
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, read_rollback_verification
 from deploytrail_processors.rules.policies.service import Service, read_service
+from deploytrail_processors.rules.policies.success import SuccessCriteria, read_success_criteria
 from deploytrail_processors.rules.policies.suppression import Suppression, read_suppression
 from deploytrail_processors.rules.policies.thresholds import Thresholds, read_thresholds
 from deploytrail_processors.rules.policies.velocity import Velocity, read_velocity
@@ -33,6 +34,7 @@ Spec = (
     | Requirement
     | Velocity
     | Reconciliation
+    | SuccessCriteria
 )
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
@@ -51,4 +53,5 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "regime": read_regime,
     "velocity": read_velocity,
     "reconciliation": read_reconciliation,
+    "success_criteria": read_success_criteria,
 }

@@ -38,6 +38,8 @@ SEMANTIC = {
     "suppression": "severities are words of ours without critical, and no time is above a day",
     "required_fields": "fields or tags are asked for; heal speaks of those, and of feature_ticket or change_ticket",
     "regime": "fields, tags or controls are asked for",
+    "success_criteria": "one criterion is asked for; of a rollback rate, max_percent and either deployments or days; "
+    "incidents are looked for for at most six hours, health for four",
     "velocity": "budget or burst is stated, and no time is above 31 days",
     "intake": "no teams, tiers and kinds in its scope: of a reporter whom nobody knows they cannot be asked",
     "several documents": "a name, and an alias, stands once",

@@ -142,6 +142,20 @@ def _reconciliation(_: str, raw: Raw) -> Iterator[str]:
 _CHECKS = {"digest": "the earlier artifact runs", "health": "health is as usual", "alert": "the alert has ended"}
 
 
+def _success_criteria(_: str, raw: Raw) -> Iterator[str]:
+    yield "A deployment is a success if it succeeds, and is not rolled back."
+    if "max_duration_minutes" in raw:
+        yield f"It takes {_minutes(raw['max_duration_minutes'])} at most."
+    if (rate := raw.get("rollback_rate")) is not None:
+        span = f"of the last {rate['days']} days" if "days" in rate else f"of the last {rate.get('deployments')}"
+        yield f"Of the changes {span} of its service there, {rate.get('max_percent')} % at most were rolled back."
+    if (incident := raw.get("incident")) is not None:
+        severity, within = incident.get("severity", "error"), _minutes(incident.get("within_minutes", 60))
+        yield f"It likely caused no alert or incident of the severity {severity} or graver within {within}."
+    if (health := raw.get("health")) is not None:
+        yield f"Within {_minutes(health.get('within_minutes', 15))}, health checks are as they were before it."
+
+
 def _place(name: str, raw: Raw) -> Iterator[str]:
     if raw.get("production"):
         yield f"{name} is production."
@@ -248,6 +262,7 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "approval": _approval,
     "suppression": _suppression,
     "rollback_verification": _rollback_verification,
+    "success_criteria": _success_criteria,
     "intake": _intake,
     "required_fields": _required_fields,
     "regime": _regime,
