@@ -19,6 +19,7 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.schema import (
     AvroSchema,
     avro_schema,
+    read_versions,
     schema_fingerprint,
     versions,
     without_logical_types,
@@ -74,6 +75,27 @@ def writers() -> dict[bytes, Writer]:
                 kind, version, _parsed(parse_schema(plain)), _parsed(parse_schema(routing))
             )
     return known
+
+
+def learn() -> bool:
+    """Take in schema files that were laid beside this package while it runs; whether there were any.
+
+    A reader of a long life meets newer writers: with their files there, it needs no restart. What it
+    writes itself stays as it was.
+    """
+    from fastavro import parse_schema
+
+    found = False
+    for kind in RecordType:
+        for version, schema in read_versions(kind, besides=frozenset(versions(kind))).items():
+            plain = without_logical_types(schema)
+            _newest(kind)  # as it was until now
+            routing = {**plain, "fields": plain["fields"][: ROUTING_FIELDS[kind]]}
+            writer = Writer(kind, version, _parsed(parse_schema(plain)), _parsed(parse_schema(routing)))
+            versions(kind)[version] = schema
+            writers()[schema_fingerprint(schema)] = writer
+            found = True
+    return found
 
 
 @cache

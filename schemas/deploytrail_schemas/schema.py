@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,11 +16,17 @@ AvroSchema = dict[str, Any]
 @cache
 def versions(kind: RecordType) -> dict[int, AvroSchema]:
     """Every version of a kind's schema, oldest first, as written in its file."""
+    return read_versions(kind)
+
+
+def read_versions(kind: RecordType, besides: Set[int] = frozenset()) -> dict[int, AvroSchema]:
+    """The versions whose files lie there now, oldest first, but for those that are known already."""
     found: dict[int, AvroSchema] = {}
     for entry in resources.files("deploytrail_schemas").joinpath("avro").iterdir():
         stem, dot, rest = entry.name.partition(".v")
-        if dot and stem == kind.file_stem and rest.endswith(".avsc"):
-            found[int(rest.removesuffix(".avsc"))] = json.loads(entry.read_text("utf-8"))
+        number = rest.removesuffix(".avsc")
+        if dot and stem == kind.file_stem and rest != number and int(number) not in besides:
+            found[int(number)] = json.loads(entry.read_text("utf-8"))
     return dict(sorted(found.items()))
 
 

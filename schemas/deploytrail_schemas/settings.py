@@ -39,10 +39,20 @@ class Settings:
     backfill_partition: int = _setting(15, "partition that backfilled history goes to")
     tick_seconds: float = _setting(5.0, "seconds between two ticks of a partition")
     state: Path = _setting(Path(".deploytrail/state"), "folder of the processors' local state")
-    clickhouse_url: str = _setting("http://127.0.0.1:8123", "ClickHouse HTTP interface")
+    clickhouse_url: str = _setting(
+        "http://127.0.0.1:8123", "ClickHouse HTTP interface; replicas of it, separated by commas, are tried in turn"
+    )
     clickhouse_user: str = _setting("default", "ClickHouse user")
     clickhouse_password: str = _setting("", "ClickHouse password")
     clickhouse_database: str = _setting("deploytrail", "ClickHouse database")
+    clickhouse_cluster: str = _setting(
+        "", "ClickHouse cluster: tables are Replicated then, with Distributed ones in front; empty: one node"
+    )
+    clickhouse_shards: str = _setting(
+        "",
+        "shards of regions, region=URL,URL|URL;…: commas between replicas, bars between shards that share a region by "
+        "service; regions not named go to DEPLOYTRAIL_CLICKHOUSE_URL",
+    )
     archive: str = _setting(
         "file:.deploytrail/archive",
         "store of the archive: file:FOLDER or s3://BUCKET/PREFIX?region=…&endpoint=…&lock=…",
@@ -70,7 +80,13 @@ class Settings:
     metrics_port: int = _setting(0, "port for /healthz, /readyz and /metrics; 0: none")
     remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")
     clickhouse_batch_rows: int = _setting(50_000, "messages after which the ClickHouse sink inserts")
-    clickhouse_batch_seconds: float = _setting(0.2, "age in seconds at which the ClickHouse sink inserts")
+    clickhouse_batch_bytes: int = _setting(
+        32 << 20, "bytes after which the ClickHouse sink inserts; with twice as many waiting it reads no further"
+    )
+    clickhouse_batch_seconds: float = _setting(
+        0.2, "age in seconds at which the ClickHouse sink inserts; earlier while ClickHouse is quick"
+    )
+    clickhouse_insert_threads: int = _setting(3, "inserts of the ClickHouse sink that run side by side")
     home: Path = _setting(Path(".deploytrail"), "folder of the embedded stack: data, logs, state")
     regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")
     service: str = _setting("", "service that producers report when the call names none")

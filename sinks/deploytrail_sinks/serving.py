@@ -26,7 +26,9 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG
 class Sink(Protocol):
     """One consumer that runs until it is stopped."""
 
-    ready: bool
+    @property
+    def ready(self) -> bool:
+        """Whether it takes messages now."""
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Consume until `stop`."""

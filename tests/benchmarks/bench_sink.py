@@ -18,7 +18,6 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse.batches import Range, Row, sort
 from deploytrail_sinks.clickhouse.container import layout
 from deploytrail_sinks.clickhouse.migrate import migrate
-from deploytrail_sinks.clickhouse.sink import INSERT_THREADS
 from deploytrail_sinks.clickhouse.writer import Writer, connect
 from support.clickhouse import ClickHouseProcess
 from support.values import NOON, event
@@ -87,7 +86,7 @@ def _passed_through(writer: Writer, rows: list[Row], repeat: int) -> None:
         for (kind, version), some in sort(part.rows).inserts.items():
             writer.insert(part, kind, version, some)
 
-    with ThreadPoolExecutor(INSERT_THREADS) as pool:
+    with ThreadPoolExecutor(Settings().clickhouse_insert_threads) as pool:
         for begin in range(0, len(rows), BATCH):
             batch = rows[begin : begin + BATCH]
             # Each repeat has partitions of its own: the same token would be dropped as a repeat.

@@ -130,6 +130,31 @@ def test_a_deployment_is_one_row_of_its_newest_revision(env: dict[str, str], sin
     ] == [(3, "rolled_back")]
 
 
+@pytest.mark.requirement("M8.1")
+def test_the_same_id_in_two_regions_is_two_deployments(env: dict[str, str], sink: Command, client: Client) -> None:
+    record = {"deployment_id": "twice", "recorded_at": NOON, "environment": "e", "service": "s"}
+    verdict = {
+        "rule": "overdue",
+        "rule_version": 1,
+        "reason": "late",
+        "occurred_at": NOON,
+        "environment": "e",
+        "service": "s",
+    }
+    states = {1: ("eu-west-1", 3, "failed", "ok"), 2: ("us-east-1", 1, "running", "violation")}
+    for partition, (region, revision, state, found) in states.items():
+        whole = record | {"region": region, "revision": revision, "state": state}
+        finding = verdict | {"finding_id": region, "deployment_id": "twice", "region": region, "verdict": found}
+        write(env["DEPLOYTRAIL_KAFKA"], Topic.RECORDS, [(partition, b"twice", encode(RecordType.RECORD, whole))])
+        write(env["DEPLOYTRAIL_KAFKA"], Topic.FINDINGS, [(partition, b"twice", encode(RecordType.FINDING, finding))])
+    known = "SELECT region, state FROM {db}.deployments WHERE deployment_id = 'twice' ORDER BY region"
+    standing = "SELECT region, verdict FROM {db}.standing_findings WHERE deployment_id = 'twice' ORDER BY region"
+    wait_for(lambda: len(rows(client, env, known)) + len(rows(client, env, standing)) >= 4, what="both regions")
+
+    assert [tuple(r.values()) for r in rows(client, env, known)] == [("eu-west-1", "failed"), ("us-east-1", "running")]
+    assert [tuple(r.values()) for r in rows(client, env, standing)] == [("eu-west-1", "ok"), ("us-east-1", "violation")]
+
+
 def test_poison_is_set_aside_and_the_rest_goes_in(env: dict[str, str], sink: Command, client: Client) -> None:
     good = [encode(RecordType.SIGNAL, signal(at=NOON + i, title="beside poison")) for i in range(6)]
     poison = [good[0][:-4], b"\xc3\x01" + b"nowriter" + b"x", b"plain"]

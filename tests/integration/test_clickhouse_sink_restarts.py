@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 import uuid
 from pathlib import Path
 
+import deploytrail_schemas
+import fastavro
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from deploytrail_local import ports
@@ -12,6 +17,7 @@ from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.schema import schema_fingerprint, without_logical_types
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse import serve
@@ -90,3 +96,37 @@ def test_rows_wait_for_a_clickhouse_that_is_away(own_kafka: str, tmp_path: Path)
             count = "SELECT count() FROM away.signals WHERE title = 'waited'"
             wait_for(lambda: client.query(count).result_rows == [(20,)], what="the rows")
             assert sink.stop() == 0
+
+
+@pytest.mark.requirement("M7.4")
+def test_records_of_a_newer_writer_go_in_without_a_restart(own_kafka: str, clickhouse: str, tmp_path: Path) -> None:
+    """The schema of an upgraded writer is laid beside a sink that runs; only its new column is missing yet."""
+    make_topics(own_kafka)
+    database = f"drift_{uuid.uuid4().hex[:8]}"
+    package = tmp_path / "installed" / "deploytrail_schemas"
+    shutil.copytree(Path(deploytrail_schemas.__file__).parent, package)
+    env = {
+        "PYTHONPATH": str(package.parent),
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
+        "DEPLOYTRAIL_CLICKHOUSE_DATABASE": database,
+    }
+    newer = json.loads((package / "avro" / "signal.v1.avsc").read_text())
+    newer["fields"].append({"name": "mood", "type": "string", "default": "", "doc": "What version 2 brings."})
+    out = io.BytesIO()
+    out.write(b"\xc3\x01" + schema_fingerprint(newer))
+    value = signal(title="newer") | {"mood": "calm"}
+    fastavro.schemaless_writer(out, fastavro.parse_schema(without_logical_types(newer)), value)
+    older = encode(RecordType.SIGNAL, signal(title="older"))
+    client = connect(Settings.load(env))
+    with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
+        write(own_kafka, Topic.EVENTS, [(9, b"k", older)])
+        found = f"SELECT title, severity FROM {database}.signals WHERE kafka_partition = 9 ORDER BY kafka_offset"
+        wait_for(lambda: len(client.query(found).result_rows) == 1, what="the first row")
+        (package / "avro" / "signal.v2.avsc").write_text(json.dumps(newer))
+        write(own_kafka, Topic.EVENTS, [(9, b"k", out.getvalue()), (9, b"k", older)])
+        wait_for(lambda: len(client.query(found).result_rows) == 3, what="the rows of both writers")
+        assert sink.stop() == 0
+
+    assert [row[0] for row in client.query(found).result_rows] == ["older", "newer", "older"]
+    assert any("signals has no column for mood of writer version 2" in line for line in sink.lines)

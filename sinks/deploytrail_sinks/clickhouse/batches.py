@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploytrail_schemas.codec import DecodeError, Writer, decode, writer_of
+from deploytrail_schemas.codec import DecodeError, Writer, decode, learn, writer_of
 from deploytrail_schemas.headers import DETAIL, ORIGIN, REASON
+from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
 
 from deploytrail_sinks.clickhouse.tables import BY_KIND
 
+log = logging.getLogger(__name__)
 DEAD_LETTER_COLUMNS = (
     *("kafka_partition", "kafka_offset", "kafka_timestamp", "reason", "detail"),
     *("origin_topic", "origin_partition", "origin_offset", "key", "value", "headers"),
@@ -68,13 +71,31 @@ def sort(rows: Iterable[Row]) -> Sorted:
     found = Sorted()
     for row in rows:
         try:
-            writer: Writer = writer_of(row.value)
+            writer = _writer(row.value)
         except DecodeError as error:
             found.unreadable.append((row, error))
             continue
         if writer.kind in BY_KIND:
             found.inserts.setdefault((writer.kind, writer.version), []).append(row)
     return found
+
+
+def _writer(value: bytes | None) -> Writer:
+    try:
+        return writer_of(value)
+    except DecodeError as error:
+        # A writer that is newer than this process may have had its schema laid beside it since.
+        if error.reason is DeadLetterReason.UNKNOWN_SCHEMA and _learned():
+            return writer_of(value)
+        raise
+
+
+def _learned() -> bool:
+    try:
+        return learn()
+    except (OSError, ValueError) as error:  # half written
+        log.warning("a new schema cannot be read yet: %s", error)
+        return False
 
 
 def offenders(rows: Iterable[Row]) -> list[tuple[Row, DecodeError]]:

@@ -8,9 +8,10 @@ import time
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.settings import Settings
 
-from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.lock import STALE_SECONDS, SWAP_LOCK
+from deploytrail_sinks.clickhouse.migrate import migrate_as_set
 from deploytrail_sinks.clickhouse.sink import ClickHouseSink
-from deploytrail_sinks.clickhouse.writer import Writer
+from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.serving import serve
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,12 @@ def _make(settings: Settings) -> ClickHouseSink:
 
 def prepare(settings: Settings, patience: float = 60.0) -> None:
     """Bring the tables up to date, waiting a while for a ClickHouse that is starting too."""
-    writer = Writer(settings)
     deadline = time.monotonic() + patience
     said = False
     while True:
         try:
-            migrate(writer.client(), settings.clickhouse_database)
+            migrate_as_set(settings, patience)
+            wait_for_swap(settings)
             return
         except RetryLater as error:
             if time.monotonic() > deadline:
@@ -49,3 +50,14 @@ def prepare(settings: Settings, patience: float = 60.0) -> None:
                 log.warning("%s; trying again for %.0f s", error, patience)
                 said = True
             time.sleep(0.5)
+
+
+def wait_for_swap(settings: Settings) -> None:
+    """RetryLater while a rebuild puts its tables in place: what is inserted then would be gone."""
+    query = (
+        "SELECT count() FROM system.tables WHERE database = {d:String} AND name = {t:String} "
+        "AND toUInt32OrZero(splitByChar(' ', comment)[2]) > toUnixTimestamp(now()) - {s:UInt32}"
+    )
+    named = {"d": settings.clickhouse_database, "t": SWAP_LOCK, "s": STALE_SECONDS}
+    if connect(settings).query(query, parameters=named).result_rows[0][0]:
+        raise RetryLater(f"a rebuild of {settings.clickhouse_database} is swapping tables")

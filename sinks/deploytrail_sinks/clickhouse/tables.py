@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.schema import AvroSchema, fields, is_instant
+from deploytrail_schemas.topics import Topic
 
 # Avro fields that lead every row: where in Kafka it stands. A row is unique by topic, partition and offset.
 POSITION: list[AvroSchema] = [
@@ -83,6 +84,12 @@ TABLES = (
     ),
 )
 BY_KIND = {table.kind: table for table in TABLES}
+TOPIC_OF_TABLE = {
+    **dict.fromkeys(("deployment_events", "signals", "approvals", "observations"), Topic.EVENTS),
+    "deployment_revisions": Topic.RECORDS,
+    "findings": Topic.FINDINGS,
+    "dead_letters": Topic.DEAD_LETTERS,
+}
 # Blocks of so many inserts are remembered by their token; a sink never re-sends anything as old.
 DEDUPLICATION_WINDOW = 10_000
 

@@ -1,0 +1,124 @@
+"""When a batch is due, what is in it, and when reading pauses."""
+
+from __future__ import annotations
+
+import pytest
+from deploytrail_sinks.clickhouse.batches import Row
+from deploytrail_sinks.clickhouse.buffer import OVERHEAD_BYTES, SHORTEST_WAIT, Buffer, Limits
+
+T = "deploytrail.events"
+
+
+def row(offset: int, partition: int = 1, size: int = 100) -> Row:
+    return Row(T, partition, offset, 0, None, b"x" * size, ())
+
+
+def buffer(rows: int = 10, size: int = 1 << 20, seconds: float = 0.2, **announced: int) -> Buffer:
+    made = Buffer(Limits(rows, size, seconds))
+    made.assign({(T, p): announced.get(f"p{p}") for p in (1, 2)})
+    return made
+
+
+def spans(made: Buffer, now: float = 0.0) -> list[tuple[int, int, int]]:
+    return [(r.partition, r.first, r.end) for r in made.take(now)]
+
+
+def test_nothing_is_due_while_nothing_waits() -> None:
+    assert buffer().due_in(5.0) is None
+
+
+def test_a_few_rows_are_due_after_a_short_while_and_many_at_once() -> None:
+    made = buffer(rows=3)
+    made.add(row(0), now=10.0)
+    few = made.due_in(10.0)
+    for offset in (1, 2):
+        made.add(row(offset), now=10.0)
+
+    assert few == pytest.approx(SHORTEST_WAIT)
+    assert made.due_in(10.0) == 0.0
+
+
+def test_large_rows_are_due_by_their_bytes() -> None:
+    made = buffer(size=5 * (OVERHEAD_BYTES + 100))
+    for offset in range(5):
+        made.add(row(offset), now=0.0)
+
+    assert made.due_in(0.0) == 0.0
+
+
+def test_batches_grow_while_clickhouse_is_slow_up_to_the_limit() -> None:
+    made = buffer(seconds=0.2)
+    waits = []
+    for took in (0.001, 0.1, 5.0, 0.001):
+        made.took(took)
+        made.add(row(int(took * 1000) + 10_000 * len(waits)), now=0.0)
+        waits.append(made.due_in(0.0))
+        made.take(0.0)
+
+    assert waits == [SHORTEST_WAIT, 0.1, 0.2, SHORTEST_WAIT]
+
+
+def test_reading_pauses_at_twice_a_batch_and_goes_on_below_one() -> None:
+    made = buffer(rows=2)
+    full = []
+    for offset in range(4):
+        made.add(row(offset), now=0.0)
+        full.append(made.is_full())
+    made.take(0.0)
+
+    assert full == [False, False, False, True]
+    assert not made.has_room()
+    made.take(0.0)
+    assert made.has_room()
+
+
+def test_a_batch_has_no_more_of_a_partition_than_its_limit_and_the_rest_is_due_at_once() -> None:
+    made = buffer(rows=3)
+    for offset in range(5):
+        made.add(row(offset), now=0.0)
+    first = spans(made, now=0.0)
+
+    assert first == [(1, 0, 3)]
+    assert (made.rows, made.bytes) == (2, 2 * (OVERHEAD_BYTES + 100))
+    assert made.due_in(0.0) == 0.0
+    assert spans(made) == [(1, 3, 5)]
+
+
+def test_an_announced_range_is_taken_as_it_was_and_only_whole() -> None:
+    made = buffer(p1=3)
+    made.add(row(0), now=0.0)
+    made.add(row(7, partition=2), now=0.0)
+    early = spans(made, now=1.0)
+    for offset in (1, 2, 3):
+        made.add(row(offset), now=1.0)
+    announced = made.announced
+
+    assert early == [(2, 7, 8)]
+    assert announced
+    assert spans(made, now=2.0) == [(1, 0, 3)]
+    assert not made.announced
+    assert spans(made, now=3.0) == [(1, 3, 4)]
+
+
+def test_an_announced_range_is_sent_whole_beyond_the_limits() -> None:
+    made = buffer(rows=2, p1=5)
+    for offset in range(5):
+        made.add(row(offset), now=0.0)
+
+    assert spans(made) == [(1, 0, 5)]
+
+
+def test_rows_of_partitions_that_went_are_left_to_others() -> None:
+    made = buffer()
+    made.add(row(0, partition=9), now=0.0)
+
+    assert made.due_in(0.0) is None
+
+
+def test_what_was_read_before_a_partition_went_and_came_back_is_forgotten() -> None:
+    made = buffer()
+    for offset in (10, 5, 6):
+        made.add(row(offset), now=0.0)
+
+    assert made.rows == 2
+    assert spans(made) == [(1, 5, 7)]
