@@ -87,6 +87,7 @@ class Settings:
         0.2, "age in seconds at which the ClickHouse sink inserts; earlier while ClickHouse is quick"
     )
     clickhouse_insert_threads: int = _setting(3, "inserts of the ClickHouse sink that run side by side")
+    purge_after_days: int = _setting(90, "days after which `deploytrail purge` deletes non-production rows")
     home: Path = _setting(Path(".deploytrail"), "folder of the embedded stack: data, logs, state")
     regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")
     service: str = _setting("", "service that producers report when the call names none")

@@ -73,9 +73,13 @@ class Buffer:
         """Seconds until a batch is due, 0 when it is; None while nothing waits."""
         if self._oldest is None:
             return None
-        if self.rows >= self._limits.rows or self.bytes >= self._limits.bytes:
+        if self.is_whole():
             return 0.0
         return max(0.0, self._oldest + self._wait - now)
+
+    def is_whole(self) -> bool:
+        """Whether as much waits as a batch may have."""
+        return self.rows >= self._limits.rows or self.bytes >= self._limits.bytes
 
     def is_full(self) -> bool:
         """Whether to read no further until a batch is stored."""
@@ -83,7 +87,7 @@ class Buffer:
 
     def has_room(self) -> bool:
         """Whether to read on after it was full."""
-        return self.rows < self._limits.rows and self.bytes < self._limits.bytes
+        return not self.is_whole()
 
     @property
     def announced(self) -> bool:

@@ -1,0 +1,151 @@
+"""Old rows of non-production environments out of ClickHouse, with a receipt.
+
+The receipt says by which policy, lists what went, and proves of each table that what is left of production
+is what was there before: as many rows, and the same hash of every value. Only rows that stood there when
+the purge began are counted and deleted, so that a sink may go on meanwhile, and a rebuild can do it again.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.errors import ConfigurationError
+
+from deploytrail_sinks.archive.retention import is_production
+from deploytrail_sinks.clickhouse.content import content
+from deploytrail_sinks.clickhouse.tables import quote
+
+# Whose time decides: corrected time on the trail, partition time of what was derived from it.
+TIMES = {
+    "deployment_events": "corrected_at",
+    "signals": "corrected_at",
+    "approvals": "corrected_at",
+    "observations": "corrected_at",
+    "deployment_revisions": "recorded_at",
+    "findings": "occurred_at",
+    "current_deployments": "recorded_at",
+}
+_UNNAMED = frozenset({"", "unknown"})  # may be production: kept
+
+
+@dataclass(frozen=True, slots=True)
+class PurgedTable:
+    """What a purge did to a table."""
+
+    table: str
+    condition: str  # what was deleted, in SQL
+    deleted: int
+    by_environment: dict[str, int]
+    kept_rows_before: int  # those of production, and of no named environment
+    kept_content_before: str
+    kept_rows_after: int
+    kept_content_after: str
+
+    @property
+    def untouched(self) -> bool:
+        """Whether production is what it was."""
+        before = (self.kept_rows_before, self.kept_content_before)
+        return before == (self.kept_rows_after, self.kept_content_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A purge, as it is kept in the table `purges`."""
+
+    purge_id: str
+    purged_at: str
+    before: str  # rows older than this went
+    environments: list[str]
+    tables: list[PurgedTable]
+    deployments: list[list[str]]  # region, environment, service, deployment id of what went
+
+    @property
+    def untouched(self) -> bool:
+        """Whether production is what it was, in every table."""
+        return all(table.untouched for table in self.tables)
+
+    def text(self) -> str:
+        """JSON, with the verdict."""
+        return json.dumps(asdict(self) | {"production_untouched": self.untouched}, indent=1, ensure_ascii=False)
+
+
+def purge(client: Client, database: str, *, now: datetime, after: timedelta, dry_run: bool = False) -> Receipt:
+    """Delete what is older than `after` and not of production; the receipt is stored unless it is a dry run.
+
+    ConfigurationError for less than a day.
+    """
+    if after < timedelta(days=1):
+        raise ConfigurationError(f"a purge of what is older than {after} is refused; expected a day at least")
+    cutoff = now - after
+    environments = _environments(client, database)
+    condition = f"environment IN ({', '.join(map(quote, environments))})" if environments else "0"
+    tables, went = [], []
+    for table, time in TIMES.items():
+        then = _as_it_stands(client, database, table)
+        where = (
+            f"{condition} AND {time} < toDateTime64({quote(cutoff.strftime('%Y-%m-%d %H:%M:%S'))}, 6, 'UTC') AND {then}"
+        )
+        if table == "current_deployments":
+            went = _deployments(client, database, where)
+        tables.append(_purged(client, f"{database}.{table}", condition, then, where, dry_run))
+    receipt = Receipt(str(uuid.uuid4()), now.isoformat(), cutoff.isoformat(), environments, tables, went)
+    if not dry_run:
+        row = [[receipt.purge_id, now, cutoff, sum(t.deleted for t in tables), receipt.untouched, receipt.text()]]
+        columns = ["purge_id", "purged_at", "before", "deleted", "production_untouched", "receipt"]
+        client.insert(f"{database}.purges", row, column_names=columns)
+    return receipt
+
+
+def purge_again(client: Client, live: str, target: str) -> None:
+    """Delete from another database's tables what every purge deleted from this one's."""
+    for (text,) in client.query(f"SELECT receipt FROM {live}.purges ORDER BY purged_at").result_rows:
+        tables: list[dict[str, Any]] = json.loads(text)["tables"]
+        for table in tables:
+            _delete(client, f"{target}.{table['table']}", table["condition"])
+
+
+def _purged(client: Client, name: str, condition: str, then: str, where: str, dry_run: bool) -> PurgedTable:
+    kept = f"NOT ({condition}) AND {then}"
+    counts = client.query(f"SELECT environment, count() FROM {name} WHERE {where} GROUP BY 1 ORDER BY 1").result_rows
+    before = content(client, name, where=kept)
+    if counts and not dry_run:
+        _delete(client, name, where)
+    after = content(client, name, where=kept)
+    by_environment = {str(environment): int(count) for environment, count in counts}
+    return PurgedTable(name.partition(".")[2], where, sum(by_environment.values()), by_environment, *before, *after)
+
+
+def _delete(client: Client, name: str, where: str) -> None:
+    client.command(f"ALTER TABLE {name} DELETE WHERE {where}", settings={"mutations_sync": 2})
+
+
+def _environments(client: Client, database: str) -> list[str]:
+    found: set[str] = set()
+    for table in TIMES:
+        rows = client.query(f"SELECT DISTINCT environment FROM {database}.{table}").result_rows
+        found |= {str(row[0]) for row in rows}
+    named = {name for name in found if name.strip().lower() not in _UNNAMED}
+    return sorted(name for name in named if not is_production(name.strip().lower()))
+
+
+def _as_it_stands(client: Client, database: str, table: str) -> str:
+    """A condition that holds for the rows that are there now, and for none that comes."""
+    query = f"SELECT kafka_partition, max(kafka_offset) FROM {database}.{table} GROUP BY 1 ORDER BY 1"
+    rows = client.query(query).result_rows
+    if not rows:
+        return "0"
+    partitions, offsets = ([int(row[i]) for row in rows] for i in (0, 1))
+    return f"kafka_offset <= transform(toInt64(kafka_partition), {partitions}, {offsets}, -1)"
+
+
+def _deployments(client: Client, database: str, where: str) -> list[list[str]]:
+    query = (
+        f"SELECT DISTINCT region, environment, service, deployment_id FROM {database}.current_deployments "
+        f"WHERE {where} ORDER BY ALL"
+    )
+    return [[str(value) for value in row] for row in client.query(query).result_rows]

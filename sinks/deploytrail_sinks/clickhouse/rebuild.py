@@ -1,0 +1,195 @@
+"""The tables made again from the trail: replayed beside them, compared with them, put in their place.
+
+The replay goes into a shadow database while the sink goes on. Then the sink has to be stopped for a moment;
+the shadow catches up to where the sink stopped, both are compared row by row (by a hash of every column),
+and each table takes over the shadow's parts in one atomic step (REPLACE PARTITION), so that views, grants
+and what the tables know of earlier inserts stay as they are. Killed at any moment, the tables are as they
+were or as they should be, and another run begins again.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.settings import Settings
+
+from deploytrail_sinks.clickhouse.content import content
+from deploytrail_sinks.clickhouse.lock import STALE_SECONDS, SWAP_LOCK, lock
+from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.purge import purge_again
+from deploytrail_sinks.clickhouse.replay import Offsets, Replay, committed, members
+from deploytrail_sinks.clickhouse.sink import ClickHouseSink
+from deploytrail_sinks.clickhouse.tables import TABLES, TOPIC_OF_TABLE
+from deploytrail_sinks.clickhouse.writer import connect
+
+_LOCK_PATIENCE = STALE_SECONDS + 15.0  # one that was killed has left its lock behind
+_POSITION = ("kafka_partition", "kafka_offset", "kafka_timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A table as it stands and as it was replayed: rows, and a hash of every value of every row."""
+
+    table: str
+    rows: int
+    content: str
+    replayed_rows: int
+    replayed_content: str
+
+    @property
+    def same(self) -> bool:
+        """Whether the contents are identical."""
+        return (self.rows, self.content) == (self.replayed_rows, self.replayed_content)
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild found, and whether it put the replayed tables in place."""
+
+    messages: int
+    tables: tuple[Compared, ...]
+    swapped: bool
+
+
+def rebuild(
+    settings: Settings,
+    *,
+    patience: float = 600.0,
+    accept: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Rebuilt:
+    """Replay, compare, swap. With differences, swap only where `accept` says that the trail is right.
+
+    RetryLater where the sink is not stopped within `patience` seconds after the replay, and where a sink
+    wrote during the swap: run it again. ConfigurationError on a cluster: there, each shard is rebuilt by itself.
+    """
+    if settings.clickhouse_cluster or settings.clickhouse_shards:
+        raise ConfigurationError(
+            "a rebuild works on one node: set DEPLOYTRAIL_CLICKHOUSE_URL to it, without cluster and shards"
+        )
+    client, live = connect(settings), settings.clickhouse_database
+    shadow = f"{live}_rebuild"
+    migrate(client, live)
+    with lock(client, f"{live}.rebuild_lock", _LOCK_PATIENCE):
+        client.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")  # of a run that was cut short
+        migrate(client, shadow)
+        replay = Replay(replace(settings, clickhouse_database=shadow))
+        try:
+            say("replaying; the sink may go on")
+            count = replay.up_to(committed(settings)[0], lambda n: say(f"{n} messages"))
+            _wait_for_stop(settings, patience, say)
+            with lock(client, f"{live}.{SWAP_LOCK}", _LOCK_PATIENCE):
+                _settle(settings)
+                ends, _ = committed(settings)
+                count += replay.up_to(ends)
+                _keep_what_kafka_lost(client, live, shadow, replay.first)
+                purge_again(client, live, shadow)
+                compared = tuple(_compare(client, live, shadow, table) for table in _tables(client, live))
+                swapped = accept or all(table.same for table in compared)
+                if swapped:
+                    for table in compared:
+                        _swap(client, live, shadow, table)
+                    _check_alone(settings, ends)
+        finally:
+            replay.close()
+        if swapped:
+            client.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")
+    return Rebuilt(count, compared, swapped)
+
+
+def _wait_for_stop(settings: Settings, patience: float, say: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + patience
+    said = False
+    while count := members(settings):
+        if not said:
+            say("replayed; stop the sink now (the trail waits in Kafka), and start it again when this has ended")
+            said = True
+        if time.monotonic() > deadline:
+            raise RetryLater(f"{count} sinks are still running; stop them and run this again: nothing was changed")
+        time.sleep(0.5)
+
+
+def _settle(settings: Settings) -> None:
+    """Let a sink that was killed in the middle of a range have that range stored whole."""
+    if not committed(settings)[1]:
+        return
+    sink = ClickHouseSink(settings)
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            sink.run()
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="settle")
+    thread.start()
+    deadline = time.monotonic() + 120
+    while thread.is_alive() and committed(settings)[1] and time.monotonic() < deadline:
+        time.sleep(0.2)
+    sink.stop()
+    thread.join()
+    if failure:
+        raise failure[0]
+    if committed(settings)[1]:
+        raise RetryLater("what a killed sink left half stored cannot be finished; start the sink, stop it, try again")
+
+
+def _tables(client: Client, live: str) -> list[str]:
+    """What the sink fills, and what materialized views fill from that."""
+    query = "SELECT create_table_query FROM system.tables WHERE database = {d:String} AND engine = 'MaterializedView'"
+    views = client.query(query, parameters={"d": live}).result_rows
+    targets = {found[1] for row in views if (found := re.search(rf" TO `?{live}`?\.`?(\w+)", str(row[0])))}
+    fed = [table.name for table in TABLES] + ["dead_letters"]
+    return fed + sorted(targets - set(fed))
+
+
+def _keep_what_kafka_lost(client: Client, live: str, shadow: str, first: Offsets) -> None:
+    """Rows whose messages Kafka no longer holds are copied: a rebuild never loses what only the table has."""
+    for table, topic in TOPIC_OF_TABLE.items():
+        for (name, partition), offset in first.items():
+            if name == topic.value and offset > 0:
+                client.command(
+                    f"INSERT INTO {shadow}.{table} SELECT * FROM {live}.{table} "
+                    f"WHERE kafka_partition = {partition} AND kafka_offset < {offset}"
+                )
+
+
+def _compare(client: Client, live: str, shadow: str, table: str) -> Compared:
+    engine = client.query(
+        "SELECT engine FROM system.tables WHERE database = {d:String} AND name = {t:String}",
+        parameters={"d": live, "t": table},
+    ).result_rows[0][0]
+    # Where equal revisions stand at several offsets, which one a merge keeps is nowhere said.
+    columns, final = ("*", "") if engine == "MergeTree" else (f"* EXCEPT ({', '.join(_POSITION)})", " FINAL")
+    columns = columns if final == "" or _has_position(client, live, table) else "*"
+
+    here, there = (content(client, f"{database}.{table}{final}", columns) for database in (live, shadow))
+    return Compared(table, *here, *there)
+
+
+def _has_position(client: Client, live: str, table: str) -> bool:
+    query = (
+        "SELECT count() FROM system.columns WHERE database = {d:String} AND table = {t:String} AND name = {n:String}"
+    )
+    return bool(client.query(query, parameters={"d": live, "t": table, "n": _POSITION[0]}).result_rows[0][0])
+
+
+def _swap(client: Client, live: str, shadow: str, table: Compared) -> None:
+    if table.replayed_rows:
+        client.command(f"ALTER TABLE {live}.{table.table} REPLACE PARTITION ID 'all' FROM {shadow}.{table.table}")
+    else:
+        client.command(f"TRUNCATE TABLE {live}.{table.table}")
+
+
+def _check_alone(settings: Settings, ends: Offsets) -> None:
+    if members(settings) or committed(settings)[0] != ends:
+        raise RetryLater(
+            "a sink wrote while the tables were swapped: stop it and run this again, or rows may be missing"
+        )

@@ -1,0 +1,48 @@
+"""`deploytrail rebuild`: ClickHouse's tables made again from the trail."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.settings import Settings
+
+from deploytrail_sinks.clickhouse.rebuild import rebuild
+from deploytrail_sinks.clickhouse.serve import quieten_drivers
+from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0 rebuilt, 1 contents differ and nothing was changed, 69 try again, 78 a setting is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="deploytrail rebuild",
+        description="Replay the trail into tables beside those in use, compare them, put them in their place.",
+    )
+    parser.add_argument("--wait", type=float, default=600.0, help="seconds to wait for the sink to be stopped (600)")
+    parser.add_argument("--accept", action="store_true", help="take the trail's word where contents differ")
+    given = parser.parse_args(argv)
+    quieten_drivers()
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"deploytrail rebuild: {text}\n")
+        sys.stderr.flush()
+
+    try:
+        settings = Settings.load()
+        done = rebuild(settings, patience=given.wait, accept=given.accept, say=say)
+    except ConfigurationError as error:
+        say(str(error))
+        return EXIT_CONFIGURATION
+    except (RetryLater, ClickHouseError, OSError) as error:
+        say(str(error))
+        return EXIT_UNAVAILABLE
+    for table in done.tables:
+        verdict = "identical" if table.same else f"DIFFERS: the trail gives {table.replayed_rows} rows"
+        print(f"{table.table}: {table.rows} rows, {verdict}")
+    if not done.swapped:
+        say("nothing was changed; --accept takes what the trail gives")
+        return 1
+    print(f"rebuilt from {done.messages} messages")
+    return 0

@@ -1,0 +1,228 @@
+"""Tables dropped and replayed to the same content; non-production purged while production stays as it is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+from deploytrail_sinks.clickhouse.content import content
+from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.purge import purge
+from deploytrail_sinks.clickhouse.writer import connect
+from support.commands import Command, run, running
+from support.kafka import make_topics, wait_for, write
+from support.values import NOON, SECOND, event, signal
+
+EVENTS = 300
+FED = ("deployment_events", "signals", "deployment_revisions", "findings", "dead_letters", "current_deployments")
+
+
+@pytest.fixture(scope="module")
+def env(own_kafka: str, clickhouse: str) -> dict[str, str]:
+    """A trail with every kind of row, poison and repeats, on a Kafka of its own."""
+    make_topics(own_kafka)
+    trail: list[tuple[int, bytes | None, bytes | None]] = []
+    for i in range(EVENTS):
+        at, environment = NOON + i * SECOND, ("production", "qa")[i % 2]
+        deployed = event("started", at, deployment_id=f"d{i}", tags={"n": str(i)}, environment=environment)
+        trail.append((1 + i % 3, b"k", encode(RecordType.DEPLOYMENT_EVENT, deployed)))
+        if i % 50 == 0:
+            trail.append((1, b"k", b"\xc3\x01nowriterx"))
+            trail.append((2, b"k", encode(RecordType.SIGNAL, signal(at=at, value=None))))
+    write(own_kafka, Topic.EVENTS, trail)
+    records = [
+        (1 + i % 3, b"k", encode(RecordType.RECORD, record(i, revision, ("production", "qa")[i % 2])))
+        for i in range(60)
+        for revision in (1, 2, 2)
+    ]
+    write(own_kafka, Topic.RECORDS, records)
+    return {
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
+        "DEPLOYTRAIL_CLICKHOUSE_DATABASE": f"rebuilt_{uuid.uuid4().hex[:8]}",
+    }
+
+
+def record(number: int, revision: int, environment: str) -> dict[str, object]:
+    return {
+        "deployment_id": f"d{number}",
+        "revision": revision,
+        "state": ("", "running", "succeeded")[revision],
+        "recorded_at": NOON + number * SECOND,
+        "region": "eu-west-1",
+        "environment": environment,
+        "service": "shop",
+    }
+
+
+@pytest.fixture(scope="module")
+def client(env: dict[str, str]) -> Client:
+    return connect(Settings.load({**env, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": ""}))
+
+
+@pytest.fixture
+def filled(env: dict[str, str], client: Client, tmp_path: Path) -> Iterator[str]:
+    """The name of the database, once the sink has stored everything and was stopped."""
+    database = env["DEPLOYTRAIL_CLICKHOUSE_DATABASE"]
+    with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
+        wait_for(lambda: counts(client, database)[:2] == [EVENTS, 180], what="the rows")
+        wait_for(lambda: counts(client, database)[2] == 6, what="the dead letters")
+        assert sink.stop() == 0
+    yield database
+
+
+def counts(client: Client, database: str) -> list[int]:
+    tables = ("deployment_events", "deployment_revisions", "dead_letters")
+    return [client.query(f"SELECT count() FROM {database}.{table}").result_rows[0][0] for table in tables]
+
+
+def contents(client: Client, database: str) -> dict[str, tuple[int, str]]:
+    hidden = "* EXCEPT (kafka_partition, kafka_offset, kafka_timestamp)"
+    return {
+        table: content(client, f"{database}.{table}{' FINAL' if 'current' in table else ''}",
+                       hidden if "current" in table else "*")
+        for table in FED
+    }  # fmt: skip
+
+
+@pytest.mark.requirement("M3.4")
+@pytest.mark.timeout(300)
+def test_tables_that_were_emptied_are_replayed_to_the_same_content(
+    env: dict[str, str], filled: str, client: Client, tmp_path: Path
+) -> None:
+    before = contents(client, filled)
+    client.command(f"TRUNCATE TABLE {filled}.deployment_events")
+    client.command(f"TRUNCATE TABLE {filled}.current_deployments")
+    refused = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    unchanged = client.query(f"SELECT count() FROM {filled}.deployment_events").result_rows
+    rebuilt = run("rebuild", "--accept", env=env, cwd=tmp_path, seconds=120)
+    again = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+
+    assert refused.returncode == 1, refused.stderr
+    assert f"deployment_events: 0 rows, DIFFERS: the trail gives {EVENTS} rows" in refused.stdout.splitlines()
+    assert f"signals: {before['signals'][0]} rows, identical" in refused.stdout.splitlines()
+    assert unchanged == [(0,)]
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert contents(client, filled) == before
+    assert again.returncode == 0 and "DIFFERS" not in again.stdout
+    assert client.query(f"SELECT count() FROM system.databases WHERE name = '{filled}_rebuild'").result_rows == [(0,)]
+
+
+@pytest.mark.requirement("M3.4")
+@pytest.mark.timeout(400)
+def test_a_rebuild_that_is_killed_leaves_the_tables_whole_and_another_one_ends(
+    env: dict[str, str], filled: str, client: Client, tmp_path: Path
+) -> None:
+    before = contents(client, filled)
+    rng = random.Random(9)
+    for _ in range(4):
+        client.command(f"DROP TABLE IF EXISTS {filled}.rebuild_lock SYNC")
+        client.command(f"DROP TABLE IF EXISTS {filled}.swap_lock SYNC")
+        command = Command("rebuild", "--accept", env=env, cwd=tmp_path)
+        wait_for(lambda c=command: any("replaying" in line for line in c.lines) or c.process.poll() is not None,
+                 what="its begin")  # type: ignore[misc]  # fmt: skip
+        time.sleep(rng.uniform(0.0, 3.0))
+        command.kill()
+
+        assert contents(client, filled) == before
+    client.command(f"DROP TABLE IF EXISTS {filled}.rebuild_lock SYNC")
+    client.command(f"DROP TABLE IF EXISTS {filled}.swap_lock SYNC")
+    last = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+
+    assert last.returncode == 0, last.stderr
+    assert contents(client, filled) == before
+
+
+@pytest.mark.timeout(300)
+def test_the_sink_goes_on_during_a_replay_and_nothing_it_wrote_is_lost(
+    env: dict[str, str], filled: str, client: Client, tmp_path: Path
+) -> None:
+    found: list[int] = []
+    more = [(5, b"k", encode(RecordType.SIGNAL, signal(at=NOON + i, title="meanwhile"))) for i in range(40)]
+    with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
+        rebuild = Command("rebuild", env=env, cwd=tmp_path)
+        wait_for(lambda: any("stop the sink now" in line for line in rebuild.lines), seconds=90, what="its question")
+        write(env["DEPLOYTRAIL_KAFKA"], Topic.EVENTS, more)
+        asked = f"SELECT count() FROM {filled}.signals WHERE title = 'meanwhile'"
+        wait_for(lambda: client.query(asked).result_rows == [(40,)], what="rows of the sink")
+        assert sink.stop() == 0
+    threading.Thread(target=lambda: found.append(rebuild.process.wait(120))).start()
+    wait_for(lambda: bool(found), seconds=120, what="the end of the rebuild")
+
+    assert found == [0], "".join(rebuild.lines)
+    assert client.query(asked).result_rows == [(40,)]
+
+
+@pytest.mark.requirement("M7.2")
+@pytest.mark.timeout(300)
+def test_a_purge_takes_non_production_and_leaves_production_as_it_was(
+    env: dict[str, str], filled: str, client: Client, tmp_path: Path
+) -> None:
+    production = f"SELECT * FROM {filled}.deployment_events WHERE environment = 'production' ORDER BY ALL"
+    before = client.query(production).result_rows
+    found = run("purge", env={**env, "DEPLOYTRAIL_PURGE_AFTER_DAYS": "7"}, cwd=tmp_path)
+    receipt = json.loads(found.stdout) if found.returncode == 0 else found.stderr
+    stored = client.query(f"SELECT production_untouched, receipt FROM {filled}.purges").result_rows
+
+    # The trail's times lie at a fixed day, which is past or ahead by when this runs.
+    old = datetime.fromtimestamp(NOON / SECOND, UTC) < datetime.now(UTC) - timedelta(days=7)
+    assert client.query(production).result_rows == before
+    assert [(row[0], json.loads(row[1])) for row in stored] == [(True, receipt)]
+    assert receipt["environments"] == ["qa"]
+    tables = {table["table"]: table for table in receipt["tables"]}
+    assert tables["deployment_events"]["by_environment"] == ({"qa": EVENTS // 2} if old else {})
+    assert tables["deployment_revisions"]["deleted"] == (90 if old else 0)
+    assert all(t["kept_content_before"] == t["kept_content_after"] for t in tables.values())
+    assert ["eu-west-1", "qa", "shop", "d1"] in receipt["deployments"] or not old
+    rebuilt = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr  # a replay is purged again
+
+
+@pytest.mark.requirement("M7.2")
+def test_only_old_rows_of_named_other_environments_are_purged(client: Client) -> None:
+    database = f"purged_{uuid.uuid4().hex[:8]}"
+    migrate(client, database)
+    now = datetime(2026, 11, 2, 12, tzinfo=UTC)
+    offset = itertools.count()
+    names = ["production", "eu-prod", "qa", "pre-prod", "Staging", "", "unknown"]
+    places = [(name, now - timedelta(days=days)) for name in names for days in (10, 40)]
+    rows = [[1, next(offset), now, "d", name, at] for name, at in places]
+    columns = ["kafka_partition", "kafka_offset", "kafka_timestamp", "deployment_id", "environment", "corrected_at"]
+    client.insert(f"{database}.deployment_events", rows, columns)
+    dry = purge(client, database, now=now, after=timedelta(days=30), dry_run=True)
+    untouched = client.query(f"SELECT count() FROM {database}.deployment_events").result_rows
+    purged = purge(client, database, now=now, after=timedelta(days=30))
+    left = client.query(
+        f"SELECT environment, count() FROM {database}.deployment_events GROUP BY 1 ORDER BY 1"
+    ).result_rows
+
+    assert dry.environments == purged.environments == ["Staging", "pre-prod", "qa"]
+    assert dry.tables[0].by_environment == purged.tables[0].by_environment == {"Staging": 1, "pre-prod": 1, "qa": 1}
+    assert untouched == [(14,)]
+    assert left == [
+        ("", 2),
+        ("Staging", 1),
+        ("eu-prod", 2),
+        ("pre-prod", 1),
+        ("production", 2),
+        ("qa", 1),
+        ("unknown", 2),
+    ]
+    assert purged.untouched
+    assert purged.tables[0].kept_rows_before == 8
+    with pytest.raises(ConfigurationError, match="a day at least"):
+        purge(client, database, now=now, after=timedelta(hours=1))
