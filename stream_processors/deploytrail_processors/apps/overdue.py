@@ -1,4 +1,9 @@
-"""Which deployments run longer than they should?"""
+"""Which deployments run longer than they should?
+
+How long that is, is learnt from those that have succeeded. What a deployment is held against is settled when its start
+first becomes known, by those that had ended before: what is learnt later does not move it, and a replay of the trail
+settles the same.
+"""
 
 from __future__ import annotations
 
@@ -8,46 +13,97 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_processors.apps.base import Context, Row, over_trail
-from deploytrail_processors.apps.deployments import Deployments
-from deploytrail_processors.rules import lifecycle, overdue
+from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
+from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.rules import expected_duration, lifecycle, overdue
+from deploytrail_processors.rules.expected_duration import Usual
 from deploytrail_processors.safe_app import SafeApp
+
+# What has not been deployed for so long is learnt anew.
+KEEP = 365 * DAY
 
 
 class Overdue:
-    """Row: facts, and the standing `finding` once it was overdue."""
+    """Rows of deployments: facts; `usual`, what it is held against, and of which `group`; once it was overdue the
+    standing `finding`, and the partition time when it was `told_at`. Rows of durations, by group: the `samples`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, self._due)
+        self._durations = context.table("durations")
+        self._old_durations = Agenda(self._durations, lambda row: row["last"] + KEEP)
+        self._told_again: set[int] = set()
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
+        self._tell_again(partition)
         if kind is not RecordType.DEPLOYMENT_EVENT:
             return
         row = self._deployments.get(partition, value["deployment_id"])
         row["facts"] = lifecycle.add(row["facts"], value)
+        self._learn(partition, row)
         self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:
+        self._tell_again(partition)
         for _, row in self._deployments.agenda.pop_all(partition, now):
             self._judge(partition, dict(row))
         self._deployments.forget_old(partition, now)
+        for key, _ in list(self._old_durations.pop(partition, now)):
+            self._durations.pop(key, None)
 
     def on_recovered(self) -> None:
+        self._told_again.clear()
         self._deployments.on_recovered()
+        self._old_durations.forget()
+
+    def _tell_again(self, partition: int) -> None:
+        """After a restart, write what was found in the last day again: a row may have outlived the output of a crash,
+        and the tick that decided it is old when it comes again."""
+        if partition in self._told_again:
+            return
+        self._told_again.add(partition)
+        since = self._context.partition_time(partition) - DAY
+        for row in self._deployments.rows(partition):
+            if "finding" in row and row.get("told_at", 0) >= since:
+                self._write(partition, row["finding"])
+
+    def _learn(self, partition: int, row: Row) -> None:
+        """Take up what a deployment teaches, and settle what it is held against."""
+        content = self._deployments.derive(partition, row["facts"])
+        group = expected_duration.group_of(content)
+        if "taught" in row and row["taught"] != group:  # corrected: it belongs elsewhere
+            self._teach(partition, row["taught"], content["deployment_id"], None)
+        sample = expected_duration.sample_of(content, self._deployments.policies(row["facts"])) if group else None
+        if sample or "taught" in row:
+            self._teach(partition, group, content["deployment_id"], sample)
+            row["taught"] = group
+        if content["started_at"] is not None and row.get("group") != group:
+            samples = self._durations.get(row_key(partition, group), {"samples": []})["samples"] if group else []
+            usual = expected_duration.usual_before(samples, content["started_at"])
+            row["group"], row["usual"] = group, [usual.minutes, usual.samples]
+
+    def _teach(self, partition: int, group: str, deployment_id: str, sample: expected_duration.Sample | None) -> None:
+        key = row_key(partition, group)
+        known = self._durations.get(key) or {"samples": [], "last": 0}
+        samples = expected_duration.with_sample(known["samples"], deployment_id, sample)
+        if samples != known["samples"]:
+            last = max((one[0] for one in samples), default=known["last"])
+            self._durations[key] = {"samples": samples, "last": last}
+            self._old_durations.put(partition, key, self._durations[key])
 
     def _judge(self, partition: int, row: Row) -> None:
         content = self._deployments.derive(partition, row["facts"])
-        policies = self._deployments.policies(row["facts"])
-        standing = row.get("finding")
+        policies, usual = self._deployments.policies(row["facts"]), _usual(row)
+        now, standing = self._context.partition_time(partition), row.get("finding")
+        found = standing
         if standing is None:
-            now = self._context.partition_time(partition)
-            standing = overdue.find_overdue(content, policies, now=now)
+            found = overdue.find_overdue(content, policies, usual, now=now)
         elif standing["verdict"] == "violation":
-            standing = overdue.find_in_time(content, policies, overdue=standing) or standing
-        if standing is not None:
-            row["finding"] = standing
-            self._context.forward(Topic.FINDINGS, partition, standing["finding_id"], RecordType.FINDING, standing)
+            found = overdue.find_in_time(content, policies, usual, overdue=standing) or standing
+        if found is not None:
+            if found != standing:
+                row["finding"], row["told_at"] = found, now
+            self._write(partition, found)
         self._deployments.put(partition, row)
 
     def _due(self, row: Row) -> int | None:
@@ -55,7 +111,15 @@ class Overdue:
             return None
         policies = self._deployments.policies(row["facts"])
         # Not yet lost, whatever the time is: being overdue comes first.
-        return overdue.due(lifecycle.derive(row["facts"], 0, None), policies)
+        return overdue.due(lifecycle.derive(row["facts"], 0, None), policies, _usual(row))
+
+    def _write(self, partition: int, found: Row) -> None:
+        self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)
+
+
+def _usual(row: Row) -> Usual:
+    minutes, samples = row.get("usual", (0.0, 0))
+    return Usual(minutes, samples)
 
 
 def make(settings: Settings) -> SafeApp:

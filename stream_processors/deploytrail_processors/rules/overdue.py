@@ -1,7 +1,8 @@
 """Is a deployment running longer than it should?
 
-In: a record's content, the policies, partition time. Out: when it becomes overdue, and the finding.
-What is written speaks of the due time, not of the tick that noticed it.
+In: a record's content, what earlier ones took, the policies, partition time. Out: when it becomes overdue, and the
+finding, which says whose expectation it is and of how many samples (see `expected_duration`). What is written speaks of
+the due time, not of the tick that noticed it.
 """
 
 from __future__ import annotations
@@ -11,50 +12,69 @@ from typing import Any
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
+from deploytrail_processors.rules.expected_duration import UNKNOWN, Usual, expected
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies
 
 RULE = "overdue"
+RULE_VERSION = 2
 MINUTE = 60_000_000
+_WORDS = {
+    "declared": "as its service declares",
+    "learnt": "by what its last {n} took",
+    "learnt_and_general_limit": "by what its last {n} took, and the general limit",
+    "general_limit": "the general limit",
+}
 
 
-def expected_minutes(service: str, policies: Policies) -> float:
-    """How long a deployment of a service may take: declared, or else the general limit."""
-    declared = policies.service(service).expected_duration_minutes
-    return declared if declared is not None else policies.thresholds.overdue_after_minutes
-
-
-def due(content: dict[str, Any], policies: Policies) -> int | None:
+def due(content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN) -> int | None:
     """When a started deployment is overdue for certain, its start's uncertainty granted; None if not started."""
     if content["started_at"] is None:
         return None
     granted = (content["started_at_uncertainty_ms"] or 0) * 1000
-    return int(content["started_at"] + granted + expected_minutes(content["service"], policies) * MINUTE)
+    return int(content["started_at"] + granted + expected(content["service"], policies, usual).minutes * MINUTE)
 
 
-def find_overdue(content: dict[str, Any], policies: Policies, *, now: int) -> Finding | None:
+def find_overdue(content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN, *, now: int) -> Finding | None:
     """The finding that a deployment is overdue at partition time `now`; None while it is not."""
-    at = due(content, policies)
+    at = due(content, policies, usual)
     if at is None or now < at or content["state"] not in ("running", "degraded", "lost"):
         return None
-    return _finding(content, policies, at, "violation", Reason.RUNNING_LONGER_THAN_EXPECTED)
+    return _finding(content, policies, usual, at, Reason.RUNNING_LONGER_THAN_EXPECTED)
 
 
-def find_in_time(content: dict[str, Any], policies: Policies, *, overdue: Finding) -> Finding | None:
-    """What takes an overdue finding back: an end, reported late, that lay before the due time."""
-    at = due(content, policies)
-    if at is None or content["finished_at"] is None or content["finished_at"] > at:
+def find_in_time(
+    content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN, *, overdue: Finding
+) -> Finding | None:
+    """What takes an overdue finding back: an end, reported late, that lay before the due time; or that there was no
+    such deployment."""
+    at = due(content, policies, usual)
+    if at is None:
         return None
-    return _finding(content, policies, at, "ok", Reason.ENDED_IN_TIME) | {"supersedes": overdue["finding_id"]}
+    if content["state"] == "voided":
+        reason = Reason.DEPLOYMENT_VOIDED
+    elif content["finished_at"] is not None and content["finished_at"] <= at:
+        reason = Reason.ENDED_IN_TIME
+    else:
+        return None
+    return _finding(content, policies, usual, at, reason) | {"supersedes": overdue["finding_id"]}
 
 
-def _finding(content: dict[str, Any], policies: Policies, at: int, verdict: str, reason: Reason) -> Finding:
-    minutes = expected_minutes(content["service"], policies)
-    late = verdict == "violation"
-    words = f"has not ended after {minutes:g} minutes" if late else f"ended within its {minutes:g} minutes after all"
+def _finding(content: dict[str, Any], policies: Policies, usual: Usual, at: int, reason: Reason) -> Finding:
+    expectation = expected(content["service"], policies, usual)
+    minutes = f"{expectation.minutes:g} minutes"
+    late = reason is Reason.RUNNING_LONGER_THAN_EXPECTED
+    words = {
+        Reason.RUNNING_LONGER_THAN_EXPECTED: f"has not ended after {minutes}",
+        Reason.ENDED_IN_TIME: f"ended within its {minutes} after all",
+        Reason.DEPLOYMENT_VOIDED: "was voided",
+    }[reason]
+    if late:
+        words += f", {_WORDS[expectation.source].format(n=usual.samples)}"
+    learnt = {"samples": str(usual.samples), "usual_minutes": f"{usual.minutes:g}"} if usual.samples else {}
     return finding(
         RULE,
-        verdict,
+        "violation" if late else "ok",
         reason,
         subject=content["deployment_id"],
         place=content,
@@ -63,8 +83,11 @@ def _finding(content: dict[str, Any], policies: Policies, at: int, verdict: str,
         explanation=f"{content['service']} {content['version']} {words}".replace("  ", " "),
         evidence={
             "started_at": from_micros(content["started_at"]).isoformat(),
-            "expected_minutes": f"{minutes:g}",
+            "expected_minutes": f"{expectation.minutes:g}",
+            "expected_from": expectation.source,
+            **learnt,
             "due_at": from_micros(at).isoformat(),
         },
+        rule_version=RULE_VERSION,
         deployment_id=content["deployment_id"],
     )

@@ -1,0 +1,110 @@
+"""The overdue app: it learns how long deployments take, and holds each against those before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from deploytrail_processors.apps.overdue import Overdue
+from support.apps import Handled, tick
+from support.values import MINUTE, NOON, event
+
+Value = dict[str, Any]
+
+
+def at(minutes: float) -> int:
+    return NOON + int(minutes * MINUTE)
+
+
+def deploy(name: str, begin: float, end: float, **fields: Any) -> list[Value]:
+    return [
+        event(kind, at(when), deployment_id=name, **fields) for kind, when in (("started", begin), ("succeeded", end))
+    ]
+
+
+def history(count: int, minutes: float = 4, **fields: Any) -> list[Value]:
+    """So many deployments before noon, each an hour behind the other."""
+    return [record for n in range(count, 0, -1) for record in deploy(f"old-{n}", -60 * n, -60 * n + minutes, **fields)]
+
+
+def reasons(told: Handled) -> dict[str, str]:
+    return {found["deployment_id"]: found["reason"] for found in told.standing}
+
+
+@pytest.mark.requirement("M4.2")
+def test_a_deployment_is_overdue_by_what_its_service_usually_takes() -> None:
+    told = Handled(Overdue).tell(*history(20), event("started", at(0)), tick(at(5.9)))
+    assert told.findings == []
+    told.tell(tick(at(6.5)))
+
+    [found] = told.findings
+    assert (found["reason"], found["occurred_at"]) == ("running_longer_than_expected", at(6))
+    assert (
+        found["evidence"] | {"expected_minutes": "6", "expected_from": "learnt", "samples": "20"} == found["evidence"]
+    )
+    assert found["evidence"]["usual_minutes"] == "4"
+    assert "by what its last 20 took" in found["explanation"]
+
+
+@pytest.mark.requirement("M4.2")
+def test_other_kinds_services_and_environments_teach_it_nothing() -> None:
+    for fields in ({"kind": "hotfix"}, {"service": "cart"}, {"environment": "staging"}):
+        started = event("started", at(0), kind="release")
+        told = Handled(Overdue).tell(*history(20, **({"kind": "release"} | fields)), started, tick(at(59)))
+
+        assert told.findings == []
+        [found] = told.tell(tick(at(60))).findings
+        assert found["evidence"]["expected_from"] == "general_limit"
+        assert "samples" not in found["evidence"]
+
+
+def test_what_is_learnt_while_it_runs_does_not_move_its_limit() -> None:
+    told = Handled(Overdue).tell(*history(20, 4), event("started", at(0)))
+    told.tell(*(record for n in range(60) for record in deploy(f"long-{n}", -3000 - n, -2000 - n)), tick(at(7)))
+
+    assert reasons(told) == {"shop-1": "running_longer_than_expected"}
+    assert told.findings[0]["occurred_at"] == at(6)
+
+
+def test_lost_deployments_teach_nothing() -> None:
+    lost = [event("started", at(-3000 - n), deployment_id=f"lost-{n}") for n in range(30)]
+    told = Handled(Overdue).tell(*lost, tick(at(-1)), event("started", at(0)), tick(at(61)))
+
+    found = next(f for f in told.findings if f["deployment_id"] == "shop-1")
+    assert found["evidence"]["expected_from"] == "general_limit"
+
+
+def test_an_end_within_what_was_learnt_takes_it_back() -> None:
+    told = Handled(Overdue).tell(*history(20), event("started", at(0)), tick(at(7)), event("succeeded", at(5)))
+
+    assert reasons(told) == {"shop-1": "ended_in_time"}
+
+
+def test_a_voided_deployment_is_not_overdue_any_more() -> None:
+    told = Handled(Overdue).tell(event("started", at(0)), tick(at(61)), event("voided", at(62)))
+
+    assert reasons(told) == {"shop-1": "deployment_voided"}
+
+
+def test_after_a_restart_what_a_tick_decided_is_written_again() -> None:
+    told = Handled(Overdue).tell(event("started", at(0)), tick(at(61)))
+    before = list(told.written)
+    told.handler.on_recovered()
+    told.tell(tick(at(61.1)), tick(at(61.2)))
+
+    assert len(before) == 1
+    assert told.written == [*before, *before]
+
+
+def test_a_redelivery_of_every_record_changes_nothing() -> None:
+    trail = [*history(12), event("started", at(0)), tick(at(30)), *deploy("shop-2", 31, 33), tick(at(90))]
+    twice = [again for record in trail for again in (record, record)]
+
+    assert Handled(Overdue).tell(*twice).findings == Handled(Overdue).tell(*trail).findings
+
+
+def test_the_ends_of_a_backfill_in_any_order_teach_the_same() -> None:
+    past = history(30, 3)
+    later = [event("started", at(0)), tick(at(200))]
+
+    assert Handled(Overdue).tell(*past[::-1], *later).findings == Handled(Overdue).tell(*past, *later).findings
