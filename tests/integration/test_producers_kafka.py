@@ -17,7 +17,6 @@ from deploytrail_schemas.topics import Topic
 from support.kafka import end_offsets, make_topics, read_topic
 from support.spool import command, environment, python, stored
 
-
 # A crowded machine may need longer than the second that producers wait at their end.
 PATIENT = {"DEPLOYTRAIL_EXIT_WAIT_SECONDS": "30"}
 

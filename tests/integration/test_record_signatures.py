@@ -269,3 +269,19 @@ def test_nobody_touches_a_deployment_beyond_his_scope_not_by_its_id_either(stack
     ]
     (rollback,) = stack.events("toy-1")
     assert (rollback["rollback_of"], rollback["tags"]["claimed_rollback_of"]) == ("", "pay-412")
+
+
+@pytest.mark.requirement("M2.6", "M8.3")
+def test_nobody_takes_the_id_of_anothers_event_first_nor_moves_anothers_clock(stack: Stack) -> None:
+    payments, toy = add_token(stack.tokens), add_token(stack.tokens, team="play", services=("toy",))
+    genuine = event("pay-413", producer_id="host-413")
+    hour_ahead = str(genuine["occurred_at"] + 3_600_000_000)
+    put(stack, genuine | {"deployment_id": "toy-413", "service": "toy"}, toy, sent_at=hour_ahead)
+    for _ in range(2):  # its own repeat is one still
+        put(stack, genuine, payments, sent_at=str(genuine["occurred_at"]))
+    put(stack, event("pay-414"), payments)
+    stack.wait_for_event("pay-414")
+    (taken,), (found,) = stack.events("toy-413"), stack.events("pay-413")
+
+    assert taken["event_id"] == genuine["event_id"] != found["event_id"]
+    assert found["corrected_at"] == genuine["occurred_at"]

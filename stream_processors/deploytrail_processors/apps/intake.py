@@ -18,6 +18,8 @@ import faust
 from deploytrail_schemas import headers
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.credential_file import CredentialFile
+from deploytrail_schemas.credentials import Credentials
+from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
@@ -73,7 +75,10 @@ class Correction:
 
 
 class Intake:
-    """State: `seen` id → [offset, corrected, uncertainty, received]; `clocks` producer → state and last seen."""
+    """State: `seen` id → [offset, corrected, uncertainty, received, whose voice]; `clocks` producer → state, last seen.
+
+    `owners`: deployment → [service, environment, received].
+    """
 
     def __init__(self, context: LiveContext, wall_clock: Callable[[], int]) -> None:
         self._context = context
@@ -108,7 +113,7 @@ class Intake:
         self._last[partition] = (message.offset, _appended_at(message))
         kind, value = decode(self._wire.plain(message.value))
         if kind is RecordType.TICK and backfill:
-            self._admit(message, kind, value)
+            self._admit(self._delivery(message), kind, value)
             self._tick(partition, value["at"])
             return "tick"
         if not kind.is_reported:
@@ -116,18 +121,21 @@ class Intake:
         said = dict(_text_headers(message.headers))
         received_at = _received_at(message, said)
         _check(kind, value)
-        corrected = self._correct(kind, value, message, said, received_at)
+        delivery = self._delivery(message)
+        voice = credentials.voice(delivery, self._known())
+        value = self._with_own_id(kind, value, message.partition, voice)
+        corrected = self._correct(kind, value, message, said, received_at, voice)
         names = aliases.Names(value["region"], value["environment"], value["service"])
         known = aliases.canonical(names, self._context.policies_at(corrected.at))
         canonical = {"region": known.region, "environment": known.environment, "service": known.service}
-        admitted = self._admit(message, kind, value | canonical)
+        admitted = self._admit(delivery, kind, value | canonical)
         self._last[partition] = (message.offset, received_at)
         _count_polled(said.get(headers.REPORTER, ""), corrected.outcome)
         if backfill:
             self._tick(partition, received_at - received_at % self._interval)
         if corrected.outcome == "repeated":
             return corrected.outcome
-        self._remember(kind, value, message, corrected, received_at)
+        self._remember(kind, value, message, corrected, received_at, voice)
         if not self._regions.knows(known.region):
             metrics.UNKNOWN_REGIONS.inc()
         own = self._own(kind, message.partition, admitted, received_at)
@@ -179,9 +187,8 @@ class Intake:
             value = {"at": at, "region": ""}
             self._context.forwarder.forward(Topic.EVENTS, partition, "", RecordType.TICK, value)
 
-    def _admit(self, message: Any, kind: RecordType, value: dict[str, Any]) -> credentials.Admission:
-        """The verdict on a record with canonical names; RefusedRecord where its writer may not write it."""
-        delivery = credentials.Delivery(
+    def _delivery(self, message: Any) -> credentials.Delivery:
+        return credentials.Delivery(
             topic=message.topic,
             partition=message.partition,
             key=message.key or b"",
@@ -190,23 +197,35 @@ class Intake:
             appended_at=_appended_at(message),
             backfill=message.partition == self._regions.backfill_partition,
         )
-        known = self._credentials.credentials if self._credentials else None
+
+    def _known(self) -> Credentials | None:
+        return self._credentials.credentials if self._credentials else None
+
+    def _admit(self, delivery: credentials.Delivery, kind: RecordType, value: dict[str, Any]) -> credentials.Admission:
+        """The verdict on a record with canonical names; RefusedRecord where its writer may not write it."""
         policies = self._context.policies_at(delivery.appended_at)
-        admission = credentials.judge(delivery, kind, value, known, policies)
+        admission = credentials.judge(delivery, kind, value, self._known(), policies)
         if admission.refused is not None:
             metrics.REFUSED.labels(admission.reason or "").inc()
             raise RefusedRecord(admission.refused, admission.detail)
         return admission
 
+    def _with_own_id(self, kind: RecordType, value: dict[str, Any], partition: int, voice: str) -> dict[str, Any]:
+        """The value, under another id where another voice took its id first: it is no repeat of that."""
+        row = self._seen.get(row_key(partition, value[kind.id_field]))
+        if row is None or _voice_of(row) == voice:
+            return value
+        return value | {kind.id_field: name_based_id("another voice", value[kind.id_field], voice)}
+
     def _correct(
-        self, kind: RecordType, value: dict[str, Any], message: Any, said: dict[str, str], received_at: int
+        self, kind: RecordType, value: dict[str, Any], message: Any, said: dict[str, str], received_at: int, voice: str
     ) -> Correction:
         """Its corrected time; a redelivery gets what it was given at first. Remembers nothing."""
         key = row_key(message.partition, value[kind.id_field])
         row = self._seen.get(key)
         if row is not None:
             return Correction("redelivered" if row[0] == message.offset else "repeated", row[1], row[2])
-        stored = self._clocks.get(row_key(message.partition, value["producer_id"]))
+        stored = self._clocks.get(_clock_key(message.partition, value["producer_id"], voice))
         state = clock.ClockState.from_json(stored["clock"] if stored else None)
         sent_at = _sent_at(said)
         learned = None
@@ -238,16 +257,23 @@ class Intake:
         return Correction("forwarded", fixed.at, fixed.uncertainty_ms, learned)
 
     def _remember(
-        self, kind: RecordType, value: dict[str, Any], message: Any, corrected: Correction, received_at: int
+        self,
+        kind: RecordType,
+        value: dict[str, Any],
+        message: Any,
+        corrected: Correction,
+        received_at: int,
+        voice: str,
     ) -> None:
         if corrected.outcome != "forwarded":
             return
         if corrected.clock is not None:
-            clock_key = row_key(message.partition, value["producer_id"])
+            clock_key = _clock_key(message.partition, value["producer_id"], voice)
             self._clocks[clock_key] = {"clock": corrected.clock.to_json(), "at": received_at}
             self._old_clocks.put(message.partition, clock_key, self._clocks[clock_key])
         key = row_key(message.partition, value[kind.id_field])
-        self._seen[key] = [message.offset, corrected.at, corrected.uncertainty_ms, received_at]
+        own = [voice] if voice else []
+        self._seen[key] = [message.offset, corrected.at, corrected.uncertainty_ms, received_at, *own]
         self._old_ids.put(message.partition, key, self._seen[key])
 
     def _forget(self, partition: int, now: int) -> None:
@@ -257,6 +283,14 @@ class Intake:
             self._clocks.pop(key, None)
         for key, _ in list(self._old_owners.pop(partition, now)):
             self._owners.pop(key, None)
+
+
+def _voice_of(seen: list[Any]) -> str:
+    return seen[4] if len(seen) > 4 else ""
+
+
+def _clock_key(partition: int, producer_id: str, voice: str) -> str:
+    return row_key(partition, f"{producer_id}~{voice}" if voice else producer_id)
 
 
 def _count_polled(reporter: str, outcome: str) -> None:

@@ -12,6 +12,7 @@ of the kind `intake` refuses it, and then everything is believed as it stands.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from deploytrail_schemas.headers import RECEIVED_AT, REPORTER, SCOPE, SIGNATURE
 from deploytrail_schemas.reasons import DeadLetterReason, Refusal
 from deploytrail_schemas.record_signatures import is_signed, read_signature, signed_bytes
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.scopes import Scope, Verb, covers, overridden, read_bounds, violations
+from deploytrail_schemas.scopes import Scope, Verb, bounds, covers, overridden, read_bounds, violations
 
 from deploytrail_processors.rules.policies import Policies
 
@@ -79,6 +80,21 @@ def judge(
     if isinstance(found, Admission):
         return replace(found, value=value)
     return _within_scope(found, delivery, kind, value)
+
+
+def voice(delivery: Delivery, credentials: Credentials | None) -> str:
+    """By which scope a record speaks, as 16 hexadecimal digits; empty for one without bounds.
+
+    Not yet proven: `judge` says whether it may. Ids and clocks of one voice are not those of another, so that who may
+    speak of one service neither takes the id of another's event first nor moves another's clock. It is the scope and
+    not the token, since a token that is replaced speaks on.
+    """
+    text = delivery.said(SCOPE)
+    read = read_signature(delivery.said(SIGNATURE))
+    credential = credentials.get(read[0]) if credentials is not None and read is not None else None
+    if credential is not None and not (Verb.RELAY in credential.scope.verbs and REPORTER in delivery.headers):
+        text = bounds(credential.scope)
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
 def _signer(header: str, delivery: Delivery, credentials: Credentials) -> Credential | Admission:

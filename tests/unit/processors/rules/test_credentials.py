@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from deploytrail_processors.rules.credentials import Admission, Delivery, judge, within_its_own
+from deploytrail_processors.rules.credentials import Admission, Delivery, judge, voice, within_its_own
 from deploytrail_processors.rules.policies import Policies, read_document
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.credentials import Credential, revoke
@@ -261,3 +261,22 @@ def test_bounds_that_were_changed_on_the_way_are_found() -> None:
     assert verdict(told).refused is None
     assert verdict(wider).refused is DeadLetterReason.UNAUTHENTICATED
     assert verdict(without).refused is DeadLetterReason.UNAUTHENTICATED
+
+
+@pytest.mark.requirement("M2.6")
+def test_one_voice_is_one_scope_whatever_token_and_way_it_came_by() -> None:
+    successor, elsewhere = make_token(), make_token()
+    known = KNOWN | {
+        successor.id: credential(successor, PAYMENTS),
+        elsewhere.id: credential(elsewhere, replace(PAYMENTS, services=("toy",))),
+    }
+    mine = voice(delivery(), known)
+    relayed = delivery(GATEWAY, reporter=b"gateway", scope=bounds(PAYMENTS).encode())
+
+    assert len(mine) == 16
+    assert voice(delivery(successor), known) == mine == voice(relayed, known)
+    assert voice(delivery(elsewhere), known) not in (mine, "")
+    assert voice(delivery(GATEWAY, reporter=b"webhook"), known) == ""
+    assert voice(delivery(None), known) == voice(delivery(None), None) == ""
+    # Who is no relay cannot speak with another's voice by the header alone.
+    assert voice(delivery(elsewhere, scope=bounds(PAYMENTS).encode()), known) == voice(delivery(elsewhere), known)
