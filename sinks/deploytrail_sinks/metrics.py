@@ -17,6 +17,11 @@ ARCHIVE_SEGMENTS = Counter("deploytrail_archive_segments_total", "Segments that 
 ARCHIVE_GAPS = Counter(
     "deploytrail_archive_lost_offsets_total", "Offsets that Kafka dropped before they were archived."
 )
+ARCHIVE_STOPPED = Gauge(
+    "deploytrail_archive_partition_stopped",
+    "1: archived no further, since the store holds something else than Kafka does; somebody must look.",
+    ["topic", "partition"],
+)
 ONCALL_PAGES = Counter("deploytrail_oncall_pages_total", "Pages by what became of them.", ["action", "result"])
 DEAD_LETTERS = Counter("deploytrail_sink_dead_letters_total", "Messages that a sink set aside.", ["reason"])
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from confluent_kafka import Producer
+from deploytrail_local import ports
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
-from deploytrail_sinks.archive.segment import Record, read_segment
+from deploytrail_sinks.archive.segment import Record, Segment, read_segment, write_segment
 from deploytrail_sinks.archive.store import LocalFolder
 from support.commands import run, running
-from support.kafka import make_topics, read_topic, wait_for
+from support.kafka import end_offsets, make_topics, read_topic, wait_for, write
 from support.values import NOON, event
 
 PARTITION = 10
@@ -96,3 +98,34 @@ def test_a_store_that_cannot_be_written_stops_nothing_but_the_commit(
         assert sink.process.poll() is None
         (tmp_path / "archive").unlink()
         wait_for(lambda: bool(archived(tmp_path / "archive")), what="the records, once it can be written")
+
+
+def test_a_conflict_stops_its_partition_alone_and_is_an_alarm(
+    env: dict[str, str], own_kafka: str, tmp_path: Path
+) -> None:
+    """Somebody else's object lies where the next segment of a partition should go."""
+    port = ports.free_port()
+    env |= {"DEPLOYTRAIL_METRICS_PORT": str(port)}
+    folder, torn, other = tmp_path / "archive", PARTITION + 1, PARTITION + 2  # of no other test
+    store = LocalFolder(folder)
+    theirs = Segment(Topic.EVENTS.value, torn, "production", 0, 0, "", (Record(0, 1, 1, None, b"x", ()),))
+    with running("sink", "archive", env=env, cwd=tmp_path) as sink:
+        write(own_kafka, Topic.FINDINGS, [(1, b"k", b"no record")])
+        wait_for(lambda: any(folder.rglob("*.avro")), what="its first segment")
+        store.create(theirs.name, write_segment(theirs), "2099-01-01T00:00:00Z")
+        write(own_kafka, Topic.EVENTS, [(torn, b"k", b"a"), (other, b"k", b"b")])
+        wait_for(lambda: any("archived no further" in line for line in sink.lines), what="the alarm")
+        for round_number in range(3):
+            write(own_kafka, Topic.EVENTS, [(torn, b"k", b"a"), (other, b"k", b"%d" % round_number)])
+        last = end_offsets(own_kafka, Topic.EVENTS)[other] - 1
+        wait_for(lambda: last in offsets_of(store, other), what="the records of the other partition")
+        shown = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        assert sink.stop() == 0
+
+    assert f'deploytrail_archive_partition_stopped{{partition="{torn}",topic="deploytrail.events"}} 1.0' in shown
+    assert list(store.list(f"{Topic.EVENTS.value}/{torn:03}/production")) == [theirs.name]
+
+
+def offsets_of(store: LocalFolder, partition: int) -> list[int]:
+    names = store.list(f"{Topic.EVENTS.value}/{partition:03}")
+    return [record.offset for name in names for record in read_segment(store.read(name)).records]

@@ -174,6 +174,13 @@ class TestObjectLock:
         assert store.read("a") == b"one"
 
     @both
+    def test_what_comes_after_its_date_is_taken_and_locked_for_a_day(self, endpoint: str, bucket: str) -> None:
+        store = open_store(url_of(endpoint, bucket))
+        store.create("a", b"one", "2020-01-01T00:00:00Z")
+
+        assert (store.retain_until("a") or "") > in_days(0)
+
+    @both
     def test_an_object_has_the_mode_of_its_terms(self, endpoint: str, bucket: str) -> None:
         store = S3Store(connect(REGION, endpoint), bucket, "trail", Lock.COMPLIANCE)
         store.create("g", b"one", in_days(5), Terms(Lock.GOVERNANCE))

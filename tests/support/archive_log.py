@@ -15,7 +15,7 @@ from deploytrail_sinks.archive.log.notes import KeyKind, Signer, new_signer
 from deploytrail_sinks.archive.log.plan import read_plan
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.segment import Record, read_segment
-from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
+from deploytrail_sinks.archive.store import ObjectExists, ObjectStore, Version
 
 from support.values import NOON, SECOND, event
 
@@ -37,19 +37,26 @@ class MemoryStore:
     before: Callable[[str], None] = lambda _: None
     behind: Callable[[str], None] = lambda _: None
 
-    def create(self, name: str, data: bytes, retain_until: str) -> None:
+    def create(self, name: str, data: bytes, retain_until: str) -> str:
         self.before(name)
-        if name in self.objects:
+        if self.objects.get(name, data) != data:
             raise ObjectExists(name)
         self.objects[name] = data
         self.behind(name)
+        return ""
+
+    def settle(self, name: str) -> None:
+        return
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        return (Version("", len(self.objects[name])),) if name in self.objects else ()
 
     def replace(self, name: str, data: bytes) -> None:
         self.before(name)
         self.objects[name] = data
         self.behind(name)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, version: str = "") -> bytes:
         return self.objects[name]
 
     def newest(self, name: str) -> bytes:
@@ -64,7 +71,7 @@ class MemoryStore:
         return tuple(sorted({(f"{prefix}/" if prefix else "") + parts[0] for parts in below if len(parts) > 1}))
 
     def retain_until(self, name: str) -> str | None:
-        return "2033-01-01T00:00:00Z" if name in self.objects else None
+        return "2043-01-01T00:00:00Z" if name in self.objects else None
 
 
 @cache

@@ -17,7 +17,7 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -64,7 +64,9 @@ class S3Store:
         more: dict[str, Any] = {"StorageClass": terms.tier} if terms.tier else {}
         if lock is not Lock.NONE:
             more["ObjectLockMode"] = lock.value.upper()
-            more["ObjectLockRetainUntilDate"] = datetime.fromisoformat(retain_until)
+            # Records of long ago may be past their date when they come; a lock has to end in the future.
+            soonest = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+            more["ObjectLockRetainUntilDate"] = max(datetime.fromisoformat(retain_until), soonest)
         mine = None
         try:
             with asking(name, f"{self._where(name)} cannot be created"):
@@ -94,6 +96,9 @@ class S3Store:
         if first.size == len(data) and hashlib.sha256(self.read(name, first.id)).digest() == digest:
             return first.id
         raise ObjectExists(name)
+
+    def settle(self, name: str) -> None:  # noqa: ARG002  # an object that can be read is durable
+        return
 
     def read(self, name: str, version: str = "") -> bytes:
         version = version or self._first(name).id

@@ -13,72 +13,41 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-from dataclasses import dataclass, replace
-from typing import Any
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import fastavro
+from backports import zstd
+from deploytrail_schemas.avro_writer import long_bytes
 from deploytrail_schemas.errors import DeploytrailError
 
+from deploytrail_sinks.archive.raw_records import SALT_BYTES, SCHEMA, Record, encoded, from_avro, salted
+
+__all__ = [
+    "FORMAT",
+    "SALT_BYTES",
+    "Record",
+    "Segment",
+    "SegmentError",
+    "content_digest",
+    "digest",
+    "folder_name",
+    "is_segment",
+    "read_segment",
+    "salted",
+    "segment_name",
+    "write_segment",
+]
 FORMAT = "1"
-SALT_BYTES = 16
 _PREFIX = "deploytrail."
-_SCHEMA = fastavro.parse_schema(
-    {
-        "type": "record",
-        "name": "ArchivedRecord",
-        "namespace": "io.deploytrail.archive.v1",
-        "doc": "One Kafka record as it was.",
-        "fields": [
-            {"name": "offset", "type": "long", "doc": "Offset in its partition."},
-            {"name": "timestamp", "type": "long", "doc": "Kafka's timestamp, milliseconds since the epoch."},
-            {"name": "timestamp_type", "type": "int", "doc": "1: set by the producer; 2: time of appending."},
-            {"name": "key", "type": ["null", "bytes"], "doc": "Raw key."},
-            {"name": "value", "type": ["null", "bytes"], "doc": "Raw value."},
-            {
-                "name": "headers",
-                "doc": "Headers in order; a name may stand more than once.",
-                "type": {
-                    "type": "array",
-                    "items": {
-                        "type": "record",
-                        "name": "Header",
-                        "fields": [
-                            {"name": "name", "type": "string", "doc": "Name."},
-                            {"name": "value", "type": ["null", "bytes"], "doc": "Raw value."},
-                        ],
-                    },
-                },
-            },
-            {
-                "name": "salt",
-                "type": "bytes",
-                "doc": "Random bytes that hide the content behind a commitment to it.",
-            },
-        ],
-    }
-)
+_BLOCK = 1 << 20  # bytes of a block before compression
+_LEVEL = 1  # on trails of ours level 3 takes twice as long and packs no better
+_NAME = re.compile(r"[^/]+/\d{3,}/[^/]+/\d{20}\.avro")
 
 
 class SegmentError(DeploytrailError):
     """A segment that is not what it should be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record. `salt` is drawn when it is first taken into a segment."""
-
-    offset: int
-    timestamp: int
-    timestamp_type: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-    salt: bytes = b""
-
-    def content(self) -> tuple[Any, ...]:
-        """What Kafka gave, without the salt: two readers of one record agree on it."""
-        return (self.offset, self.timestamp, self.timestamp_type, self.key, self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +63,8 @@ class Segment:
     records: tuple[Record, ...]
     gaps: tuple[tuple[int, int], ...] = ()  # offsets that Kafka no longer had, both ends included
     compacted: bool = False  # of a topic whose offsets have holes by design
+    previous_version: str = ""  # the version of the object before it, in a store that keeps versions
+    retain_until: str = ""  # the date that it was created with; a store may lengthen it, never shorten it
 
     @property
     def name(self) -> str:
@@ -116,9 +87,9 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def salted(record: Record) -> Record:
-    """The record with a fresh salt."""
-    return replace(record, salt=os.urandom(SALT_BYTES))
+def is_segment(name: str) -> bool:
+    """Whether an object is a segment by its name: other things of the archive lie beside them."""
+    return _NAME.fullmatch(name) is not None
 
 
 def content_digest(records: tuple[Record, ...]) -> str:
@@ -126,14 +97,15 @@ def content_digest(records: tuple[Record, ...]) -> str:
 
     It finds damage in the newest segment too, which no segment behind it is chained to.
     """
-    encoded = io.BytesIO()
-    for record in records:
-        fastavro.schemaless_writer(encoded, _SCHEMA, _to_avro(record))
-    return digest(encoded.getvalue())
+    return digest(b"".join(encoded(records)))
 
 
 def write_segment(segment: Segment) -> bytes:
     """The bytes of a segment: the same for the same records and salts."""
+    blocks = list(_blocks(encoded(segment.records)))
+    content = hashlib.sha256()
+    for _, raw in blocks:
+        content.update(raw)
     metadata = {
         "format": FORMAT,
         "topic": segment.topic,
@@ -142,22 +114,33 @@ def write_segment(segment: Segment) -> bytes:
         "first_offset": str(segment.first_offset),
         "last_offset": str(segment.last_offset),
         "prev_segment_sha256": segment.previous_sha256,
+        "prev_segment_version": segment.previous_version,
+        "retain_until": segment.retain_until,
         "records": str(len(segment.records)),
-        "content_sha256": content_digest(segment.records),
+        "content_sha256": content.hexdigest(),
         "compacted": "true" if segment.compacted else "false",
         "gaps": ",".join(f"{first}-{last}" for first, last in segment.gaps),
     }
+    marker = hashlib.sha256(repr(sorted(metadata.items())).encode()).digest()[:16]
     out = io.BytesIO()
-    described = repr(sorted(metadata.items())).encode()
-    fastavro.writer(
-        out,
-        _SCHEMA,
-        (_to_avro(record) for record in segment.records),
-        codec="zstandard",
-        metadata={_PREFIX + name: text for name, text in metadata.items()},
-        sync_marker=hashlib.sha256(described).digest()[:16],
-    )
+    described = {_PREFIX + name: text for name, text in metadata.items()}
+    fastavro.writer(out, SCHEMA, (), codec="zstandard", metadata=described, sync_marker=marker)
+    for count, raw in blocks:
+        packed = zstd.compress(raw, level=_LEVEL)
+        out.write(b"".join((long_bytes(count), long_bytes(len(packed)), packed, marker)))
     return out.getvalue()
+
+
+def _blocks(parts: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Blocks that a reader can unpack one by one: how many records, and their bytes."""
+    begin = size = 0
+    for at, part in enumerate(parts):
+        size += len(part)
+        if size >= _BLOCK:
+            yield at + 1 - begin, b"".join(parts[begin : at + 1])
+            begin, size = at + 1, 0
+    if begin < len(parts):
+        yield len(parts) - begin, b"".join(parts[begin:])
 
 
 def read_segment(data: bytes) -> Segment:
@@ -165,7 +148,7 @@ def read_segment(data: bytes) -> Segment:
     try:
         reader = fastavro.reader(io.BytesIO(data))
         said = {k.removeprefix(_PREFIX): v for k, v in reader.metadata.items() if k.startswith(_PREFIX)}
-        records = tuple(_from_avro(value) for value in reader)
+        records = tuple(from_avro(value) for value in reader)
         if said["format"] != FORMAT:
             raise SegmentError(f"format {said['format']}; this version reads {FORMAT}")
         segment = Segment(
@@ -178,6 +161,8 @@ def read_segment(data: bytes) -> Segment:
             records,
             tuple(_gap(text) for text in said["gaps"].split(",") if text),
             said["compacted"] == "true",
+            said.get("prev_segment_version", ""),
+            said.get("retain_until", ""),
         )
         count = int(said["records"])
         content = said["content_sha256"]
@@ -201,32 +186,6 @@ def _check(segment: Segment, count: int) -> None:
         raise SegmentError(
             f"holds offsets {offsets[0]} to {offsets[-1]}, covers {segment.first_offset} to {segment.last_offset}"
         )
-
-
-def _to_avro(record: Record) -> dict[str, Any]:
-    headers = [{"name": name, "value": value} for name, value in record.headers]
-    return {
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "timestamp_type": record.timestamp_type,
-        "key": record.key,
-        "value": record.value,
-        "headers": headers,
-        "salt": record.salt,
-    }
-
-
-def _from_avro(value: Any) -> Record:
-    headers = tuple((header["name"], header["value"]) for header in value["headers"])
-    return Record(
-        value["offset"],
-        value["timestamp"],
-        value["timestamp_type"],
-        value["key"],
-        value["value"],
-        headers,
-        value["salt"],
-    )
 
 
 def _gap(text: str) -> tuple[int, int]:

@@ -47,7 +47,7 @@ class Sequence:
         self.first_offset: int | None = None  # of the first segment in the store
         self._held: frozenset[int] = frozenset()  # offsets of the last segment ...
         self._held_from = 0  # ... which begins here
-        self._last_sha256 = ""
+        self._last_sha256 = self._last_version = ""
         self._gaps: list[tuple[int, int]] = []
 
     def resume(self) -> None:
@@ -56,7 +56,8 @@ class Sequence:
         names = list(self._store.list(folder_name(self._topic, self._partition, self._class)))
         if names:
             self.first_offset = int(names[0].rpartition("/")[2].removesuffix(".avro"))
-            self._go_behind(self._store.read(names[-1]), names[-1])
+            self._store.settle(names[-1])
+            self._go_behind(names[-1])
 
     def begin(self, offset: int) -> None:
         """The first offset that is seen of the partition, where the sequence does not begin yet."""
@@ -73,7 +74,7 @@ class Sequence:
         """Take a record of this class; False where a segment holds it already."""
         if self.next_offset is not None and record.offset < self.next_offset:
             return False
-        self.pending.append(salted(record))
+        self.pending.append(record if record.salt else salted(record))
         self.pending_bytes += len(record.value or b"") + len(record.key or b"") + 64
         return True
 
@@ -98,6 +99,8 @@ class Sequence:
         that name holds something else.
         """
         while (self.pending or self._gaps) and self.next_offset is not None:
+            newest = max((record.timestamp for record in self.pending), default=newest_ms)
+            until = retain_until(self._class, newest)
             segment = Segment(
                 self._topic,
                 self._partition,
@@ -108,22 +111,23 @@ class Sequence:
                 tuple(self.pending),
                 tuple(self._gaps),
                 self._compacted,
+                self._last_version,
+                until,
             )
             data = write_segment(segment)
-            newest = max((record.timestamp for record in self.pending), default=newest_ms)
             try:
-                self._store.create(segment.name, data, retain_until(self._class, newest))
+                version = self._store.create(segment.name, data, until)
             except ObjectExists:
                 self._adopt(segment)
                 continue
-            self._advance(segment, digest(data))
+            self._advance(segment, digest(data), version)
             self.pending, self.pending_bytes, self._gaps = [], 0, []
             return segment.name
         return None
 
     def _adopt(self, mine: Segment) -> None:
         """Go on behind an object that somebody else created, once it is what we would have written."""
-        data = self._store.read(mine.name)
+        data, version = self._found(mine.name)
         theirs = read_segment(data)
         if theirs.previous_sha256 != mine.previous_sha256:
             raise ArchiveConflict(f"{mine.name} follows another segment than the one before it")
@@ -134,21 +138,26 @@ class Sequence:
         farther = theirs.last_offset > mine.last_offset
         if (held[: len(ours)] if farther else held) != ours:
             raise ArchiveConflict(f"{mine.name} holds other records than the topic does")
-        self._advance(theirs, digest(data))
+        self._advance(theirs, digest(data), version)
         self.pending = self.pending[cut:]
         self.pending_bytes = sum(len(r.value or b"") + len(r.key or b"") + 64 for r in self.pending)
         self._gaps = [
             (max(first, theirs.last_offset + 1), last) for first, last in self._gaps if last > theirs.last_offset
         ]
 
-    def _go_behind(self, data: bytes, name: str) -> None:
+    def _found(self, name: str) -> tuple[bytes, str]:
+        first = next((v.id for v in self._store.versions(name) if not v.is_deletion), "")
+        return self._store.read(name, first), first
+
+    def _go_behind(self, name: str) -> None:
+        data, version = self._found(name)
         try:
             segment = read_segment(data)
         except SegmentError as error:
             raise ArchiveConflict(f"{name} {error}; the sequence cannot go on behind it") from error
-        self._advance(segment, digest(data))
+        self._advance(segment, digest(data), version)
 
-    def _advance(self, stored: Segment, sha256: str) -> None:
-        self.next_offset, self._last_sha256 = stored.last_offset + 1, sha256
+    def _advance(self, stored: Segment, sha256: str, version: str) -> None:
+        self.next_offset, self._last_sha256, self._last_version = stored.last_offset + 1, sha256, version
         self._held = frozenset(record.offset for record in stored.records)
         self._held_from = stored.first_offset

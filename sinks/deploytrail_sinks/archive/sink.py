@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from deploytrail_schemas.codec import DecodeError
@@ -18,7 +18,8 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.archive.partition import PartitionArchive
-from deploytrail_sinks.archive.segment import Record
+from deploytrail_sinks.archive.raw_records import Record, salts
+from deploytrail_sinks.archive.segment import SegmentError
 from deploytrail_sinks.archive.store import open_store
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ TOPICS = (Topic.INTAKE, Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_
 COMPACTED = (Topic.POLICIES, Topic.ONCALL_STATE)
 _COMPACTED_NAMES = frozenset(topic.value for topic in COMPACTED)
 _RETRY_SECONDS = 5.0
+Answer = TypeVar("Answer")
 
 
 class ArchiveSink:
@@ -44,6 +46,7 @@ class ArchiveSink:
         )
         self._partitions: dict[tuple[str, int], PartitionArchive] = {}
         self._since: dict[tuple[str, int], float] = {}
+        self._salts = salts()
         self._stop = threading.Event()
         self.ready = False
 
@@ -78,6 +81,8 @@ class ArchiveSink:
                 raise KafkaException(error)
             return
         place = (message.topic() or "", message.partition() or 0)
+        if place not in self._partitions:
+            return  # stopped by a conflict: what was fetched before it was paused
         kind, timestamp = message.timestamp()
         given: Any = message.headers() or ()
         record = Record(
@@ -87,9 +92,15 @@ class ArchiveSink:
             _bytes(message.key()),
             _bytes(message.value()),
             tuple((name, _bytes(value)) for name, value in given),
+            next(self._salts),
         )
         self._wait_for_schema(record.value)
-        for gap in self._partitions[place].add(record):
+        try:
+            gaps = self._partitions[place].add(record)
+        except SegmentError as conflict:
+            self._give_up(place, conflict)
+            return
+        for gap in gaps:
             metrics.ARCHIVE_GAPS.inc(gap[1] - gap[0] + 1)
             log.error("%s/%s: offsets %s to %s were gone from Kafka before they were archived", *place, *gap)
         self._since.setdefault(place, time.monotonic())
@@ -129,7 +140,11 @@ class ArchiveSink:
         offsets = []
         for place in places:
             archive = self._partitions[place]
-            self._patiently(archive)
+            try:
+                self._patiently(archive)
+            except SegmentError as error:
+                self._give_up(place, error)
+                continue
             self._since.pop(place, None)
             safe = archive.safe_offset()
             if safe is not None:
@@ -143,12 +158,16 @@ class ArchiveSink:
             log.warning("archived, not committed: %s", error)
 
     def _patiently(self, archive: PartitionArchive) -> None:
+        metrics.ARCHIVE_SEGMENTS.inc(len(self._until_it_works(archive.close_segments)))
+
+    def _until_it_works(self, ask: Callable[[], Answer]) -> Answer:
+        """What the store says, once it can be asked."""
         said = False
         while True:
             try:
-                for _ in archive.close_segments():
-                    metrics.ARCHIVE_SEGMENTS.inc()
-                return
+                answer = ask()
+                self.ready = self.ready or said
+                return answer
             except RetryLater as error:
                 if not said:
                     log.error("%s; nothing is committed, trying again every %s s", error, _RETRY_SECONDS)
@@ -157,8 +176,25 @@ class ArchiveSink:
                 if self._stop.wait(_RETRY_SECONDS):
                     raise
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _give_up(self, place: tuple[str, int], error: SegmentError) -> None:
+        """Archive nothing more of a partition: what the store holds and what Kafka gives are not one history.
+
+        The other partitions go on. It is tried again when the partition is assigned anew.
+        """
+        log.error("%s/%s is archived no further, somebody must look: %s", *place, error)
+        metrics.ARCHIVE_STOPPED.labels(place[0], str(place[1])).set(1)
+        self._partitions.pop(place, None)
+        self._since.pop(place, None)
+        self._consumer.pause([TopicPartition(*place)])
+
+    def _forget(self) -> None:
         self._partitions, self._since = {}, {}
+        metrics.ARCHIVE_STOPPED.clear()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget()
+        consumer.assign(partitions)  # before any of them is paused
+        consumer.resume(partitions)
         for p in consumer.committed(partitions, timeout=30) if partitions else ():
             archive = PartitionArchive(
                 self._store,
@@ -168,12 +204,19 @@ class ArchiveSink:
                 compacted=p.topic in _COMPACTED_NAMES,
                 wire=self._wire,
             )
-            archive.resume(p.offset if p.offset >= 0 else None)
+            try:
+                self._resume(archive, p.offset if p.offset >= 0 else None)
+            except SegmentError as error:
+                self._give_up((p.topic, p.partition), error)
+                continue
             self._partitions[p.topic, p.partition] = archive
         self.ready = True
 
+    def _resume(self, archive: PartitionArchive, committed: int | None) -> None:
+        self._until_it_works(lambda: archive.resume(committed))
+
     def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
-        self._partitions, self._since = {}, {}
+        self._forget()
 
 
 def _bytes(value: bytes | str | None) -> bytes | None:

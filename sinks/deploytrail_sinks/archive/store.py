@@ -73,6 +73,9 @@ class ObjectStore(Protocol):
         where the store is full or away.
         """
 
+    def settle(self, name: str) -> None:
+        """Return once an object that is there is durable: its writer may have died before that. RetryLater."""
+
     def read(self, name: str, version: str = "") -> bytes:
         """The bytes of an object as it was first created, or of a version; KeyError where there is none."""
 
@@ -137,12 +140,13 @@ class LocalFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._durable: set[Path] = set()  # folders whose entries above them are known to be
 
     def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
         path = self.folder / name
         try:
             if not path.exists():
-                _make_folders(path.parent)
+                self._make_folders(path.parent)
                 self._keep(name, retain_until, terms)
             self._link(path, data)
         except ObjectExists:
@@ -151,6 +155,13 @@ class LocalFolder:
         except OSError as error:
             raise RetryLater(f"{path} cannot be written: {error.strerror}") from error
         return ""
+
+    def settle(self, name: str) -> None:
+        try:
+            self._make_folders((self.folder / name).parent)
+            _sync_folder((self.folder / name).parent)
+        except OSError as error:
+            raise RetryLater(f"{self.folder / name} cannot be made durable: {error.strerror}") from error
 
     def read(self, name: str, version: str = "") -> bytes:  # noqa: ARG002  # there is one version
         try:
@@ -213,6 +224,20 @@ class LocalFolder:
         except OSError as error:
             raise RetryLater(f"{name} cannot be deleted: {error.strerror}") from error
 
+    def _make_folders(self, folder: Path) -> None:
+        """Make a folder and what is above it, each entry durable: a crash must not take a folder with its files.
+
+        Also where a folder is there already: whoever made it may have died before he synced it.
+        """
+        missing = []
+        while folder not in self._durable and (folder.is_relative_to(self.folder) or not folder.exists()):
+            missing.append(folder)
+            folder = folder.parent
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            _sync_folder(path.parent)
+            self._durable.add(path)
+
     def _keep(self, name: str, retain_until: str, terms: Terms) -> None:
         """Write the date before the object appears, or a later one over an earlier one; OSError."""
         if not is_later(retain_until, self.retain_until(name)):
@@ -239,7 +264,7 @@ class LocalFolder:
     def replace(self, name: str, data: bytes) -> None:
         path = self.folder / name
         try:
-            _make_folders(path.parent)
+            self._make_folders(path.parent)
             self._put(path, data, lambda temporary, path: Path(temporary).replace(path))
         except OSError as error:
             raise RetryLater(f"{path} cannot be written: {error.strerror}") from error
@@ -269,17 +294,6 @@ class LocalFolder:
             _sync_folder(path.parent)
         finally:
             Path(temporary).unlink(missing_ok=True)
-
-
-def _make_folders(folder: Path) -> None:
-    """Make a folder and what is above it, each entry durable: a crash must not take a new folder with its files."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
-from deploytrail_sinks.archive.store import ObjectStore
+from deploytrail_sinks.archive.store import ObjectStore, is_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,18 @@ def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> N
             if previous_sha256 not in ("", "?", segment.previous_sha256) and expected == segment.first_offset:
                 report.flaws.append(Flaw(previous_name, "is not what the segment behind it was chained to"))
             report.flaws.extend(Flaw(name, text) for text in _place(segment, name, previous_sha256, expected))
+            report.flaws.extend(Flaw(name, text) for text in _kept(store, name, segment.retain_until))
+            if (
+                segment.previous_version
+                and previous_name
+                and _first_version(store, previous_name)
+                not in (
+                    segment.previous_version,
+                    "",
+                )
+            ):
+                report.flaws.append(Flaw(previous_name, f"is another version than {segment.previous_version}"))
             previous_name = name
-            report.flaws.extend(Flaw(name, text) for text in _kept(store, name))
             report.gaps.extend(Flaw(name, f"offsets {a} to {b} were lost before archiving") for a, b in segment.gaps)
             gone.extend(segment.gaps)
             compacted = compacted or segment.compacted
@@ -100,13 +110,20 @@ def _place(segment: Segment, name: str, previous_sha256: str, expected: int | No
         )
 
 
-def _kept(store: ObjectStore, name: str) -> Iterator[str]:
+def _kept(store: ObjectStore, name: str, promised: str) -> Iterator[str]:
     versions = store.versions(name)
     if len(versions) > 1:
         over = ", ".join(f"{v.id}{' (a deletion)' if v.is_deletion else ''}" for v in versions[1:])
         yield f"is hidden by newer versions: {over}"
-    if store.retain_until(name) is None:
+    date = store.retain_until(name)
+    if date is None:
         yield "has no retention date"
+    elif promised and is_later(promised, date):
+        yield f"is kept until {date}; it was created to be kept until {promised}"
+
+
+def _first_version(store: ObjectStore, name: str) -> str:
+    return next((version.id for version in store.versions(name) if not version.is_deletion), "")
 
 
 def _verify_offsets(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
+import fastavro
 import pytest
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.registry import SchemaRegistry
 from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.partition import PartitionArchive
+from deploytrail_sinks.archive.raw_records import SCHEMA, encoded
 from deploytrail_sinks.archive.retention import RetentionClass, classify, retain_until
 from deploytrail_sinks.archive.segment import Record, SegmentError, read_segment, salted, segment_name, write_segment
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
@@ -53,6 +57,9 @@ class MemoryStore:
         self.objects[name] = data
         self.dates[name] = max(retain_until, self.dates.get(name, ""))
         return ""
+
+    def settle(self, name: str) -> None:
+        return
 
     def read(self, name: str, version: str = "") -> bytes:
         return self.objects[name]
@@ -140,6 +147,25 @@ def test_equal_records_and_salts_give_equal_bytes() -> None:
     archive_of(store, range(5))
     for name in store.list(""):
         assert write_segment(read_segment(store.read(name))) == store.read(name)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_records_are_written_as_a_general_writer_of_avro_writes_them(seed: int) -> None:
+    rng = random.Random(seed)
+
+    def number() -> int:
+        return rng.choice((1, -1)) * rng.getrandbits(rng.randrange(64)) - rng.randrange(2)
+
+    def some_bytes() -> bytes | None:
+        return rng.choice((None, rng.randbytes(rng.choice((0, 1, 63, 64, 127, 8191, 8192, 9000)))))
+
+    headers = tuple((rng.choice(("h", "\u00fc" * 70, "")), some_bytes()) for _ in range(rng.choice((0, 1, 3, 70))))
+    one = Record(number(), number(), rng.randrange(3), some_bytes(), some_bytes(), headers, rng.randbytes(16))
+    expected = io.BytesIO()
+    as_avro = asdict(one) | {"headers": [{"name": name, "value": value} for name, value in headers]}
+    fastavro.schemaless_writer(expected, SCHEMA, as_avro)
+
+    assert encoded([one]) == [expected.getvalue()]
 
 
 def staged(environment: str) -> bytes:
@@ -371,6 +397,20 @@ class TestAttacks:
         whole.objects[other] = whole.objects.pop(first)
 
         assert other in self.named(whole)
+
+
+def test_a_retention_date_that_was_shortened_is_named(tmp_path: Path) -> None:
+    store = LocalFolder(tmp_path)
+    archive_of(store, range(20))
+    longer, shorter, *_ = store.list("")
+    store.lengthen(longer, "2099-01-01T00:00:00Z")
+    assert verify(store).flaws == []
+
+    beside = tmp_path / f"{shorter}.retain"
+    beside.chmod(0o644)
+    beside.write_text('{"retain_until": "2026-12-01T00:00:00Z"}')
+    [flaw] = verify(store).flaws
+    assert flaw.name == shorter and flaw.detail.startswith("is kept until 2026-12-01T00:00:00Z; it was created")
 
 
 def test_damaged_bytes_are_no_segment() -> None:
