@@ -21,7 +21,7 @@ from deploytrail_schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 # Raise an app's number whenever its rows hold something else, or mean something else; 1 where none stands here.
-STATE_FORMATS: dict[str, int] = {"overdue": 2}
+STATE_FORMATS: dict[str, int] = {"change_window": 2, "governance": 2, "overdue": 2}
 # Revisions of a rebuilt state count from here on, times the format: never below those that stand on the topic.
 REVISIONS = 1_000_000
 _TIMEOUT = 15.0

@@ -8,9 +8,9 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
+from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import Deployments
-from deploytrail_processors.apps.known_approvals import KnownApprovals
 from deploytrail_processors.rules import lifecycle, unapproved
 from deploytrail_processors.rules.approval_required import is_production
 from deploytrail_processors.safe_app import SafeApp
@@ -25,7 +25,7 @@ class Approval:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, self._due)
-        self._known = KnownApprovals(context)
+        self._known = Approvals(context)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:

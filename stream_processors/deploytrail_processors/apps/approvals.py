@@ -1,77 +1,120 @@
-"""Approvals in a table, by the deployment or the change ticket that they are about."""
+"""Steps of approvals in tables: what the gate, the stream and who looks back keep of the trail."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, row_key
 from deploytrail_processors.apps.deployments import DAY
-from deploytrail_processors.rules import break_glass
+from deploytrail_processors.rules.approval_steps import Step, keep
 
 # Of one deployment or ticket, so many steps are kept, the latest, and so many deployments of a ticket.
 MOST_STEPS = 200
 MOST_DEPLOYMENTS = 200
+_NOT_KEPT = frozenset({"requested", "unknown"})
+
+
+def _says_something(step: Step) -> bool:
+    return step["approval_type"] not in _NOT_KEPT
 
 
 class Approvals:
-    """Rows `{"steps": {approval id: step}, "deployments": [ids that bear the ticket], "last": µs}`."""
+    """Tables `approvals`, by deployment, and `tickets`, for steps that name no deployment.
 
-    def __init__(self, context: Context) -> None:
-        self._table = context.table("approvals")
-        self._keep = context.settings.remember_days * DAY
-        self._expiry = Agenda(self._table, lambda row: int(row["last"]) + self._keep)
+    Row: `steps` by id, `last`, when the latest of them was; of a ticket also the `deployments` that bear it: by their
+    registration, or by what `about` was asked. Not kept are steps of which `keeps` says so.
+    """
 
-    def on_recovered(self) -> None:
-        """The table was read anew."""
-        self._expiry.forget()
+    def __init__(
+        self,
+        context: Context,
+        keeps: Callable[[Step], bool] = _says_something,
+        names: tuple[str, str] = ("approvals", "tickets"),
+    ) -> None:
+        self._keeps = keeps
+        self._approvals, self._tickets = (context.table(name) for name in names)
+        quiet = context.settings.remember_days * DAY
+        self._old_approvals = Agenda(self._approvals, lambda row: int(row["last"]) + quiet)
+        self._old_tickets = Agenda(self._tickets, lambda row: int(row["last"]) + quiet)
 
-    def add(self, partition: int, approval: Mapping[str, Any]) -> list[str]:
-        """Keep a step; the deployments known so far that it may be about."""
-        step = {name: approval[name] for name in break_glass.FIELDS}
-        key = _key(partition, step["deployment_id"], step["change_ticket"])
-        if key is None or not break_glass.matters(step):
+    @property
+    def changelog(self) -> str:
+        """The topic whose partitions say who owns what."""
+        name: str = self._approvals.changelog_topic.get_topic_name()  # type: ignore[attr-defined]  # a Faust table
+        return name
+
+    def add(self, partition: int, value: Mapping[str, Any]) -> list[str]:
+        """Keep a step of the trail; the deployments that it may concern."""
+        step, identity, ticket = keep(value), value["deployment_id"], value["change_ticket"]
+        if not self._keeps(step) or not (identity or ticket):
             return []
-        row = self._row(key)
-        old = row["steps"].get(step["approval_id"])
-        # Of two tellings of one step the later stays, whichever comes first.
-        steps = row["steps"] | {step["approval_id"]: step if old is None else max(old, step, key=_rank)}
-        latest = sorted(steps.values(), key=_rank)[-MOST_STEPS:]
-        row["steps"] = {kept["approval_id"]: kept for kept in latest}
-        self._put(partition, key, row, step["corrected_at"])
-        return [step["deployment_id"]] if step["deployment_id"] else list(row["deployments"])
+        if not identity:
+            row = _with(self._row(self._tickets, partition, ticket), step)
+            self._put(self._tickets, self._old_tickets, partition, ticket, row)
+            return list(row.get("deployments", ()))
+        row = _with(self._row(self._approvals, partition, identity), step)
+        self._put(self._approvals, self._old_approvals, partition, identity, row)
+        if value["approval_type"] == "registered" and ticket:
+            self._note(partition, identity, ticket, value["corrected_at"])
+        return [identity]
 
-    def about(self, partition: int, deployment: Mapping[str, Any]) -> list[Row]:
-        """The steps that may be about a deployment; its ticket is noted, for steps that are yet to come."""
-        found = list(self._row(row_key(partition, f"deployment/{deployment['deployment_id']}"))["steps"].values())
-        if deployment["change_ticket"]:
-            key = row_key(partition, f"ticket/{deployment['change_ticket']}")
-            row = self._row(key)
-            if deployment["deployment_id"] not in row["deployments"]:
-                row["deployments"] = [*row["deployments"], deployment["deployment_id"]][-MOST_DEPLOYMENTS:]
-                self._put(partition, key, row, deployment["last_event_at"] or 0)
-            found += row["steps"].values()
-        return found
+    def of(self, partition: int, deployment_id: str, tickets: Iterable[str] = ()) -> list[Row]:
+        """Every step of a deployment, of the tickets that it was registered with, and of these."""
+        own = list(self._row(self._approvals, partition, deployment_id)["steps"].values())
+        named = {s["change_ticket"] for s in own if s["approval_type"] == "registered" and "change_ticket" in s}
+        every = sorted(named | set(filter(None, tickets)))
+        return own + [s for t in every for s in self._row(self._tickets, partition, t)["steps"].values()]
+
+    def about(self, partition: int, content: Mapping[str, Any]) -> list[Row]:
+        """The steps that may be about a deployment, by its record's ticket, too; that is noted, for steps that are yet
+        to come."""
+        ticket = content["change_ticket"]
+        if ticket:
+            self._note(partition, content["deployment_id"], ticket, content["last_event_at"] or 0)
+        return self.of(partition, content["deployment_id"], (ticket,))
 
     def forget_old(self, partition: int, now: int) -> None:
         """Drop what has been quiet for as long as the settings say."""
-        for key, _ in list(self._expiry.pop(partition, now)):
-            self._table.pop(key, None)
+        for table, agenda in self._agendas():
+            for key, _ in list(agenda.pop(partition, now)):
+                table.pop(key, None)
 
-    def _row(self, key: str) -> Row:
-        return dict(self._table.get(key) or {"steps": {}, "deployments": [], "last": 0})
+    def on_recovered(self) -> None:
+        """The tables were read anew."""
+        for _, agenda in self._agendas():
+            agenda.forget()
 
-    def _put(self, partition: int, key: str, row: Row, at: int) -> None:
-        row["last"] = max(row["last"], at)
-        self._table[key] = row
-        self._expiry.put(partition, key, row)
+    def _agendas(self) -> Iterator[tuple[Any, Agenda]]:
+        yield self._approvals, self._old_approvals
+        yield self._tickets, self._old_tickets
+
+    def _row(self, table: Any, partition: int, name: str) -> Row:
+        row: Row | None = table.get(row_key(partition, name))
+        return row if row is not None else {"steps": {}, "last": 0}
+
+    def _note(self, partition: int, deployment_id: str, ticket: str, at: int) -> None:
+        """Remember that a deployment bears a ticket."""
+        known = self._row(self._tickets, partition, ticket)
+        others = [one for one in known.get("deployments", ()) if one != deployment_id]
+        row = {**known, "deployments": [*others, deployment_id][-MOST_DEPLOYMENTS:], "last": max(known["last"], at)}
+        if row != known:
+            self._put(self._tickets, self._old_tickets, partition, ticket, row)
+
+    def _put(self, table: Any, agenda: Agenda, partition: int, name: str, row: Row) -> None:
+        key = row_key(partition, name)
+        table[key] = row
+        agenda.put(partition, key, row)
 
 
-def _key(partition: int, deployment_id: str, ticket: str) -> str | None:
-    if deployment_id:
-        return row_key(partition, f"deployment/{deployment_id}")
-    return row_key(partition, f"ticket/{ticket}") if ticket else None
+def _with(row: Row, step: Row) -> Row:
+    old = row["steps"].get(step["approval_id"])
+    # Of two tellings of one step the later stays, whichever comes first.
+    steps = {**row["steps"], step["approval_id"]: step if old is None else max(old, step, key=_rank)}
+    if len(steps) > MOST_STEPS:
+        del steps[min(steps.values(), key=_rank)["approval_id"]]
+    return {**row, "steps": steps, "last": max(row["last"], step["corrected_at"])}
 
 
 def _rank(step: Row) -> tuple[int, str]:

@@ -28,7 +28,7 @@ class ChangeWindow:
         self._told_again: set[int] = set()
         self._context = context
         self._deployments = Deployments(context, lambda row: row.get("look_at"))
-        self._approvals = Approvals(context)
+        self._approvals = Approvals(context, keeps=break_glass.matters)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)

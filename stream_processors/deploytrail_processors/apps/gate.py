@@ -22,8 +22,8 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from faust.types import TP
 
+from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import LiveContext, over_trail, tables_are_ready
-from deploytrail_processors.apps.known_approvals import KnownApprovals
 from deploytrail_processors.forwarder import DeliveryFailed
 from deploytrail_processors.gate_keys import GateKeys
 from deploytrail_processors.rules import approval, permit
@@ -51,7 +51,7 @@ class Gate:
         self.keys = GateKeys(Path(settings.gate_keys))
         self._issuer = permit.Issuer(settings.permit_issuer, settings.permit_audience, settings.permit_seconds)
         self.regions = RegionMap.from_settings(settings)
-        self._known = KnownApprovals(context)
+        self._known = Approvals(context)
         self._newest: dict[int, int] = {}  # latest time that each partition has told
         self._oldest = max(OLDEST_SECONDS, 3 * settings.tick_seconds)
         self._admin = AdminClient(client_config(settings) | {"log_level": 0})

@@ -14,8 +14,9 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors import metrics
+from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
-from deploytrail_processors.rules import names_and_grain, requirements, velocity
+from deploytrail_processors.rules import names_and_grain, requirements, unapproved, velocity
 from deploytrail_processors.rules.findings import Finding
 from deploytrail_processors.rules.policies import Velocity
 from deploytrail_processors.safe_app import SafeApp
@@ -29,7 +30,8 @@ MOST_WAITING = 1000
 
 class Governance:
     """Tables: `deployments` (what is known, standing findings), `tickets` (what is told, who waits), `services`
-    (starts, standing findings), `daily` (what was said today, each with the event that it was said on)."""
+    (starts, standing findings), `daily` (what was said today, each with the event that it was said on); and steps of
+    approvals."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,6 +39,7 @@ class Governance:
         keep = context.settings.remember_days * DAY
         self._deployments = context.table("deployments")
         self._tickets = context.table("tickets")
+        self._approvals = Approvals(context, names=("approvals", "approved_tickets"))
         self._services = context.table("services")
         self._daily = context.table("daily")
         self._expiries = [
@@ -52,8 +55,13 @@ class Governance:
             self._hear_of_tickets(partition, value)
             self._count(partition, value)
         elif kind is RecordType.APPROVAL:
+            concerned = self._approvals.add(partition, value)
             if value["deployment_id"]:
                 self._know(partition, value["deployment_id"], value, requirements.with_approval)
+            else:  # of a ticket: those that were registered with it may be approved now
+                for key in (row_key(partition, name) for name in concerned):
+                    if key in self._deployments:
+                        self._judge_requirements(partition, key, self._deployments[key])
             self._hear_of_tickets(partition, value)
 
     def on_tick(self, partition: int, now: int) -> None:
@@ -62,9 +70,11 @@ class Governance:
         for table, agenda in self._expiries:
             for key, _ in list(agenda.pop(partition, now)):
                 table.pop(key, None)
+        self._approvals.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._due.forget()
+        self._approvals.on_recovered()
         for _, agenda in self._expiries:
             agenda.forget()
 
@@ -111,7 +121,8 @@ class Governance:
             }
             for asked in requirements.asked_of(state, policies):
                 name = f"{asked.rule}/{asked.name}"
-                found = requirements.judge(state, asked, known, standing.get(name))
+                approved = self._is_approved(partition, state, asked)
+                found = requirements.judge(state, asked, known, standing.get(name), approved=approved)
                 if found is None:
                     continue
                 if found != standing.get(name):
@@ -122,6 +133,13 @@ class Governance:
                     self._wait(partition, state, row["last"])
         self._deployments[key] = row | {"standing": standing}
         self._expiries[0][1].put(partition, key, self._deployments[key])
+
+    def _is_approved(self, partition: int, state: Row, asked: requirements.Asked) -> bool:
+        if asked.requirement is None or "approved" not in asked.requirement.controls:
+            return False
+        deployment, moment = requirements.approval_asked(state, self._context.policies_at(state["since"]))
+        steps = self._approvals.of(partition, state["id"])
+        return unapproved.is_approved(deployment, steps, self._context.policies_at, moment)
 
     def _hear_of_tickets(self, partition: int, record: Row) -> None:
         policies = self._context.policies_at(record["corrected_at"])

@@ -11,32 +11,34 @@ was given; and to its own validity. Of each person the latest word counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.reasons import Reason
 
-from deploytrail_processors.rules import change_window
+from deploytrail_processors.rules import break_glass, change_window
 from deploytrail_processors.rules.approval_required import required
 from deploytrail_processors.rules.approval_steps import (
+    UNSAID,
     Asked,
     Moment,
     Problem,
     Step,
     deployment_of,
+    hands_of,
     is_among,
+    is_at,
     order,
     person,
     side_of,
     width_of,
 )
-from deploytrail_processors.rules.policies import Approvals, BreakGlass, Policies
+from deploytrail_processors.rules.policies import Approvals, Policies
 
 PoliciesAt = Callable[[int], Policies]
 MINUTE = 60_000_000
 _DECISIONS = frozenset({"approved", "rejected", "revoked", "expired"})
-_UNSAID = frozenset({"", "unknown", "other"})
 # Its refusals are answers to permits, no decisions of people.
 _ADMISSION = "kubernetes_admission"
 
@@ -68,14 +70,16 @@ class Judgement:
         return tuple(dict.fromkeys(problem.reason for problem in self.problems))
 
 
-def judge(asked: Asked, steps: Iterable[Step], policies_at: PoliciesAt, moment: Moment) -> Judgement:
+def judge(asked: Asked, steps: Iterable[Step], policies_at: PoliciesAt, moment: Moment, *, least: int = 0) -> Judgement:
     """The verdict on a deployment that begins at a moment. `steps`: of its id and of its change ticket, as `keep` gives
-    them; those of other places and digests may be among them."""
+    them; those of other places and digests may be among them. `least`: so many approvals are needed whatever the
+    policies of the kind `approval` say."""
     policies = policies_at(moment.at)
     requirement, documents = required(asked, policies)
     if requirement is None:
         said = f"the approval policy {', '.join(documents)} is invalid; treated as refusing"
         return Judgement(Position.REFUSED, Reason.POLICY_INVALID, (Problem(Reason.POLICY_INVALID, said),), documents)
+    requirement = replace(requirement, count=max(requirement.count, least))
     ordered = sorted({step["approval_id"]: step for step in steps}.values(), key=order)
     registrations = [
         s for s in ordered if s["approval_type"] == "registered" and deployment_of(s) == asked.deployment_id
@@ -85,21 +89,38 @@ def judge(asked: Asked, steps: Iterable[Step], policies_at: PoliciesAt, moment: 
     problems += found.problems
     window = change_window.judge(asked.subject(), policies, at=moment.at, uncertainty=moment.uncertainty)
     problem = _window_problem(window)
-    broke_glass = problem is not None and problem.reason is not Reason.POLICY_INVALID and found.emergency
+    emergency = None
+    if problem is not None and problem.reason is not Reason.POLICY_INVALID:
+        ticket = (registration or {}).get("change_ticket", "")
+        deployment = {**asdict(asked), "change_ticket": ticket, "emergency": False}
+        emergency = break_glass.judge(
+            deployment,
+            asked.subject(),
+            policies,
+            ordered,
+            at=moment.at,
+            uncertainty=moment.uncertainty,
+            is_now=moment.is_now,
+        )
+    broke_glass = emergency is not None and emergency.reason is Reason.BREAK_GLASS
     if problem is not None and not broke_glass:
-        problems.append(problem)
+        problems += _closed(problem, emergency)
     good = Reason.EMERGENCY_APPROVED if broke_glass else Reason.APPROVED
-    if not requirement.count:
+    if not requirement.count and not broke_glass:
         good = Reason.NOTHING_REQUIRED
     hard = next((p.reason for p in problems if p.certain), None)
     reason = hard or (problems[0].reason if problems else good)
     position = Position.REFUSED if hard else Position.UNCERTAIN if problems else Position.ALLOWED
     ends = [*found.ends, *([] if broke_glass or window.next_close is None else [window.next_close])]
+    if broke_glass and emergency is not None and emergency.approval is not None:
+        ends.append(emergency.approval["valid_until"])
+    if registration is not None and registration.get("valid_until"):
+        ends.append(registration["valid_until"])
     return Judgement(
         position,
         reason,
         tuple(problems),
-        tuple(dict.fromkeys((*documents, *window.documents))),
+        tuple(dict.fromkeys((*documents, *window.documents, *(emergency.documents if emergency is not None else ())))),
         registration,
         found.approvers,
         min(ends, default=None),
@@ -136,7 +157,7 @@ def _registration(
         problems.append(Problem(Reason.REGISTERED_FOR_OTHER_ARTIFACT, said))
     for name in ("service", "environment", "region"):
         given, wanted = registration.get(name, ""), getattr(asked, name)
-        if given not in _UNSAID and given != wanted:
+        if given not in UNSAID and given != wanted:
             said = f"it is registered for the {name} {given!r}; this is {wanted!r}"
             problems.append(Problem(Reason.REGISTERED_FOR_OTHER_PLACE, said))
     begins, ends = registration.get("valid_from"), registration.get("valid_until")
@@ -154,7 +175,6 @@ class _Found:
     problems: list[Problem]
     approvers: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
-    emergency: bool = False
 
 
 class _Approving:
@@ -171,10 +191,10 @@ class _Approving:
     ) -> None:
         self._asked, self._requirement, self._policies_at, self._moment = asked, requirement, policies_at, moment
         self._registrations, self._registration = registrations, registration
-        # Whoever registered it once as its deployer or author stays one: a later registration takes nobody's hands off.
-        tags = [step.get("tags", {}) for step in registrations]
-        self._deployers = [name for name in (asked.deployer, *(t.get("deployer", "") for t in tags)) if name]
-        self._authors = [name for t in tags for name in (*t.get("commit_authors", "").split(","), t.get("author", ""))]
+        self._deployers, self._authors = hands_of(registrations, asked.deployment_id, asked.deployer)
+        # An emergency may be approved so long after its start.
+        grace = break_glass.grace(asked.subject(), policies_at(moment.at))
+        self._emergency_moment = replace(moment, at=moment.at + grace)
 
     def judge(self, ordered: Sequence[Step]) -> _Found:
         if not self._requirement.count:
@@ -199,15 +219,13 @@ class _Approving:
         # The longest-lived of those that are needed: an earlier end of a spare approval ends nothing.
         ends = sorted((self._ends(step) for step in good), reverse=True)[: self._requirement.count]
         names = tuple(sorted(step.get("approver", "") for step in good))
-        return _Found(problems, names, tuple(ends), any(self._breaks_glass(step) for step in good))
+        return _Found(problems, names, tuple(ends))
 
     def _concerns(self, step: Step) -> bool:
         if step["approval_type"] not in _DECISIONS or step.get("source") == _ADMISSION:
             return False
-        for name in ("service", "environment", "region"):
-            given = step.get(name, "")
-            if given not in _UNSAID and given != getattr(self._asked, name):
-                return False
+        if not is_at(step, self._asked.subject()):
+            return False
         if deployment_of(step):
             return deployment_of(step) == self._asked.deployment_id
         ticket = (self._registration or {}).get("change_ticket", "")
@@ -219,7 +237,7 @@ class _Approving:
         no: dict[str, Problem] = {}
         for step in ordered:
             kind, who = step["approval_type"], person(step.get("approver", ""))
-            lies = side_of(step, self._moment)
+            lies = self._side(step)
             if kind == "approved":
                 if lies < 1 or who not in latest:
                     latest[who] = (step, None)
@@ -240,7 +258,7 @@ class _Approving:
     def _against(self, step: Step, withdrawn: Step | None) -> list[Problem]:
         """Everything that keeps an approval from counting."""
         who, requirement, found = step.get("approver", ""), self._requirement, []
-        lies = side_of(step, self._moment)
+        lies = self._side(step)
         if lies == 1:
             at = format_instant(step["corrected_at"])
             found.append(Problem(Reason.LATE_APPROVAL, f"{who} approved at {at}, after it had begun"))
@@ -309,22 +327,23 @@ class _Approving:
     def _ends(self, step: Step) -> int:
         return int(step.get("valid_until") or step["corrected_at"] + self._requirement.valid_minutes * MINUTE)
 
-    def _breaks_glass(self, step: Step) -> bool:
-        """Whether an approval passes a closed window: an emergency one, with role, reason and expiry as policy asks."""
-        if not (step.get("emergency") and step.get("justification") and step.get("valid_until")):
-            return False
-        lasts, role = step["valid_until"] - step["corrected_at"], step.get("approver_role", "")
-        policies = self._policies_at(self._moment.at)
-        covering = [d for d in policies.break_glasses if d.scope.covers(self._asked.subject())]
-        return any(
-            lasts <= d.spec.max_minutes * MINUTE and (not d.spec.approver_roles or role in d.spec.approver_roles)
-            for d in covering
-            if isinstance(d.spec, BreakGlass)
-        )
+    def _side(self, step: Step) -> int:
+        return side_of(step, self._emergency_moment if step.get("emergency") else self._moment)
 
     def _what(self) -> str:
         ticket = (self._registration or {}).get("change_ticket", "")
         return f"{self._asked.deployment_id}{f' ({ticket})' if ticket else ''}"
+
+
+def _closed(problem: Problem, emergency: break_glass.Emergency | None) -> list[Problem]:
+    """A closed window, and what keeps an emergency's approval from passing it."""
+    if emergency is None or emergency.reason is Reason.NO_APPROVAL:
+        return [problem]
+    if emergency.reason is Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY:
+        said = "its clocks cannot tell whether it was approved as an emergency in time"
+        return [replace(problem, certain=False), Problem(emergency.reason, said, certain=False)]
+    said = "as an emergency it does not pass: {}"
+    return [problem, *(Problem(lack, said.format(lack.value), problem.certain) for lack in emergency.missing)]
 
 
 def _window_problem(window: change_window.Judgement) -> Problem | None:

@@ -29,6 +29,8 @@ KEPT = (
     "emergency",
     "source",
 )
+_PLACE = ("service", "environment", "region")
+UNSAID = frozenset({"", "unknown", "other"})
 KEPT_TAGS = ("deployer", "commit_authors", "author", "kind", "version", "permit_id", "cluster", "namespace", "workload")
 
 
@@ -100,6 +102,20 @@ def side_of(step: Step, moment: Moment) -> int:
     if step["corrected_at"] + width <= moment.at:
         return -1
     return 1 if step["corrected_at"] - width > moment.at else 0
+
+
+def is_at(step: Step, place: Mapping[str, Any]) -> bool:
+    """Whether a step is about a place; what it does not say fits everywhere."""
+    return all(step.get(name, "") in UNSAID or step[name] == place[name] for name in _PLACE)
+
+
+def hands_of(steps: Iterable[Step], deployment_id: str, deployer: str) -> tuple[list[str], list[str]]:
+    """Who deploys, and who wrote the commits, as far as a deployment's registrations and its own word tell. Whoever
+    registered it once as its deployer or author stays one: a later registration takes nobody's hands off."""
+    own = [s for s in steps if s["approval_type"] == "registered" and deployment_of(s) == deployment_id]
+    tags = [step.get("tags", {}) for step in own]
+    deployers = [name for name in (deployer, *(t.get("deployer", "") for t in tags)) if name]
+    return deployers, [name for t in tags for name in (*t.get("commit_authors", "").split(","), t.get("author", ""))]
 
 
 def person(name: str) -> str:

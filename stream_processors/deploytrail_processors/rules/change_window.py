@@ -84,6 +84,7 @@ _WORDS = {
     Reason.DEPLOYER_UNKNOWN: "started as an emergency whose deployer is unknown, so that nobody can tell "
     "whether another approved it",
     Reason.SELF_APPROVAL: "started as an emergency that its own deployer approved",
+    Reason.APPROVED_BY_COMMIT_AUTHOR: "started as an emergency that an author of its commits approved",
     Reason.APPROVER_LACKS_ROLE: "started as an emergency whose approver has none of the roles for it",
     Reason.NO_JUSTIFICATION: "started as an emergency whose approval gives no reason",
     Reason.NO_EXPIRY: "started as an emergency whose approval does not say until when it holds",

@@ -15,6 +15,8 @@ from typing import Any
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
+from deploytrail_processors.rules import approval_steps
+from deploytrail_processors.rules.approval_steps import Moment
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Document, Policies, Requirement
 from deploytrail_processors.rules.policies.requirement import REQUIRABLE, TICKETS
@@ -23,7 +25,9 @@ State = dict[str, Any]
 Known = Mapping[tuple[str, str], Mapping[str, str]]  # ticket field and ticket → name → value
 _EMPTY = frozenset({"", None, "unknown"})
 _PLACE = ("region", "environment", "service", "kind", "team", "tier")
-_CONTROL_OF = {"registered": "registered", "approved": "approved", "permit_issued": "permit", "permit_used": "permit"}
+_CONTROL_OF = {"registered": "registered", "permit_issued": "permit", "permit_used": "permit"}
+# What approvals are judged by, besides the place.
+_TOLD = ("artifact_digest", "deployer", "change_ticket")
 MOST_TAGS = 100
 
 
@@ -40,8 +44,8 @@ class Asked:
 
 def new_state(deployment_id: str) -> State:
     """Nothing is known yet."""
-    return {"id": deployment_id, "since": None, "place": None, "has": [], "tickets": {}, "controls": [],
-            "unauthenticated": False, "voided": False}  # fmt: skip
+    return {"id": deployment_id, "since": None, "place": None, "started": None, "told": {}, "has": [], "tickets": {},
+            "controls": [], "unauthenticated": False, "voided": False}  # fmt: skip
 
 
 def with_event(state: State, event: Mapping[str, Any]) -> State:
@@ -52,9 +56,13 @@ def with_event(state: State, event: Mapping[str, Any]) -> State:
     controls |= {"permit"} if event["permit_id"] else set()
     rank = [event["corrected_at"], event["event_id"]]
     place = [rank, {name: event[name] for name in _PLACE}]
+    started = [*rank, event["uncertainty_ms"] or 0] if event["event_type"] == "started" else None
+    told = {name: [rank, event[name]] for name in _TOLD if event[name] not in _EMPTY}
     return _grown(state, has, controls, event) | {
         "since": min(filter(None, (state["since"], event["corrected_at"]))),
         "place": max(filter(None, (state["place"], place)), key=lambda one: one[0]),
+        "started": min(filter(None, (state["started"], started)), default=None),
+        "told": state["told"] | {name: max(one, state["told"].get(name, one)) for name, one in told.items()},
         "unauthenticated": state["unauthenticated"] or not event["reporter"],
         "voided": state["voided"] or event["event_type"] == "voided",
     }
@@ -126,9 +134,28 @@ def _asked(rule: str, document: Document) -> Asked:
     return Asked(rule, document.name, document, None, Reason.POLICY_INVALID)
 
 
-def judge(state: State, asked: Asked, known: Known, standing: Finding | None) -> Finding | None:
-    """The finding that stands now; None while nothing was missing. `standing` is what was written last."""
-    fields, controls, healed = _missing(state, asked.requirement, known)
+def approval_asked(state: State, policies: Policies) -> tuple[approval_steps.Asked, Moment]:
+    """What approvals are judged by: the deployment, and its start. Before it has started every approval counts."""
+    told = {name: one[1] for name, one in state["told"].items()}
+    place = subject_of(state, policies)
+    asked = approval_steps.Asked(
+        deployment_id=state["id"],
+        artifact_digest=told.get("artifact_digest", ""),
+        deployer=told.get("deployer", ""),
+        **{name: place[name] for name in _PLACE},
+    )
+    if state["started"] is None:
+        return asked, Moment(state["since"], is_now=True)
+    at, _, uncertainty_ms = state["started"]
+    return asked, Moment(at, uncertainty_ms * 1000)
+
+
+def judge(
+    state: State, asked: Asked, known: Known, standing: Finding | None, *, approved: bool = False
+) -> Finding | None:
+    """The finding that stands now; None while nothing was missing. `standing` is what was written last, `approved`
+    whether the deployment has the approvals that it needs."""
+    fields, controls, healed = _missing(state, asked.requirement, known, approved)
     reason = asked.reason or _reason(fields, controls)
     if state["voided"]:
         reason = None
@@ -140,7 +167,9 @@ def judge(state: State, asked: Asked, known: Known, standing: Finding | None) ->
     return found | {"supersedes": standing["finding_id"]}
 
 
-def _missing(state: State, requirement: Requirement | None, known: Known) -> tuple[list[str], list[str], list[str]]:
+def _missing(
+    state: State, requirement: Requirement | None, known: Known, approved: bool
+) -> tuple[list[str], list[str], list[str]]:
     """Names that are missing, controls that are, and what other records have healed."""
     if requirement is None:
         return [], [], []
@@ -152,7 +181,7 @@ def _missing(state: State, requirement: Requirement | None, known: Known) -> tup
                 missing.append(name)
             else:
                 healed.append(source)
-    controls = [control for control in requirement.controls if not _has_control(state, control)]
+    controls = [c for c in requirement.controls if not (approved if c == "approved" else _has_control(state, c))]
     return missing, controls, healed
 
 

@@ -87,6 +87,13 @@ def against_start(
     return found, judgement.documents
 
 
+def is_approved(asked: Asked, steps: Sequence[Step], policies_at: PoliciesAt, moment: Moment) -> bool:
+    """Whether what begins at a moment has the approvals that it needs, and at least one. Where nobody can tell, because
+    of clocks, it is taken to have them: `missing_approval` says that nobody can."""
+    judgement = approval.judge(asked, steps, policies_at, moment, least=1)
+    return all(p.reason in _OF_WINDOW | _OF_REGISTRATION or not p.certain for p in judgement.problems)
+
+
 def against_permits(deployment_id: str, steps: Iterable[Step], shown: Iterable[str]) -> list[Problem]:
     """What speaks against the use of a deployment's permits. `shown`: permit ids that its own events name."""
     steps = list(steps)

@@ -104,19 +104,68 @@ def test_a_sprint_that_was_told_before_heals_at_once() -> None:
     assert context.forwarded == []
 
 
+APPROVED = (
+    {"kind": "regime", "name": "sox", "spec": {"controls": ["approved"]}},
+    {"kind": "service", "name": "shop", "spec": {"regimes": ["sox"]}},
+)
+STARTED = event("started", deployer="dora", artifact_digest="sha256:a")
+
+
+def approved(at: int = NOON - MINUTE, **fields: Any) -> dict[str, Any]:
+    return approval("approved", at, **({"approver": "ada", "artifact_digest": "sha256:a"} | fields))
+
+
 @pytest.mark.requirement("M1.5")
 def test_an_approval_closes_the_gap_of_a_regime() -> None:
-    sox = {"kind": "regime", "name": "sox", "spec": {"controls": ["approved"]}}
-    app, context = app_of(sox, {"kind": "service", "name": "shop", "spec": {"regimes": ["sox"]}})
-    report(app, event("started"), approval("approved", NOON + MINUTE))
+    app, context = app_of(*APPROVED)
+    report(app, STARTED, approved())
+
+    assert said(context) == [("regime", "controls_missing", "shop-1"), ("regime", "healed", "shop-1")]
+
+
+@pytest.mark.requirement("M1.5", "M5.3")
+@pytest.mark.parametrize(
+    "bad",
+    [
+        approved(NOON + MINUTE),
+        approved(approver="dora"),
+        approved(approver=""),
+        approved(artifact_digest="sha256:b"),
+        approved(artifact_digest=""),
+        approved(valid_until=NOON - 1),
+    ],
+)
+def test_an_approval_that_does_not_count_closes_no_gap(bad: dict[str, Any]) -> None:
+    app, context = app_of(*APPROVED)
+    report(app, STARTED, bad)
+    [stands] = standing(context).values()
+
+    assert stands["reason"] == "controls_missing"
+
+
+@pytest.mark.requirement("M1.5")
+def test_an_approval_that_is_withdrawn_before_the_start_opens_the_gap_again() -> None:
+    app, context = app_of(*APPROVED)
+    report(app, approved(NOON - 2 * MINUTE), STARTED, approval("revoked", NOON - MINUTE, approver="ada"))
+    [stands] = standing(context).values()
+
+    assert stands["reason"] == "controls_missing"
+
+
+@pytest.mark.requirement("M1.5")
+def test_an_approval_of_the_ticket_that_it_was_registered_with_counts() -> None:
+    app, context = app_of(*APPROVED)
+    registered = approval(
+        "registered", NOON - 3 * MINUTE, change_ticket="CHG-1", artifact_digest="sha256:a", tags={"deployer": "dora"}
+    )
+    report(app, registered, STARTED, approved(deployment_id="", change_ticket="CHG-1"))
 
     assert said(context) == [("regime", "controls_missing", "shop-1"), ("regime", "healed", "shop-1")]
 
 
 def test_an_approval_that_comes_first_counts_when_the_deployment_comes() -> None:
-    sox = {"kind": "regime", "name": "sox", "spec": {"controls": ["approved"]}}
-    app, context = app_of(sox, {"kind": "service", "name": "shop", "spec": {"regimes": ["sox"]}})
-    report(app, approval("approved", NOON - MINUTE), event("started"))
+    app, context = app_of(*APPROVED)
+    report(app, approved(), STARTED)
 
     assert context.forwarded == []
 
@@ -147,6 +196,8 @@ def test_state_goes_when_its_time_is_over() -> None:
     assert {name: len(table) for name, table in context.tables.items()} == {
         "deployments": 1,
         "tickets": 1,
+        "approvals": 0,
+        "approved_tickets": 0,
         "services": 1,
         "daily": 0,
     }

@@ -247,12 +247,12 @@ def test_it_is_allowed_no_longer_than_the_window_is_open() -> None:
     assert (found.position, found.until) == ("allowed", NOON + 5 * MINUTE)
 
 
-LACKING_GLASS: list[dict[str, Any]] = [
-    {"approver_role": "guest"},
-    {"emergency": False},
-    {"justification": ""},
-    {"valid_until": None},
-    {"valid_until": NOON + 91 * MINUTE},
+LACKING_GLASS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"approver_role": "guest"}, ["approver_lacks_role"]),
+    ({"emergency": False}, []),
+    ({"justification": ""}, ["no_justification"]),
+    ({"valid_until": None}, ["no_expiry"]),
+    ({"valid_until": NOON + 91 * MINUTE}, ["approval_too_long"]),
 ]
 
 
@@ -272,9 +272,48 @@ def test_an_emergency_approval_passes_a_freeze_only_with_role_reason_and_expiry(
     found = verdict(registered(), approved(**whole), policies=freeze)
 
     assert (found.position, found.reason) == ("allowed", "emergency_approved")
-    for lacking in LACKING_GLASS:
-        assert reasons(registered(), approved(**whole | lacking), policies=freeze) == ["inside_denied_window"]
+    assert found.until == NOON + 60 * MINUTE
+    for lacking, named in LACKING_GLASS:
+        steps = registered(), approved(**whole | lacking)
+        assert reasons(*steps, policies=freeze) == ["inside_denied_window", *named]
     assert reasons(registered(), approved(**whole), policies=freeze[:1]) == ["inside_denied_window"]
+
+
+@pytest.mark.requirement("M4.2", "M5.3")
+def test_an_emergency_may_be_approved_as_long_after_its_start_as_policy_says() -> None:
+    freeze = [
+        window(effect="deny", duration_minutes=600),
+        {"kind": "break_glass", "name": "incidents", "spec": {"approve_within_minutes": 30}},
+    ]
+    whole = {"emergency": True, "justification": "checkout is down", "valid_until": NOON + 60 * MINUTE}
+    in_time, late = (approved(at=NOON + n * MINUTE, **whole) for n in (29, 31))
+
+    assert reasons(registered(), in_time, policies=freeze, moment=BEGAN) == []
+    found = reasons(registered(), late, policies=freeze, moment=BEGAN)
+    assert found == ["late_approval", LACKING, "inside_denied_window"]
+    assert reasons(registered(), in_time, policies=freeze[:1], moment=BEGAN)[0] == "late_approval"
+
+
+def test_what_needs_no_approval_may_break_the_glass_too() -> None:
+    freeze = [
+        window(effect="deny", duration_minutes=600),
+        {"kind": "break_glass", "name": "incidents", "spec": {}},
+    ]
+    whole = {"emergency": True, "justification": "down", "valid_until": NOON + 60 * MINUTE, "environment": "staging"}
+    staging = {"environment": "staging", "deployer": "dora"}
+
+    assert reasons(policies=freeze, **staging) == ["inside_denied_window"]
+    assert verdict(approved(**whole), policies=freeze, **staging).reason == "emergency_approved"
+    assert reasons(approved("dora", **whole), policies=freeze, **staging) == ["inside_denied_window", "self_approval"]
+
+
+def test_a_clock_that_cannot_tell_of_an_emergency_makes_it_uncertain_but_at_the_gate() -> None:
+    freeze = [window(effect="deny", duration_minutes=600), {"kind": "break_glass", "name": "incidents", "spec": {}}]
+    whole = {"emergency": True, "justification": "down", "valid_until": NOON + 60 * MINUTE}
+    just_now = approved(at=NOON - SECOND, uncertainty_ms=2_000, **whole)
+
+    assert verdict(registered(), just_now, policies=freeze, moment=BEGAN).position == "uncertain"
+    assert verdict(registered(), just_now, policies=freeze).position == "allowed"
 
 
 def test_an_invalid_policy_refuses() -> None:

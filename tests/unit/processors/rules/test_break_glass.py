@@ -100,6 +100,15 @@ def test_every_missing_part_is_named_at_once() -> None:
     assert found.evidence["emergency_missing"] == ("self_approval, no_justification, no_expiry")
 
 
+def test_whose_hands_it_is_in_the_registrations_tell_too() -> None:
+    told = approval("registered", NOON - 60 * MINUTE, tags={"deployer": "linus", "commit_authors": "grace,alan"})
+    found = judged(sound(), told)
+
+    assert judged(sound(approver="linus"), told).missing == ("self_approval",)  # type: ignore[union-attr]
+    assert found is not None
+    assert found.missing == ("approved_by_commit_author",)
+
+
 def test_a_deployer_whom_nobody_knows_cannot_be_told_from_the_approver() -> None:
     found = judged(sound(), deployer="")
 

@@ -51,9 +51,10 @@ def judged(
 ) -> dict[str, Finding]:
     """Rule and policy → the finding that stands."""
     state = state_of(*records)
+    approved = any(record.get("approval_type") == "approved" for record in records)
     found = {
         f"{asked.rule}/{asked.name}": requirements.judge(
-            state, asked, known or {}, (standing or {}).get(f"{asked.rule}/{asked.name}")
+            state, asked, known or {}, (standing or {}).get(f"{asked.rule}/{asked.name}"), approved=approved
         )
         for asked in requirements.asked_of(state, in_force)
     }
@@ -204,3 +205,16 @@ def test_what_is_known_does_not_depend_on_the_order_of_the_reports() -> None:
 
     assert all(state == states[0] for state in states)
     assert states[0]["tickets"] == {"feature_ticket": ["SHOP-1", "SHOP-2"], "change_ticket": ["CHG-1"]}
+
+
+def test_what_approvals_are_judged_by_is_the_start_and_the_latest_word() -> None:
+    state = state_of(
+        event("queued", NOON - MINUTE, artifact_digest="sha256:a", deployer="dora"),
+        event("started", NOON, uncertainty_ms=40),
+        event("started", NOON + MINUTE, artifact_digest="sha256:b"),
+    )
+    asked, moment = requirements.approval_asked(state, policies())
+
+    assert (asked.artifact_digest, asked.deployer, asked.service) == ("sha256:b", "dora", "shop")
+    assert (moment.at, moment.uncertainty, moment.is_now) == (NOON, 40_000, False)
+    assert requirements.approval_asked(state_of(event("queued")), policies())[1].is_now
