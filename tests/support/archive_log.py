@@ -5,23 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
-from deploytrail_sinks.archive.log.entries import segment_entries
+from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
+from deploytrail_sinks.archive.log.check import LogReport
+from deploytrail_sinks.archive.log.checkpoint import Checkpoint
+from deploytrail_sinks.archive.log.entries import object_entry, segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
 from deploytrail_sinks.archive.log.names import numbered
-from deploytrail_sinks.archive.log.notes import KeyKind, Signer, new_signer
+from deploytrail_sinks.archive.log.notes import KeyKind, Note, Signer, new_signer
 from deploytrail_sinks.archive.log.plan import read_plan
+from deploytrail_sinks.archive.log.publisher import Publisher
+from deploytrail_sinks.archive.log.sequencer import Sequencer
+from deploytrail_sinks.archive.log.signer import CheckpointSigner
+from deploytrail_sinks.archive.log.trust import Trust, read_trust
 from deploytrail_sinks.archive.partition import PartitionArchive
-from deploytrail_sinks.archive.segment import Record, read_segment
+from deploytrail_sinks.archive.segment import Record, is_segment, read_segment
 from deploytrail_sinks.archive.store import ObjectExists, ObjectStore, Version
+from deploytrail_sinks.archive.verify import Report
 
 from support.values import NOON, SECOND, event
 
 ORIGIN = "example.com/archive"
 NOW = NOON // SECOND
 TOPIC = "deploytrail.events"
+LOG_KEY, SEQUENCER_KEY = new_signer(ORIGIN, KeyKind.ED25519), new_signer("example.com/sequencer", KeyKind.ED25519)
 ENVIRONMENTS = ("production", "staging")
 
 
@@ -109,6 +120,35 @@ def key(name: str = ORIGIN, kind: KeyKind = KeyKind.ED25519) -> Signer:
     return new_signer(name, kind)
 
 
+@dataclass
+class Published:
+    """A log with everything that works on it."""
+
+    store: ObjectStore
+    trust_text: str
+    sequencer: Sequencer = field(init=False)
+    signer: CheckpointSigner = field(init=False)
+    publisher: Publisher = field(init=False)
+
+    @property
+    def trust(self) -> Trust:
+        return read_trust(self.trust_text)
+
+    def publish(self) -> Note:
+        """Enter what is new, sign it and publish it."""
+        while self.sequencer.step():
+            pass
+        note = self.signer.sign_next() or self.signer.last
+        assert note is not None
+        done = self.publisher.publish(note)
+        assert done is not None
+        return done
+
+    def check(self, since: Checkpoint | None = None) -> tuple[Report, LogReport | None]:
+        """What `archive verify --trust` finds."""
+        return verify_archive(self.store, Asked(self.trust, self.trust.sequencers, since))
+
+
 def expected_leaves(store: ObjectStore) -> list[bytes]:
     """The leaf hashes of the log, from plans and segments alone."""
     leaves: list[bytes] = []
@@ -118,5 +158,18 @@ def expected_leaves(store: ObjectStore) -> list[bytes]:
         except KeyError:
             return leaves
         for planned in plan.segments:
+            if not is_segment(planned.name):
+                leaves.append(leaf_hash(object_entry(planned.name, planned.sha256)))
+                continue
             segment = read_segment(store.read(planned.name))
             leaves.extend(leaf_hash(entry) for entry in segment_entries(segment, planned.sha256))
+
+
+def published(folder: Path, store: ObjectStore, trust_text: str = "", **of_publisher: Any) -> Published:
+    """Enter everything that is archived into the log, and publish a checkpoint of it."""
+    log = Published(store, trust_text or f"log {LOG_KEY.verifier}\nquorum none\n#sequencer {SEQUENCER_KEY.verifier}\n")
+    log.sequencer = Sequencer(store, ORIGIN, SEQUENCER_KEY, lambda: NOW)
+    log.signer = CheckpointSigner(store, ORIGIN, (LOG_KEY,), (SEQUENCER_KEY.verifier,), folder, lambda: NOW)
+    log.publisher = Publisher(store, log.trust, lambda: NOW, **of_publisher)
+    log.publish()
+    return log

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol
 
-from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.log.names import RECEIPTS, is_of_log
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_later
 
@@ -17,6 +19,19 @@ class Flaw:
 
     name: str
     detail: str
+
+
+class Known(Protocol):
+    """A segment that is vouched for: what the one behind it must follow."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def next_offset(self) -> int: ...
+
+
+NOTHING_KNOWN: Mapping[str, Known] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -35,26 +50,50 @@ class Report:
         return not self.flaws
 
 
-def verify(store: ObjectStore) -> Report:
-    """Names, contents, chains and offsets of every segment."""
+def verify(
+    store: ObjectStore,
+    *,
+    known: Mapping[str, Known] = NOTHING_KNOWN,
+    on_segment: Callable[[str, str, Segment], None] = lambda *_: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Report:
+    """Names, contents, chains and offsets of every segment.
+
+    `known`: segments that are not read again; `on_segment` is given each one that could be read, with its digest.
+    """
     report = Report()
-    segments = (name for name in store.list("") if not is_of_log(name))
-    for _, names in itertools.groupby(segments, key=lambda name: tuple(name.split("/")[:2])):
+    segments = [name for name in store.list("") if not is_of_log(name) and not name.startswith(f"{RECEIPTS}/")]
+    done = 0
+    for _, group in itertools.groupby(segments, key=lambda name: tuple(name.split("/")[:2])):
+        names = list(group)
         report.partitions += 1
-        _verify_partition(store, list(names), report)
+        _verify_partition(store, names, report, known, on_segment)
+        done += len(names)
+        progress(done, len(segments))
     return report
 
 
-def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> None:
+def _verify_partition(
+    store: ObjectStore,
+    names: list[str],
+    report: Report,
+    known: Mapping[str, Known],
+    on_segment: Callable[[str, str, Segment], None],
+) -> None:
     covered: dict[str, tuple[int, int]] = {}
     seen: dict[int, str] = {}
     gone: list[tuple[int, int]] = []
     compacted = False
+    begin = 0  # offsets before it are in segments that are known
     for retention_class, group in itertools.groupby(names, key=lambda name: name.rpartition("/")[0]):
         first, last = -1, -1
         previous_sha256, expected = "", None
         previous_name = ""
         for name in group:
+            if name in known:
+                previous_sha256, expected, previous_name = known[name].sha256, known[name].next_offset, name
+                begin = max(begin, known[name].next_offset)
+                continue
             data = store.read(name)
             report.segments += 1
             try:
@@ -89,10 +128,11 @@ def _verify_partition(store: ObjectStore, names: list[str], report: Report) -> N
             first = segment.first_offset if first < 0 else first
             last = segment.last_offset
             previous_sha256, expected = digest(data), segment.last_offset + 1
+            on_segment(name, previous_sha256, segment)
         if last >= 0:
             covered[retention_class] = (first, last)
     if not compacted:
-        _verify_offsets(names, covered, seen, gone, report)
+        _verify_offsets(names, covered, seen, gone, begin, report)
 
 
 def _place(segment: Segment, name: str, previous_sha256: str, expected: int | None) -> Iterator[str]:
@@ -131,12 +171,13 @@ def _verify_offsets(
     covered: dict[str, tuple[int, int]],
     seen: dict[int, str],
     gone: list[tuple[int, int]],
+    begin: int,
     report: Report,
 ) -> None:
     """Every offset that all classes speak of must be in one of them, or be a recorded gap."""
     if not covered or not seen:
         return
-    begin = min(first for first, _ in covered.values())
+    begin = max(begin, min(first for first, _ in covered.values()))
     end = max(last for _, last in covered.values())
     lost = {offset for first, last in gone for offset in range(first, last + 1)}
     missing = sorted(set(range(begin, end + 1)) - seen.keys() - lost)

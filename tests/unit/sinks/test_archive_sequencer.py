@@ -13,18 +13,22 @@ from pathlib import Path
 import pytest
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_sinks.archive.log import signer as signer_module
+from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
 from deploytrail_sinks.archive.log.merkle import root_of
 from deploytrail_sinks.archive.log.names import numbered, tile_name
 from deploytrail_sinks.archive.log.notes import Note
 from deploytrail_sinks.archive.log.objects import LogConflict, sole_user, write_durably
+from deploytrail_sinks.archive.log.publisher import Publisher
 from deploytrail_sinks.archive.log.sequencer import Sequencer
 from deploytrail_sinks.archive.log.signer import CheckpointSigner, SigningRefused
 from deploytrail_sinks.archive.log.tiles import Tree, read_entries
+from deploytrail_sinks.archive.log.trust import read_trust
 from deploytrail_sinks.archive.store import LocalFolder
 from support.archive_log import NOW, ORIGIN, Killed, MemoryStore, expected_leaves, fill, key
 
 HISTORIES = int(os.environ.get("DEPLOYTRAIL_TEST_HISTORIES", "15"))
+NO_WITNESS = read_trust("quorum none\n")
 LOG_KEY, SEQUENCER_KEY = key(), key("example.com/sequencer")
 
 
@@ -138,7 +142,10 @@ class History:
 
         monkeypatch.setattr(signer_module, "write_durably", dying)
         with contextlib.suppress(Killed):
-            self.note_signed(signer(self.store, self.folder).sign_next())
+            of = signer(self.store, self.folder)
+            self.note_signed(of.sign_next())
+            if of.last is not None:
+                Publisher(self.mortal(), NO_WITNESS, lambda: NOW).publish(of.last)
 
 
 @pytest.mark.requirement("M5.1")
@@ -159,13 +166,18 @@ def test_no_crash_makes_two_roots_of_one_size(tmp_path: Path, monkeypatch: pytes
                 kills += 1
             history.sign(monkeypatch)
         drain(sequencer(history.store))
-        history.sign(monkeypatch)
+        monkeypatch.setattr(signer_module, "write_durably", write_durably)
+        history.note_signed(signer(history.store, history.folder).sign_next())
         size = sequencer_size(history.store)
 
         leaves = expected_leaves(history.store)
         assert offsets_entered(history.store, size) == Counter({("1", str(o)): 1 for o in range(history.filled)})
+        published = Publisher(history.store, NO_WITNESS, lambda: NOW)
+        published.publish(signer(history.store, history.folder).last)
         for signed_size, roots in history.signed.items():
             assert roots == {check_tree(history.store, signed_size, leaves)}
+        report, _ = verify_archive(history.store, Asked())
+        assert report.flaws == []
     assert kills >= HISTORIES
 
 

@@ -7,6 +7,10 @@ order. An entry is canonical JSON (RFC 8785), its names in order:
     {"first":OFFSET,"kind":"gap","last":OFFSET,"partition":NUMBER,"topic":TOPIC}
     {"commitment":BASE64,"kind":"record","offset":OFFSET,"partition":NUMBER,"topic":TOPIC}
 
+Other objects that are kept for good (published checkpoints, time stamps, receipts) are entered as
+
+    {"kind":"object","name":NAME,"sha256":HEX}
+
 A commitment is SHA-256 over a label, the record's 16-byte salt and its content as canonical JSON. Salt and
 content lie in the segment: once it is gone, nobody can try out what the record may have been. 64-bit numbers
 are strings, since JSON numbers end at 2^53.
@@ -60,6 +64,11 @@ def record_entry(topic: str, partition: int, record: Record) -> bytes:
             "topic": topic,
         }
     ).encode()
+
+
+def object_entry(name: str, sha256_hex: str) -> bytes:
+    """The entry of an object that is no segment."""
+    return _encode({"kind": "object", "name": name, "sha256": sha256_hex}).encode()
 
 
 def segment_entries(segment: Segment, sha256_hex: str) -> Iterator[bytes]:

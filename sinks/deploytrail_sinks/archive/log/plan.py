@@ -17,7 +17,10 @@ class PlanError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A segment of a batch: its object, how many entries it takes, and which offset comes behind it."""
+    """A segment of a batch: its object, how many entries it takes, and which offset comes behind it.
+
+    Or another object that is entered, by one entry; the offset is then its number and one.
+    """
 
     name: str
     sha256: str

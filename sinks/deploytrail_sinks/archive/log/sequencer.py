@@ -11,18 +11,19 @@ import logging
 from collections.abc import Callable, Iterator
 
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
-from deploytrail_sinks.archive.log.entries import segment_entries
+from deploytrail_sinks.archive.log.entries import object_entry, segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
-from deploytrail_sinks.archive.log.names import PREFIX, number_of, numbered
+from deploytrail_sinks.archive.log.names import PREFIX, RECEIPTS, number_of, numbered
 from deploytrail_sinks.archive.log.notes import Note, NoteError, Signer
 from deploytrail_sinks.archive.log.objects import LogConflict, create_equal, kept_until, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, PlanError, Planned, encode_positions, read_plan, read_positions
 from deploytrail_sinks.archive.log.tiles import RightEdge
-from deploytrail_sinks.archive.segment import SegmentError, digest, read_segment
+from deploytrail_sinks.archive.segment import SegmentError, digest, is_segment, read_segment
 from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
 
 log = logging.getLogger(__name__)
 BATCH_ENTRIES = 100_000  # a batch ends behind the segment that reaches this
+CHECKPOINTS = f"{PREFIX}/checkpoints"
 POSITIONS_EVERY = 256  # batches between two notes of the positions
 
 
@@ -33,6 +34,7 @@ class Sequencer:
         self._store, self._origin, self._key, self._clock = store, origin, key, clock
         self._edge = RightEdge()
         self._positions: dict[str, int] = {}
+        self._ends: list[int] = []  # sizes of which a checkpoint may be published that is not in the log yet
         self._batches = 0  # since the positions were noted
         self._stopped: set[str] = set()  # sequences with a segment that cannot be read
         self._resumed = False
@@ -52,6 +54,7 @@ class Sequencer:
         while (plan := plan_at(self._store, size)) and read_or_none(self._store, numbered("states", plan.end)):
             self._go_behind(plan)
             size = plan.end
+        self._ends = self._ends_from(self._positions.get(CHECKPOINTS, 1) - 1, size)
         self._edge = RightEdge.of(self._store.read, size)
         if plan:
             self._append(plan, {})
@@ -62,12 +65,14 @@ class Sequencer:
         if not self._resumed:
             self.resume()
         entries: dict[str, list[bytes]] = {}
-        segments = []
+        segments = list(self._receipts())
         for segment, of_it in self._waiting():
             segments.append(segment)
             entries[segment.name] = of_it
         if not segments:
             return None
+        # Published checkpoints are entered with what is new; for their sake alone there would be ever new ones.
+        segments = [*self._published(), *segments]
         plan = Plan(self.size, tuple(segments))
         name = numbered("batches", plan.start)
         self._resumed = False  # until the batch is whole: what fails in it begins anew from the store
@@ -98,6 +103,36 @@ class Sequencer:
                 if taken >= BATCH_ENTRIES:
                     return
             folders = left
+
+    def _ends_from(self, start: int, end: int) -> list[int]:
+        ends = []
+        while start < end and (plan := plan_at(self._store, start)):
+            ends.append(plan.end)
+            start = plan.end
+        return ends
+
+    def _published(self) -> Iterator[Planned]:
+        """Checkpoints that were published since the last that is in the log; time stamps of those before the newest."""
+        found = [size for size in self._ends if self._is_there("checkpoints", size)]
+        for size in found:
+            yield self._object(numbered("checkpoints", size))
+        last = self._positions.get(CHECKPOINTS, 0) - 1
+        for size in ([last] if last > 0 and found else []) + found[:-1]:
+            if size >= self._positions.get(f"{PREFIX}/timestamps", 0) and self._is_there("timestamps", size):
+                yield self._object(numbered("timestamps", size))
+
+    def _is_there(self, kind: str, size: int) -> bool:
+        return read_or_none(self._store, numbered(kind, size)) is not None
+
+    def _receipts(self) -> Iterator[Planned]:
+        begin = self._positions.get(RECEIPTS, 0)
+        for name in self._store.list(RECEIPTS):
+            number = number_of(name)
+            if number is not None and number >= begin:
+                yield self._object(name)
+
+    def _object(self, name: str) -> Planned:
+        return Planned(name, digest(self._store.read(name)), 1, (number_of(name) or 0) + 1)
 
     def _next(self, folder: str, positions: dict[str, int]) -> tuple[Planned, list[bytes]] | None:
         at = positions.get(folder)
@@ -138,6 +173,8 @@ class Sequencer:
         if data is None or digest(data) != planned.sha256:
             what = "is gone" if data is None else "differs from what it was"
             raise LogConflict(f"{planned.name} {what} since its batch was planned")
+        if not is_segment(planned.name):
+            return [object_entry(planned.name, planned.sha256)]
         return enter(planned.name, data)[1]
 
     def _write_state(self, state: Checkpoint, until: str) -> None:
@@ -156,6 +193,8 @@ class Sequencer:
 
     def _go_behind(self, plan: Plan) -> None:
         self._positions.update((s.name.rpartition("/")[0], s.next_offset) for s in plan.segments)
+        entered = self._positions.get(CHECKPOINTS, 0)
+        self._ends = [end for end in (*self._ends, plan.end) if end >= entered]
         self._batches += 1
 
     def _store_positions(self, until: str) -> None:
@@ -182,7 +221,7 @@ def sequences(store: ObjectStore) -> list[str]:
     return [
         of_class
         for topic in store.folders("")
-        if topic != PREFIX
+        if topic not in (PREFIX, RECEIPTS)
         for partition in store.folders(topic)
         for of_class in store.folders(partition)
     ]

@@ -1,0 +1,114 @@
+"""The archive and its log together: `deploytrail archive verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from cryptography import x509
+
+from deploytrail_sinks.archive.log.check import LogCheck, LogReport, Seen
+from deploytrail_sinks.archive.log.checkpoint import Checkpoint
+from deploytrail_sinks.archive.log.entries import segment_entries
+from deploytrail_sinks.archive.log.merkle import leaf_hash
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log, number_of, numbered
+from deploytrail_sinks.archive.log.notes import Verifier
+from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
+from deploytrail_sinks.archive.log.plan import Planned
+from deploytrail_sinks.archive.log.sequencer import plan_at
+from deploytrail_sinks.archive.log.timestamps import StampError, check_stamp
+from deploytrail_sinks.archive.log.trust import Trust
+from deploytrail_sinks.archive.segment import Segment
+from deploytrail_sinks.archive.store import ObjectStore
+from deploytrail_sinks.archive.verify import Flaw, Report, verify
+
+
+@dataclass(slots=True)
+class Asked:
+    """What an archive is checked against."""
+
+    trust: Trust | None = None  # None: signatures are not checked
+    sequencers: Sequence[Verifier] = ()
+    since: Checkpoint | None = None  # a checkpoint that was kept elsewhere: what it covers is not read again
+    stamp_roots: list[x509.Certificate] = field(default_factory=list)
+
+
+def verify_archive(
+    store: ObjectStore,
+    asked: Asked,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> tuple[Report, LogReport | None]:
+    """Segments, then the log; None for the log where there is none and none is asked for."""
+    seen: dict[str, Seen] = {}
+
+    def note(name: str, digest: str, segment: Segment) -> None:
+        leaves, count = sha256(), 0
+        try:
+            for entry in segment_entries(segment, digest):
+                leaves.update(leaf_hash(entry))
+                count += 1
+        except ValueError:
+            count = 0  # a salt of another length: no entry fits it
+        seen[name] = Seen(digest, segment.last_offset + 1, count, leaves.digest())
+
+    known = _covered(store, asked.since) if asked.since else {}
+    report = verify(store, known=known, on_segment=note, progress=lambda done, total: progress("segments", done, total))
+    has_log = next(iter(store.list(PREFIX)), None) is not None
+    if not has_log and asked.trust is None and asked.since is None:
+        return report, None
+
+    def say(name: str, detail: str) -> None:
+        flaw = Flaw(name, detail)
+        if flaw not in report.flaws:
+            report.flaws.append(flaw)
+
+    check = LogCheck(
+        store,
+        say,
+        asked.trust,
+        tuple(asked.sequencers),
+        asked.since,
+        seen,
+        lambda done, total: progress("entries", done, total),
+    )
+    of_log = check.run()
+    of_log.timestamps = _stamps(store, asked.stamp_roots, say)
+    _hidden(store, say)
+    return report, of_log
+
+
+def _covered(store: ObjectStore, since: Checkpoint) -> dict[str, Planned]:
+    """The segments that a checkpoint covers, as the log's plans say; the tree shows whether they are right."""
+    found: dict[str, Planned] = {}
+    size = 0
+    try:
+        while size < since.size and (plan := plan_at(store, size)):
+            found.update((planned.name, planned) for planned in plan.segments)
+            size = plan.end
+    except LogConflict:
+        return {}  # said when the log is checked
+    return found if size == since.size else {}
+
+
+def _stamps(store: ObjectStore, roots: list[x509.Certificate], say: Callable[[str, str], None]) -> int:
+    """Check every time stamp; without roots only that it covers its checkpoint."""
+    count = 0
+    for name in store.list(f"{PREFIX}/timestamps"):
+        count += 1
+        kept = read_or_none(store, numbered("checkpoints", number_of(name) or 0))
+        if kept is None:
+            say(name, "is the time stamp of no kept checkpoint")
+            continue
+        try:
+            check_stamp(store.read(name), kept, roots)
+        except StampError as error:
+            say(name, str(error))
+    return count
+
+
+def _hidden(store: ObjectStore, say: Callable[[str, str], None]) -> None:
+    """Objects of the log that something newer hides, but the one that is replaced."""
+    for name in store.list(PREFIX):
+        if is_of_log(name) and name != CHECKPOINT and len(versions := store.versions(name)) > 1:
+            say(name, f"is hidden by newer versions: {', '.join(version.id for version in versions[1:])}")

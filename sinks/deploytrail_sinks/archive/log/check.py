@@ -1,0 +1,362 @@
+"""Is the log what its checkpoints say, and does it say of each segment what that is? Offline, every flaw by object.
+
+Reads in the order of writing: plans, bundles, tiles, states; each byte of each object is made again from what was
+checked before it, and compared. Roots are compared with every kept checkpoint on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
+from deploytrail_sinks.archive.log.merkle import leaf_hash, root_of
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, number_of, numbered, tile_name, width_at
+from deploytrail_sinks.archive.log.notes import NoteError, Verifier, signers
+from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
+from deploytrail_sinks.archive.log.plan import Plan, Planned, encode_positions
+from deploytrail_sinks.archive.log.sequencer import plan_at
+from deploytrail_sinks.archive.log.tiles import RightEdge, TileError, read_entries, read_hashes
+from deploytrail_sinks.archive.log.trust import Trust
+from deploytrail_sinks.archive.segment import is_segment
+from deploytrail_sinks.archive.store import ObjectStore
+
+_SEGMENT, _OBJECT = b'{"kind":"segment"', b'{"kind":"object"'
+Say = Callable[[str, str], None]  # a flaw: the object's name, and what is wrong with it
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What reading a segment gave: its digest, the offset behind it, and its entries as one digest of leaf hashes."""
+
+    sha256: str
+    next_offset: int
+    entries: int
+    leaves: bytes
+
+
+@dataclass(slots=True)
+class LogReport:
+    """What was looked at in the log."""
+
+    entries: int = 0  # that the newest published checkpoint covers
+    unpublished: int = 0  # entries behind it
+    checkpoints: int = 0
+    trusted: bool = False  # whether signatures were checked with somebody's keys
+    timestamps: int = 0
+    uncovered_segments: int = 0  # not in the log yet
+
+
+@dataclass
+class LogCheck:
+    """One run over a log. `seen`: segments by name; `old`: names that were not read, since a checkpoint covers them."""
+
+    store: ObjectStore
+    say: Say
+    trust: Trust | None = None
+    sequencers: tuple[Verifier, ...] = ()
+    since: Checkpoint | None = None
+    seen: dict[str, Seen] = field(default_factory=dict)
+    progress: Callable[[int, int], None] = lambda *_: None
+    report: LogReport = field(default_factory=LogReport)
+    _kept: dict[int, Checkpoint] = field(default_factory=dict)
+    _visited: set[str] = field(default_factory=set)
+    _entered: dict[str, int] = field(default_factory=dict)  # segments by name: the index of their first entry
+    _positions: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> LogReport:
+        """Look at everything; flaws go to `say`."""
+        names = list(self.store.list(PREFIX))
+        newest = self._checkpoints(names)
+        start = self.since.size if self.since else 0
+        plans, end, unfinished = self._plans()
+        total = max(end, newest)
+        edge = self._edge_at(start)
+        if edge is not None:
+            for plan in plans:
+                if plan.start >= start:
+                    if not self._batch(plan, edge, end):
+                        unfinished = True
+                        break
+                    self.progress(edge.size, total)
+                else:
+                    self._pass_by(plan)
+            self._behind(edge, newest, end)
+        self.report.entries, self.report.unpublished = newest, max(0, end - newest)
+        self._segments()
+        self._strays(names, unfinished, start)
+        return self.report
+
+    # Checkpoints
+
+    def _checkpoints(self, names: list[str]) -> int:
+        """Read every kept checkpoint; the size of the newest."""
+        self.report.trusted = self.trust is not None
+        newest = 0
+        data = b""
+        for name in (n for n in names if n.startswith(f"{PREFIX}/checkpoints/")):
+            self._visited.add(name)
+            data = self.store.read(name)
+            checkpoint = self._checkpoint(name, data)
+            self.report.checkpoints += 1
+            if checkpoint is None:
+                continue
+            if checkpoint.size != number_of(name):
+                self.say(name, f"is the checkpoint of size {checkpoint.size} under another name")
+                continue
+            self._kept[checkpoint.size] = checkpoint
+            newest = max(newest, checkpoint.size)
+        try:
+            current = self.store.newest(CHECKPOINT)
+        except KeyError:
+            if names or self.trust:
+                self.say(CHECKPOINT, "is missing")
+            return newest
+        self._visited.add(CHECKPOINT)
+        published = self._checkpoint(CHECKPOINT, current)
+        if published and published.size > newest:
+            self.say(numbered("checkpoints", published.size), f"is missing, and {CHECKPOINT} is of that size")
+            newest = published.size
+        elif published and current != data:
+            self.say(CHECKPOINT, "is not the newest checkpoint that is kept")
+        if self.since is not None and newest < self.since.size:
+            self.say(CHECKPOINT, f"is of {newest} entries; the checkpoint that you kept is of {self.since.size}")
+        return newest
+
+    def _checkpoint(self, name: str, data: bytes) -> Checkpoint | None:
+        try:
+            checkpoint, note = open_checkpoint(data)
+            if self.trust is not None:
+                self.trust.check(note)
+        except NoteError as error:
+            self.say(name, str(error))
+            return None
+        return checkpoint
+
+    def _compare(self, size: int, root: bytes) -> None:
+        kept = self._kept.get(size)
+        if kept is not None and kept.root != root:
+            self.say(numbered("checkpoints", size), f"signs another tree than the log's first {size} entries")
+
+    # Batches
+
+    def _plans(self) -> tuple[list[Plan], int, bool]:
+        """Every whole batch in order, the size behind them, and whether one was begun behind that."""
+        plans: list[Plan] = []
+        size = 0
+        while True:
+            name = numbered("batches", size)
+            try:
+                plan = plan_at(self.store, size)
+            except LogConflict as error:
+                self._visited.add(name)
+                self.say(name, str(error).removeprefix(f"{name} "))
+                return plans, size, False
+            if plan is None:
+                return plans, size, False
+            if read_or_none(self.store, numbered("states", plan.end)) is None and not self._goes_on(plan.end):
+                self._visited.add(name)
+                return plans, size, True
+            plans.append(plan)
+            size = plan.end
+
+    def _goes_on(self, size: int) -> bool:
+        """Whether something was made behind a batch: then its state was there."""
+        if size in self._kept or read_or_none(self.store, numbered("batches", size)) is not None:
+            return True
+        return any(kept > size for kept in self._kept)
+
+    def _edge_at(self, start: int) -> RightEdge | None:
+        if not self.since or not start:
+            return RightEdge()
+        try:
+            edge = RightEdge.of(self.store.read, start)
+        except TileError as error:
+            self.say(error.name, error.detail)
+            return None
+        if edge.root() != self.since.root:
+            self.say(CHECKPOINT, f"the log's first {start} entries are not those of the checkpoint that you kept")
+            return None
+        return edge
+
+    def _pass_by(self, plan: Plan) -> None:
+        """A batch that the checkpoint of `since` covers."""
+        for index, planned in plan.first_entries():
+            self._entered[planned.name] = index
+            self._positions[planned.name.rpartition("/")[0]] = planned.next_offset
+
+    def _batch(self, plan: Plan, edge: RightEdge, end: int) -> bool:
+        """Append a batch's entries to the edge; False where its objects are so wrong that nothing can follow."""
+        name = numbered("batches", plan.start)
+        self._visited.add(name)
+        if plan.start != edge.size:
+            self.say(name, f"begins at {plan.start}; the one before it ends at {edge.size}")
+            return False
+        try:
+            for entries in self._entries(plan, end):
+                self._segment(name, entries, edge)
+        except TileError as error:
+            self.say(error.name, error.detail)
+            return False
+        for of_edge, data in edge.partial():
+            self._equal(of_edge, data)
+        root = edge.root()
+        self._compare(edge.size, root)
+        self._state(Checkpoint(self._origin(), edge.size, root))
+        self._positions.update((s.name.rpartition("/")[0], s.next_offset) for s in plan.segments)
+        positions = numbered("positions", edge.size)
+        noted = read_or_none(self.store, positions)
+        self._visited.add(positions)
+        if noted is not None and noted != encode_positions(edge.size, self._positions):
+            self.say(positions, "says other positions than the batches do")
+        return True
+
+    def _origin(self) -> str:
+        return next(iter(self._kept.values())).origin if self._kept else ""
+
+    def _entries(self, plan: Plan, end: int) -> Iterator[tuple[int, Planned, list[bytes]]]:
+        """Index, row of the plan and entries of each segment of a batch; TileError."""
+        bundle, held = -1, list[bytes]()
+        for first, planned in plan.first_entries():
+            found: list[bytes] = []
+            index = first
+            while index < first + planned.entries:
+                if index // 256 != bundle:
+                    bundle = index // 256
+                    name, held = read_entries(self.store.read, end, bundle)
+                    self._visited.add(name)
+                    self._bundle(name, held, end, bundle)
+                take = held[index % 256 : index % 256 + first + planned.entries - index]
+                found.extend(take)
+                index += len(take)
+            yield first, planned, found
+
+    def _bundle(self, name: str, entries: list[bytes], end: int, index: int) -> None:
+        """Entries against the hashes of their tile; TileError with the one of the two that is wrong."""
+        hashes = read_hashes(self.store.read, end, 0, index)
+        width = width_at(end, 0, index)
+        tile = tile_name(0, index, width)
+        wrong = next((i for i, entry in enumerate(entries) if leaf_hash(entry) != hashes[i]), None)
+        if wrong is None:
+            return
+        if self._is_hashed(index, width, hashes, end):
+            raise TileError(name, f"has another entry {index * 256 + wrong} than was hashed")
+        raise TileError(tile, f"has another hash {index * 256 + wrong} than its entry has")
+
+    def _is_hashed(self, index: int, width: int, hashes: list[bytes], end: int) -> bool:
+        """Whether what is above a tile was made from it."""
+        try:
+            if width == 256:
+                return read_hashes(self.store.read, end, 1, index // 256)[index % 256] == root_of(hashes)
+            data, _ = open_checkpoint(self.store.read(numbered("states", end)))
+            edge = RightEdge.of(self.store.read, end)
+            return edge.root() == data.root
+        except (TileError, NoteError, KeyError):
+            return False
+
+    def _segment(self, batch: str, of: tuple[int, Planned, list[bytes]], edge: RightEdge) -> None:
+        """Enter one segment's entries, compare them with the segment and its row."""
+        index, planned, entries = of
+        digest = sha256()
+        for entry in entries:
+            leaf = leaf_hash(entry)
+            digest.update(leaf)
+            for name, data in edge.append(entry, leaf):
+                self._equal(name, data)
+        said = self._said(entries[0])
+        if said is None or (said["name"], said["sha256"]) != (planned.name, planned.sha256):
+            self.say(batch, f"plans {planned.name} at index {index}; the log has something else there")
+            return
+        if planned.name in self._entered:
+            self.say(batch, f"enters {planned.name} a second time")
+        self._entered[planned.name] = index
+        if not is_segment(planned.name):
+            self._object(planned, index)
+            return
+        seen = self.seen.get(planned.name)
+        if seen is None:
+            return
+        if seen.sha256 != planned.sha256:
+            self.say(planned.name, "has another digest than the log says")
+        elif (seen.entries, seen.leaves) != (len(entries), digest.digest()):
+            self.say(planned.name, f"has other records than the log says from index {index} on")
+        elif seen.next_offset != planned.next_offset:
+            self.say(batch, f"says that {planned.name} ends before offset {planned.next_offset}")
+
+    def _object(self, planned: Planned, index: int) -> None:
+        """Compare an object that is no segment with its entry."""
+        self._visited.add(planned.name)
+        there = read_or_none(self.store, planned.name)
+        if there is None:
+            self.say(planned.name, f"is in the log at index {index}, and is missing")
+        elif sha256(there).hexdigest() != planned.sha256:
+            self.say(planned.name, "has another digest than the log says")
+
+    @staticmethod
+    def _said(entry: bytes) -> dict[str, Any] | None:
+        if not entry.startswith((_SEGMENT, _OBJECT)):
+            return None
+        try:
+            said: dict[str, Any] = json.loads(entry)
+        except ValueError:
+            return None
+        return said if {"name", "sha256"} <= said.keys() else None
+
+    def _equal(self, name: str, data: bytes) -> None:
+        self._visited.add(name)
+        there = read_or_none(self.store, name)
+        if there is None:
+            self.say(name, "is missing")
+        elif there != data:
+            self.say(name, "differs from what the entries make")
+
+    def _state(self, tree: Checkpoint) -> None:
+        name = numbered("states", tree.size)
+        self._visited.add(name)
+        data = read_or_none(self.store, name)
+        if data is None:
+            self.say(name, "is missing")
+            return
+        try:
+            state, note = open_checkpoint(data)
+            if self.sequencers and not signers(self.sequencers, note):
+                raise NoteError("is not signed by the sequencer")
+        except NoteError as error:
+            self.say(name, str(error))
+            return
+        if (state.size, state.root) != (tree.size, tree.root) or (tree.origin and state.origin != tree.origin):
+            self.say(name, "is another tree than the entries make")
+
+    # What is left over
+
+    def _behind(self, edge: RightEdge, newest: int, end: int) -> None:
+        if edge.size < newest and edge.size == end:
+            self.say(
+                numbered("batches", edge.size), f"is missing: the newest checkpoint is of {newest} entries, not {end}"
+            )
+        for size in self._kept:
+            if size < edge.size and read_or_none(self.store, numbered("states", size)) is None:
+                self.say(numbered("checkpoints", size), "is of a size at which no batch ends")
+
+    def _segments(self) -> None:
+        """Segments that the log has and the archive has not, and the other way round."""
+        for name, index in self._entered.items():
+            if is_segment(name) and name not in self.seen and not (self.since and index < self.since.size):
+                self.say(name, f"is in the log at index {index}, and not in the archive")
+        for name in filter(is_segment, self.seen.keys() - self._entered.keys()):
+            folder, _, last = name.rpartition("/")
+            if int(last.removesuffix(".avro")) < self._positions.get(folder, 0):
+                self.say(name, "is in the archive and not in the log, though a later one of its sequence is")
+            else:
+                self.report.uncovered_segments += 1
+
+    def _strays(self, names: list[str], unfinished: bool, start: int) -> None:
+        """Objects that belong to nothing. Behind an unfinished batch, and before `since`, there may be more."""
+        if unfinished or start:
+            return
+        for name in names:
+            if name not in self._visited and not name.startswith(f"{PREFIX}/timestamps/"):
+                self.say(name, "belongs to no tree of this log")

@@ -1,0 +1,194 @@
+"""Attacks on an archive with a log: each is found, and the object is named."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
+from deploytrail_sinks.archive.log.names import CHECKPOINT, numbered
+from deploytrail_sinks.archive.log.notes import Note
+from support.archive_log import LOG_KEY, NOW, ORIGIN, MemoryStore, Published, fill, key, published
+
+EVERY_BYTE = os.environ.get("DEPLOYTRAIL_TEST_EVERY_BYTE") == "1"  # a quarter of an hour
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """An archive of two partitions, published three times."""
+    store = MemoryStore()
+    fill(store, range(150), every=50)
+    done = published(tmp_path_factory.mktemp("signer"), store)
+    fill(store, range(150, 200), every=50)
+    fill(store, range(60), partition=2, every=30)
+    done.publish()
+    fill(store, range(200, 230), every=50)
+    done.publish()
+    return done
+
+
+def attacked(log: Published, objects: dict[str, bytes]) -> Published:
+    return Published(MemoryStore(objects), log.trust_text)
+
+
+def flaws(log: Published, objects: dict[str, bytes]) -> set[str]:
+    return {flaw.name for flaw in attacked(log, objects).check()[0].flaws}
+
+
+def objects_of(log: Published) -> dict[str, bytes]:
+    assert isinstance(log.store, MemoryStore)
+    return dict(log.store.objects)
+
+
+def is_named(name: str, found: set[str]) -> bool:
+    # A checkpoint that is kept is the newest one's twin: which of the two was changed nobody can say.
+    return name in found or (name == CHECKPOINT and any(f.startswith("log/checkpoints/") for f in found))
+
+
+@pytest.mark.requirement("M5.1")
+def test_an_archive_that_nobody_touched_is_whole(log: Published) -> None:
+    report, of_log = log.check()
+
+    assert report.flaws == []
+    assert of_log is not None
+    assert (of_log.checkpoints, of_log.unpublished, of_log.uncovered_segments) == (3, 0, 0)
+    assert of_log.entries > 290
+    assert report.records == 290
+
+
+def positions(data: bytes, rng: random.Random) -> Iterator[int]:
+    if EVERY_BYTE:
+        yield from range(len(data))
+    else:
+        yield from {0, len(data) - 1, *(rng.randrange(len(data)) for _ in range(3))}
+
+
+@pytest.mark.requirement("M5.1")
+@pytest.mark.timeout(3600 if EVERY_BYTE else 120)
+def test_every_flipped_byte_is_found_and_its_object_named(log: Published) -> None:
+    rng = random.Random(7)
+    for name, data in objects_of(log).items():
+        for at in positions(data, rng):
+            changed = data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+            found = flaws(log, objects_of(log) | {name: changed})
+            assert is_named(name, found), (name, at, found)
+
+
+@pytest.mark.requirement("M5.1")
+@pytest.mark.timeout(120)
+def test_every_deletion_truncation_and_rename_is_found_and_its_object_named(log: Published) -> None:
+    whole = objects_of(log)
+    for name, data in whole.items():
+        without = {n: d for n, d in whole.items() if n != name}
+        assert_named(log, name, without, "deleted")
+        assert_named(log, name, whole | {name: data[: len(data) // 2]}, "truncated")
+        assert_named(log, name, whole | {name: b""}, "emptied")
+        assert_named(log, name, whole | {name: data + b"\x00"}, "lengthened")
+        other = numbered("states", 77) if name.startswith("log/") else f"{name[:-7]}77.avro"
+        found = flaws(log, without | {other: data})
+        assert found, ("renamed", name)
+
+
+def assert_named(log: Published, name: str, objects: dict[str, bytes], what: str) -> None:
+    found = flaws(log, objects)
+    # Where the last of a sequence is gone, what says so is the log; where a plan is gone, all behind it is lost.
+    assert is_named(name, found), (what, name, found)
+
+
+@pytest.mark.requirement("M5.1")
+def test_every_swap_of_neighbours_is_found(log: Published) -> None:
+    whole = objects_of(log)
+    names = sorted(whole)
+    for one, two in itertools.pairwise(names):
+        if whole[one] != whole[two]:
+            found = flaws(log, whole | {one: whole[two], two: whole[one]})
+            assert is_named(one, found) or is_named(two, found), (one, two, found)
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_rollback_is_found_by_who_kept_a_checkpoint(log: Published) -> None:
+    whole = objects_of(log)
+    newest, _ = open_checkpoint(whole[CHECKPOINT])
+    first = sorted(n for n in whole if n.startswith("log/checkpoints/"))[0]
+    old = {n: d for n, d in whole.items() if not n.startswith("log/")}
+    for name, data in whole.items():
+        if name.startswith("log/") and name <= first.replace("checkpoints", name.split("/")[1]):
+            old[name] = data
+    old[CHECKPOINT] = whole[first]
+
+    report, _ = attacked(log, old).check(since=newest)
+    assert CHECKPOINT in {flaw.name for flaw in report.flaws}
+    only_newest_back = whole | {CHECKPOINT: whole[first]}
+    assert CHECKPOINT in flaws(log, only_newest_back)
+
+
+@pytest.mark.requirement("M5.1")
+def test_an_archive_rewritten_with_the_stolen_keys_is_found_by_a_kept_checkpoint(
+    log: Published, tmp_path: Path
+) -> None:
+    kept, _ = open_checkpoint(objects_of(log)[CHECKPOINT])
+    forged = MemoryStore()
+    fill(forged, range(100, 330), every=50)  # other records under the same names
+    rewritten = published(tmp_path, forged)
+
+    assert rewritten.check()[0].flaws == []
+    assert CHECKPOINT in {flaw.name for flaw in rewritten.check(since=kept)[0].flaws}
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_forged_leaf_with_a_matching_tile_is_found(log: Published) -> None:
+    from deploytrail_sinks.archive.log.merkle import leaf_hash
+    from deploytrail_sinks.archive.log.tiles import join_bundle, split_bundle
+
+    whole = objects_of(log)
+    bundle, tile = "log/tile/entries/000", "log/tile/0/000"
+    entries = split_bundle(bundle, whole[bundle])
+    entries[3] = entries[3].replace(b'"offset":"', b'"offset":"9')
+    hashes = whole[tile][: 3 * 32] + leaf_hash(entries[3]) + whole[tile][4 * 32 :]
+    found = flaws(log, whole | {bundle: join_bundle(entries), tile: hashes})
+
+    assert found
+    assert any(name.startswith(("log/tile/1", "log/tile/0", "log/tile/entries")) for name in found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{o}\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n", "{o}\n99999999999999999999\nAAAA\n", "no checkpoint\n"],
+)
+def test_a_signed_checkpoint_of_no_sense_is_found(log: Published, text: str) -> None:
+    whole = objects_of(log)
+    text = text.format(o=ORIGIN)
+    forged = Note(text, (LOG_KEY.sign(text, NOW),)).encode()
+
+    assert CHECKPOINT in flaws(log, whole | {CHECKPOINT: forged})
+    assert CHECKPOINT in flaws(log, whole | {CHECKPOINT: forged * 5000})
+
+
+def test_a_checkpoint_of_another_key_or_log_is_found(log: Published) -> None:
+    whole = objects_of(log)
+    checkpoint, note = open_checkpoint(whole[CHECKPOINT])
+    other = Checkpoint("example.com/other", checkpoint.size, checkpoint.root).text()
+    for forged in (
+        Note(note.text, (key().sign(note.text, NOW),)),
+        Note(other, (LOG_KEY.sign(other, NOW),)),
+    ):
+        assert CHECKPOINT in flaws(log, whole | {CHECKPOINT: forged.encode()})
+
+
+def test_only_what_is_new_is_read_behind_a_kept_checkpoint(log: Published) -> None:
+    whole = objects_of(log)
+    first, _ = open_checkpoint(whole[sorted(n for n in whole if n.startswith("log/checkpoints/"))[0]])
+    report, of_log = attacked(log, whole).check(since=first)
+
+    assert report.flaws == []
+    assert of_log is not None
+    assert report.records == 140
+    lie = Checkpoint(first.origin, first.size, b"x" * 32)
+    assert CHECKPOINT in {flaw.name for flaw in attacked(log, whole).check(since=lie)[0].flaws}
+    new = next(name for name in whole if name.startswith("deploytrail.events/002"))
+    damaged = attacked(log, whole | {new: whole[new][:-20]}).check(since=first)
+    assert new in {flaw.name for flaw in damaged[0].flaws}
