@@ -242,4 +242,8 @@ class Outcome(StrEnum):
     UNDONE_BY_ROLLBACK = "undone_by_rollback"
     EVERY_COHORT_SUCCEEDED = "every_cohort_succeeded"
     COHORT_FAILED = "cohort_failed"
+    EVERY_COMPONENT_SUCCEEDED = "every_component_succeeded"
+    COMPONENT_FAILED = "component_failed"
+    SUPERSEDED_BY_NEWER = "superseded_by_newer"
+    SAME_DEPLOYMENT = "same_deployment"
     NOTHING_BUT_LATER_EVENTS = "nothing_but_later_events"

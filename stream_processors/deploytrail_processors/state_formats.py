@@ -21,7 +21,11 @@ from deploytrail_schemas.topics import Topic
 
 log = logging.getLogger(__name__)
 # Raise an app's number whenever its rows hold something else, or mean something else; 1 where none stands here.
-STATE_FORMATS: dict[str, int] = {"change_window": 2, "governance": 2, "overdue": 2}
+STATE_FORMATS: dict[str, int] = {
+    **dict.fromkeys(("lifecycle", "correlation", "suppression", "approval", "rollback_verification"), 2),
+    **dict.fromkeys(("impact", "success_criteria", "reconciliation", "governance"), 2),
+    **dict.fromkeys(("change_window", "overdue"), 3),
+}
 # Revisions of a rebuilt state count from here on, times the format: never below those that stand on the topic.
 REVISIONS = 1_000_000
 _TIMEOUT = 15.0

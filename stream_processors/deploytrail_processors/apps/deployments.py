@@ -1,51 +1,121 @@
-"""Facts of deployments in a table: what each app that judges deployments keeps of the trail."""
+"""Facts of deployments in a table: what each app that judges deployments keeps of the trail.
+
+A row is kept for each id that was reported. Ids that name one deployment (`rules/identity`) are one group: the row of
+the id that stands for it carries what an app keeps beside the facts, and an app is given it with the facts of all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from deploytrail_processors.apps.base import Agenda, Context, Row, row_key
-from deploytrail_processors.rules import lifecycle
+from deploytrail_processors.apps.base import Agenda, Context, Row, row_key, rows_of
+from deploytrail_processors.rules import identity, lifecycle
 from deploytrail_processors.rules.policies import Policies
 
 DAY = 86_400_000_000
+# A key that so many ids share within days says nothing of any of them.
+MOST_NEAR = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What one more event changed: `rows` of deployments, the event's own first; `merged`, rows of ids that are other
+    names of these."""
+
+    rows: list[Row]
+    merged: list[Row]
+
+    @property
+    def own(self) -> Row:
+        """The row of the deployment that the event is about."""
+        return self.rows[0]
 
 
 class Deployments:
     """A table of rows `{"facts": …}` by deployment, with what is due and what may be forgotten.
 
-    `next_due` says when a row wants attention besides being forgotten; None: never.
+    `next_due` says when a row wants attention besides being forgotten; None: never. Kept in rows besides facts and
+    what apps put there: `_group`, the ids that the row stands for; `_into`, the id that stands for the row; `_by`, the
+    event that last changed one of them; `_again`, how often it stood for itself again after that.
     """
 
     def __init__(self, context: Context, next_due: Callable[[Row], int | None]) -> None:
         self._context = context
         self._table = context.table("deployments")
         self._keep = context.settings.remember_days * DAY
-        self.agenda = Agenda(self._table, next_due)
+        self._next_due = next_due
+        self.agenda = Agenda(self._table, self._due)
         self._expiry = Agenda(self._table, self._forget_at)
+        self._known: dict[int, _Known] = {}
+        self._merged: dict[str, lifecycle.Facts] = {}  # facts of groups, by the key of the row that stands for it
 
     def on_recovered(self) -> None:
         """The table was read anew."""
         self.agenda.forget()
         self._expiry.forget()
+        self._known.clear()
+        self._merged.clear()
+
+    def add(self, partition: int, event: Mapping[str, Any]) -> Changed:
+        """Take an event. What it changed is told again at its redelivery. The app puts its rows back."""
+        return self.learn(
+            partition, event["deployment_id"], lambda facts: lifecycle.add(facts, event), event["event_id"]
+        )
+
+    def learn(
+        self, partition: int, deployment_id: str, more: Callable[[lifecycle.Facts], lifecycle.Facts], by: str
+    ) -> Changed:
+        """Take what an event or another record, `by` its id, tells of an id."""
+        known = self._known_of(partition)
+        row = self._read(row_key(partition, deployment_id)) or {"facts": lifecycle.new_facts(deployment_id)}
+        row = {**row, "facts": more(row["facts"])}
+        seeds = {deployment_id, *known.near_id(deployment_id), *self._names(row)}
+        known.put(deployment_id, self._part(row["facts"]))
+        seeds |= set(known.near_id(deployment_id))
+        grouped = identity.groups(identity.reachable(seeds, known.parts, known.near))
+        if "_in" not in row and all(group == [deployment_id] or deployment_id not in group for group in grouped):
+            own = [row]  # one write is enough where it has one name: the app's
+        else:
+            own = []
+            self._store(partition, row)
+        # An event at which an app failed may have left a part without a row.
+        written = [[name for name in group if row_key(partition, name) in self._table] for group in grouped]
+        grouped = [group for group in written if group]
+        changed = {group[0] for group in grouped if self._group(partition, group, by)}
+        told = [group for group in grouped if deployment_id in group or group[0] in changed]
+        told.sort(key=lambda group: (deployment_id not in group, group))
+        rows = own + [self.get(partition, group[0]) for group in told if not own or group != [deployment_id]]
+        return Changed(rows, [self._other_name(partition, name) for group in told for name in group[1:]])
 
     def get(self, partition: int, deployment_id: str) -> Row:
-        """The row of a deployment; a new one where nothing is known of it."""
-        row: Row | None = self._table.get(row_key(partition, deployment_id))
-        return dict(row) if row is not None else {"facts": lifecycle.new_facts(deployment_id)}
+        """The row of the deployment that an id names; a new one where nothing is known of it."""
+        row = self._read(row_key(partition, deployment_id))
+        if row is not None and "_into" in row:
+            row = self._read(row_key(partition, row["_into"])) or row
+        return self._whole(row) if row is not None else {"facts": lifecycle.new_facts(deployment_id)}
 
     def put(self, partition: int, row: Row) -> None:
-        """Write a deployment's row."""
-        key = row_key(partition, row["facts"]["id"])
-        self._table[key] = row
-        self.agenda.put(partition, key, row)
-        self._expiry.put(partition, key, row)
+        """Write a deployment's row. Of a deployment with several names the facts are only those that `add` took."""
+        kept = self._read(row_key(partition, row["facts"]["id"]))
+        if kept is not None and ("_group" in kept or "_into" in kept):
+            row = {**row, "facts": kept["facts"]}
+        self._store(partition, row)
+
+    def due(self, partition: int, now: int) -> Iterator[Row]:
+        """Rows that are due at `now`, each once."""
+        for _, row in self.agenda.pop_all(partition, now):
+            yield self._whole(row)
 
     def rows(self, partition: int) -> list[Row]:
-        """Every row of a partition."""
-        prefix = f"{partition}/"
-        return [row for key, row in list(self._table.items()) if key.startswith(prefix)]
+        """Every deployment of a partition, once, whatever names it has."""
+        return [self._whole(row) for _, row in rows_of(self._table, partition) if "_into" not in row]
+
+    def stands_for(self, partition: int, deployment_id: str) -> str:
+        """The id that stands for the deployment that an id names."""
+        row = self._table.get(row_key(partition, deployment_id))
+        return str(row.get("_into", deployment_id)) if row is not None else deployment_id
 
     def derive(self, partition: int, facts: lifecycle.Facts) -> dict[str, Any]:
         """The record's content at partition time."""
@@ -58,9 +128,125 @@ class Deployments:
 
     def forget_old(self, partition: int, now: int) -> None:
         """Drop what has been quiet for as long as the settings say."""
-        for key, _ in list(self._expiry.pop(partition, now)):
+        for key, row in list(self._expiry.pop(partition, now)):
+            self._known_of(partition).put(row["facts"]["id"], None)
+            self._merged.pop(key, None)
             self._table.pop(key, None)
 
+    def _group(self, partition: int, group: list[str], by: str) -> bool:
+        """Keep that ids name one deployment; whether this is, or at its first delivery was, new with `by`."""
+        new, tell = False, False
+        for name in group:
+            row = self._read(row_key(partition, name))
+            assert row is not None
+            rest = {key: given for key, given in row.items() if key not in ("_group", "_into", "_in")}
+            if name != group[0]:
+                wanted = {**rest, "_into": group[0], "_in": partition}
+            else:
+                wanted = {**rest, "_group": group, "_in": partition} if len(group) > 1 else rest
+                if "_into" in row:
+                    wanted["_again"] = row.get("_again", 0) + 1
+            if (wanted.get("_group"), wanted.get("_into")) != (row.get("_group"), row.get("_into")):
+                new = True
+                self._store(partition, {**wanted, "_by": by})
+            else:
+                tell = tell or row.get("_by") == by
+        if len(group) > 1:
+            self._merged.pop(row_key(partition, group[0]), None)
+        return new or tell
+
+    def _store(self, partition: int, row: Row) -> None:
+        key = row_key(partition, row["facts"]["id"])
+        self._table[key] = row
+        self._merged.pop(row_key(partition, row.get("_into", row["facts"]["id"])), None)
+        self.agenda.put(partition, key, row)
+        self._expiry.put(partition, key, row)
+
+    def _read(self, key: str) -> Row | None:
+        row: Row | None = self._table.get(key)
+        return row
+
+    def _whole(self, row: Row) -> Row:
+        """A row with the facts of every name of its deployment."""
+        if "_group" not in row:
+            return dict(row)
+        key = row_key(row["_in"], row["facts"]["id"])
+        facts = self._merged.get(key)
+        if facts is None:
+            members = (self._read(row_key(row["_in"], name)) for name in row["_group"])
+            facts = lifecycle.merge([member["facts"] for member in members if member is not None], row["facts"]["id"])
+            self._merged[key] = facts
+        return {**row, "facts": facts}
+
+    def _other_name(self, partition: int, name: str) -> Row:
+        row = self._read(row_key(partition, name))
+        assert row is not None
+        return {**row, "facts": lifecycle.into(row["facts"], row["_into"])}
+
+    def _names(self, row: Row) -> list[str]:
+        if "_into" in row:
+            row = self._read(row_key(row["_in"], row["_into"])) or row
+        return list(row.get("_group", ()))
+
+    def _part(self, facts: lifecycle.Facts) -> identity.Part | None:
+        return identity.part_of(facts, self.policies(facts).thresholds.same_deployment_minutes)
+
+    def _known_of(self, partition: int) -> _Known:
+        if partition not in self._known:
+            known = self._known[partition] = _Known()
+            for _, row in rows_of(self._table, partition):
+                facts = row["facts"]
+                known.put(facts["id"], self._part(facts))
+        return self._known[partition]
+
+    def _due(self, row: Row) -> int | None:
+        return None if "_into" in row else self._next_due(self._whole(row))
+
     def _forget_at(self, row: Row) -> int | None:
-        last: int = row["facts"]["last"]
+        last = _heard(row)
+        if "_in" in row:  # its deployment is remembered whole
+            others = (self._table.get(row_key(row["_in"], name)) for name in self._names(row))
+            last = max([last, *(_heard(other) for other in others if other is not None)])
         return last + self._keep
+
+
+class _Known:
+    """The parts of a partition, and which of them share a key."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, identity.Part] = {}
+        self._by_key: dict[identity.Key, set[str]] = {}
+
+    def put(self, part_id: str, part: identity.Part | None) -> None:
+        """Know a part by what is told of it now; None: forget it."""
+        old = self.parts.pop(part_id, None)
+        if part is not None:
+            self.parts[part_id] = part
+        before, after = (one.keys if one is not None else frozenset() for one in (old, part))
+        for key in before - after:
+            sharing = self._by_key[key]
+            sharing.discard(part_id)
+            if not sharing:
+                del self._by_key[key]
+        for key in after - before:
+            self._by_key.setdefault(key, set()).add(part_id)
+
+    def near_id(self, part_id: str) -> list[str]:
+        """The ids of parts that may name the same deployment as an id."""
+        return self.near(self.parts[part_id]) if part_id in self.parts else []
+
+    def near(self, part: identity.Part) -> list[str]:
+        """The ids of parts that may name the same deployment as a part."""
+        found: set[str] = set()
+        for key in part.keys:
+            sharing = self._by_key.get(key, set()) - {part.id}
+            if len(sharing) > MOST_NEAR:
+                sharing = {name for name in sharing if abs(self.parts[name].begin - part.begin) < DAY}
+            if len(sharing) <= MOST_NEAR:
+                found |= sharing
+        return sorted(found)
+
+
+def _heard(row: Row) -> int:
+    facts = row["facts"]
+    return int(max([facts["last"], *(mark[0] for mark in facts.get("steps", {}).values())]))

@@ -4,70 +4,36 @@ In: its events in any order, any number of times, some perhaps missing. Out: the
 every order and every repetition. What is kept of the events (`Facts`) only ever takes the maximum
 or minimum of what arrives, field by field, so order cannot matter; what follows from it
 (`derive`) is a function of the facts and of partition time.
+
+Facts of several ids that name one deployment (`identity`) are merged in the same way. What follows
+from other deployments (a rollback, a newer one, a parent) is not kept: `undo`, `overtake`,
+`as_part_of` and `into` say it of facts right before they are derived.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.reasons import Outcome
+
+from deploytrail_processors.rules import deployment_outcome as outcome
+from deploytrail_processors.rules.deployment_times import Mark, first_of, in_order, rank, trust_of
+from deploytrail_processors.rules.states import OPEN as OPEN
+from deploytrail_processors.rules.states import ORDER
+from deploytrail_processors.rules.states import TERMINAL as TERMINAL
+from deploytrail_processors.rules.states import TRANSITIONS as TRANSITIONS
 
 Facts = dict[str, Any]
 Content = dict[str, Any]
 Event = Mapping[str, Any]
 
 MINUTE = 60_000_000
-
-# Which state an event leads to, from which. What is not listed leaves the state as it is: an end
-# is not undone by a report that belongs before it.
-TRANSITIONS: dict[str, dict[str, str]] = {
-    "unknown": {
-        "registered": "registered",
-        "queued": "queued",
-        "started": "running",
-        "progressed": "running",
-        "succeeded": "succeeded",
-        "failed": "failed",
-        "cancelled": "cancelled",
-        "rolled_back": "rolled_back",
-    },
-    "registered": {
-        "queued": "queued",
-        "started": "running",
-        "progressed": "running",
-        "succeeded": "succeeded",
-        "failed": "failed",
-        "cancelled": "cancelled",
-        "rolled_back": "rolled_back",
-    },
-    "queued": {
-        "started": "running",
-        "progressed": "running",
-        "succeeded": "succeeded",
-        "failed": "failed",
-        "cancelled": "cancelled",
-        "rolled_back": "rolled_back",
-    },
-    "running": {
-        "succeeded": "succeeded",
-        "failed": "failed",
-        "cancelled": "cancelled",
-        "rolled_back": "rolled_back",
-    },
-    # A later end corrects an earlier one: a retry under the same id, or a second source.
-    "succeeded": {"failed": "failed", "cancelled": "cancelled", "rolled_back": "rolled_back"},
-    "failed": {"succeeded": "succeeded", "cancelled": "cancelled", "rolled_back": "rolled_back"},
-    "cancelled": {"succeeded": "succeeded", "failed": "failed", "rolled_back": "rolled_back"},
-    "rolled_back": {},
-}
-TERMINAL = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
-OPEN = frozenset({"queued", "running", "degraded"})
-# Of events at one time, the earlier in life comes first; of two ends the worse comes last and stays.
-_ORDER = ("registered", "queued", "started", "progressed", "succeeded", "cancelled", "failed", "rolled_back")
-# The first report of a beginning counts, the last report of everything else.
-_FIRST = frozenset({"registered", "queued", "started"})
+# The earliest of them are kept; more ends than these, or instances, no deployment has.
+MOST_ENDS = 64
+MOST_INSTANCES = 64
+_APPROVALS = frozenset({"requested", "approved"})
 
 PLACE = ("region", "environment", "service")
 DESCRIPTION = (
@@ -98,24 +64,25 @@ COMPARED = (*PLACE, "version", "artifact_digest", "commit_sha")
 def new_facts(deployment_id: str) -> Facts:
     """Facts of a deployment of which nothing is known yet."""
     return {
-        "v": 1,
         "id": deployment_id,
-        "marks": {},  # cohort → event type → [at, uncertainty_ms, event_id, monotonic_ns, boot_id, exit_code, error]
-        "claims": {},  # field → source → [rank, value]
+        "marks": {},  # service → cohort → event type → mark (deployment_times); ends are not among them
+        "ends": {},  # id of the event → [type, service, cohort, mark]
+        "steps": {},  # step of an approval → mark
+        "claims": {},  # field → source → [rank, value]; rank: [is an amendment, trust, at, event_id]
         "weights": {},  # cohort → [rank, weight]
+        "instances": [],
         "ids": [],  # ids of the events, progress left out
         "last": 0,  # latest corrected time
         "emergency": False,
         "inferred": False,
         "confidence": 1.0,
         "voided": False,
-        "undone": {},  # id of the rollback → [at, uncertainty_ms]
     }
 
 
 def add(facts: Facts, event: Event) -> Facts:
     """The facts with one more event. Equal for every order, and for the same event again."""
-    facts = deepcopy(facts)
+    facts = dict(facts)
     at, kind = event["corrected_at"], event["event_type"]
     if kind != "progressed" and event["event_id"] not in facts["ids"]:
         facts["ids"] = sorted([*facts["ids"], event["event_id"]])
@@ -124,25 +91,71 @@ def add(facts: Facts, event: Event) -> Facts:
     facts["inferred"] = facts["inferred"] or event["provenance"] == "inferred"
     facts["confidence"] = min(facts["confidence"], event["confidence"])
     facts["voided"] = facts["voided"] or kind == "voided"
-    _claim(facts, event)
+    facts["instances"] = _some(facts["instances"], [event["instance"]] if event["instance"] else [])
+    trust = trust_of(event["source"], event["provenance"])
+    _claim(facts, event, trust)
     if event["cohort"] and event["cohort_weight"] is not None:
-        _keep_latest(facts["weights"], event["cohort"], [[at, event["event_id"]], event["cohort_weight"]])
-    if kind in _ORDER:
+        weight = [[at, event["event_id"]], event["cohort_weight"]]
+        facts["weights"] = _with_latest(facts["weights"], event["cohort"], weight)
+    if kind in ORDER:
         mark = [at, event["uncertainty_ms"] or 0, event["event_id"], event["monotonic_ns"], event["boot_id"],
-                event["exit_code"], event["error"]]  # fmt: skip
-        marks = facts["marks"].setdefault(event["cohort"], {})
-        old = marks.get(kind)
-        if old is None or (_rank(mark) < _rank(old)) == (kind in _FIRST):
-            marks[kind] = mark
+                event["exit_code"], event["error"], event["source"], trust]  # fmt: skip
+        _keep_mark(facts, event["service"], event["cohort"], kind, mark)
     return facts
+
+
+def add_approval(facts: Facts, approval: Event) -> Facts:
+    """The facts with a step of an approval: whether it waits for one."""
+    kind = approval["approval_type"]
+    if kind not in _APPROVALS:
+        return facts
+    facts = dict(facts)
+    mark = [
+        approval["corrected_at"],
+        approval["uncertainty_ms"] or 0,
+        approval["approval_id"],
+        None,
+        "",
+        None,
+        "",
+        "",
+        0,
+    ]
+    _keep_step(facts, kind, mark)
+    return facts
+
+
+def merge(several: Iterable[Facts], known_as: str) -> Facts:
+    """The facts of several ids that name one deployment, under one of them. Equal for every order."""
+    first, *others = several
+    merged = first
+    for other in others:
+        merged = _with(merged, other)
+    # Its own other name is nobody's parent.
+    parents = merged["claims"].get("parent_deployment_id", {})
+    parents = {source: said for source, said in parents.items() if said[1] not in merged.get("names", ())}
+    claims = {name: said for name, said in merged["claims"].items() if name != "parent_deployment_id"}
+    return merged | {"id": known_as, "claims": claims | ({"parent_deployment_id": parents} if parents else {})}
 
 
 def undo(facts: Facts, rollback_id: str, at: int, uncertainty_ms: int) -> Facts:
     """The facts once a rollback of this deployment has succeeded at `at`."""
-    facts = deepcopy(facts)
-    old = facts["undone"].get(rollback_id)
-    facts["undone"][rollback_id] = min(filter(None, (old, [at, uncertainty_ms])))
-    return facts
+    return _earliest(facts, "undone", rollback_id, [at, uncertainty_ms])
+
+
+def overtake(facts: Facts, newer_id: str, at: int, uncertainty_ms: int) -> Facts:
+    """The facts once a newer deployment of the same place has succeeded at `at`."""
+    return _earliest(facts, "overtaken", newer_id, [at, uncertainty_ms])
+
+
+def as_part_of(facts: Facts, parent_id: str) -> Facts:
+    """The facts of a deployment whose parent is known: it is counted as a part of that."""
+    return facts | {"part_of": parent_id}
+
+
+def into(facts: Facts, deployment_id: str) -> Facts:
+    """The facts of an id that is another name of a deployment."""
+    return facts | {"into": deployment_id}
 
 
 def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) -> Content:
@@ -150,36 +163,57 @@ def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) 
 
     `lost_after_minutes` None: nothing is ever lost.
     """
-    state, outcome, end = _outcome(facts)
-    if state in OPEN and lost_after_minutes is not None and partition_time >= due(facts, lost_after_minutes):
-        state, outcome = "lost", Outcome.NO_END_REPORTED
-    started, end, duration = _in_order(_first(facts, "started"), end)
+    told = outcome.read(facts)
+    became = _became(facts, told)
+    overtaken = facts.get("overtaken", {})
+    if became.state in OPEN and lost_after_minutes is not None and partition_time >= due(facts, lost_after_minutes):
+        became = outcome.Became("lost", Outcome.NO_END_REPORTED, None)
+    if overtaken and became.state not in TERMINAL | {"voided", "unknown"}:
+        at, width = min(overtaken.values())
+        became = outcome.Became("superseded", Outcome.SUPERSEDED_BY_NEWER, _outside(at, width))
+    started, end, duration = in_order(first_of(outcome.marks_of(told, "started")), became.end)
+    if became.state == "superseded":  # nobody knows when it stopped, only when it did not matter any more
+        duration = {"duration_ms": None, "duration_uncertainty_ms": None}
+    undone = facts.get("undone", {})
+    is_part = bool(_best(facts, "parent_deployment_id"))
+    where = place(facts, told)
     content: Content = {name: _best(facts, name) for name in DESCRIPTION}
     content |= {
+        **where,
         "kind": content["kind"] or "unknown",
         "strategy": content["strategy"] or "unknown",
         "deployment_id": facts["id"],
-        "state": state,
-        "outcome_reason": outcome.value,
-        "rolled_back_by": min(facts["undone"], key=lambda r: (facts["undone"][r], r), default=""),
+        "state": became.state,
+        "outcome_reason": became.reason.value,
+        "rolled_back_by": min(undone, key=lambda r: (undone[r], r), default=""),
+        "superseded_by": "" if undone else min(overtaken, key=lambda r: (overtaken[r], r), default=""),
+        "part_of": facts.get("part_of", ""),
+        "merged_into": "",
+        "deployment_ids": sorted(facts.get("names", [facts["id"]])),
         "emergency": facts["emergency"],
-        "registered_at": _at(_first(facts, "registered")),
-        "queued_at": _at(_first(facts, "queued")),
+        "registered_at": _at(first_of(outcome.marks_of(told, "registered"))),
+        "queued_at": _at(first_of(outcome.marks_of(told, "queued"))),
         "started_at": _at(started),
         "started_at_uncertainty_ms": started[1] if started else None,
         "finished_at": _at(end),
         "finished_at_uncertainty_ms": end[1] if end else None,
         **duration,
+        "first_ended_at": min((mark[0] for _, _, _, mark in facts["ends"].values()), default=None),
+        "other_ends": _other_ends(facts, became.end),
         "last_event_at": facts["last"] or None,
         "error": (end[6] if end else "") or "",
         "exit_code": end[5] if end else None,
         "event_count": len(facts["ids"]),
-        "cohorts": {c: _fold(marks)[0] for c, marks in sorted(facts["marks"].items()) if c},
+        "cohorts": outcome.cohorts(told),
+        "components": outcome.components(told, facts["weights"], is_part=is_part),
         "sources": sorted({source for by_source in facts["claims"].values() for source in by_source if source}),
         "provenance": "inferred" if facts["inferred"] else "reported",
         "confidence": facts["confidence"],
-        "conflicts": _conflicts(facts),
+        "conflicts": _conflicts(facts, told, where),
     }
+    if facts.get("into"):
+        merged = {"state": "merged", "outcome_reason": Outcome.SAME_DEPLOYMENT.value, "merged_into": facts["into"]}
+        content |= merged | {"parent_deployment_id": facts["into"], "part_of": facts["into"]}
     return content
 
 
@@ -188,14 +222,23 @@ def due(facts: Facts, lost_after_minutes: float) -> int:
     return int(facts["last"] + lost_after_minutes * MINUTE)
 
 
-def place(facts: Facts) -> dict[str, str]:
-    """Region, environment and service as they are claimed so far."""
-    return {name: _best(facts, name) for name in PLACE}
+def place(facts: Facts, told: outcome.Told | None = None) -> dict[str, str]:
+    """Region, environment and service as they are claimed so far; of several services the first."""
+    told = told or outcome.read(facts)
+    named = {name: _best(facts, name) for name in PLACE}
+    if told.services and not _is_amended(facts, "service"):
+        named["service"] = outcome.first_service(told)
+    return named
 
 
 def is_open(facts: Facts) -> bool:
     """Whether an end is still awaited."""
-    return _outcome(facts)[0] in OPEN
+    return _became(facts, outcome.read(facts)).state in OPEN
+
+
+def has_begun(facts: Facts) -> bool:
+    """Whether an event of its life is known: not only of what is said about it."""
+    return bool(facts["marks"] or facts["ends"])
 
 
 def undoes(content: Content) -> str | None:
@@ -203,58 +246,109 @@ def undoes(content: Content) -> str | None:
     return content["rollback_of"] or None if content["state"] == "succeeded" else None
 
 
-def _outcome(facts: Facts) -> tuple[str, Outcome, list[Any] | None]:
-    """State, why, and the mark of the end."""
+def claimed(facts: Facts, name: str) -> frozenset[str]:
+    """What the sources say of a field, each its latest word."""
+    return frozenset(str(value) for _, value in facts["claims"].get(name, {}).values())
+
+
+def _became(facts: Facts, told: outcome.Told) -> outcome.Became:
     if facts["voided"]:
-        return "voided", Outcome.REPORTED, None
-    if facts["undone"]:
-        at, uncertainty = min(facts["undone"].values())
-        return "rolled_back", Outcome.UNDONE_BY_ROLLBACK, [at, uncertainty, "", None, "", None, ""]
-    state, end = _fold(facts["marks"].get("", {}))
-    cohorts = {c: _fold(marks) for c, marks in facts["marks"].items() if c}
-    if state in TERMINAL or not cohorts:
-        return state, Outcome.REPORTED, end
-    if len(cohorts) == 1 and _best(facts, "parent_deployment_id"):
-        # A deployment of its own for one cohort: there is no whole here but that cohort.
-        [(state, end)] = cohorts.values()
-        return state, Outcome.REPORTED, end
-    states = {s for s, _ in cohorts.values()}
-    latest = max((m for _, m in cohorts.values() if m), key=_rank, default=None)
-    if states & {"running", "queued"}:
-        failed = bool(states & {"failed", "rolled_back"})
-        return ("degraded", Outcome.COHORT_FAILED, None) if failed else ("running", Outcome.REPORTED, None)
-    if states & {"failed", "rolled_back"}:
-        return "failed", Outcome.COHORT_FAILED, latest
-    weight = sum(w for _, w in facts["weights"].values())
-    if states == {"succeeded"} and weight >= 0.999:
-        return "succeeded", Outcome.EVERY_COHORT_SUCCEEDED, latest
-    # More cohorts are to come, or the whole says itself how it ended.
-    return "running" if state == "unknown" else state, Outcome.REPORTED, None
+        return outcome.Became("voided", Outcome.REPORTED, None)
+    if facts.get("undone"):
+        return outcome.Became("rolled_back", Outcome.UNDONE_BY_ROLLBACK, _outside(*min(facts["undone"].values())))
+    became = outcome.outcome_of(told, facts["weights"], is_part=bool(_best(facts, "parent_deployment_id")))
+    if facts["steps"] and became.state in ("unknown", "registered", "queued", "waiting_approval"):
+        lane = outcome.lanes_of(told).get("", {"marks": {}, "ends": []})
+        return became._replace(state=outcome.fold({"marks": facts["steps"] | lane["marks"], "ends": []})[0])
+    return became
 
 
-def _fold(marks: dict[str, list[Any]]) -> tuple[str, list[Any] | None]:
-    """The state that a cohort's marks lead to in order of time, and the mark of its end."""
-    state, end = "unknown", None
-    for kind, mark in sorted(marks.items(), key=lambda item: (item[1][0], _ORDER.index(item[0]), item[1][2])):
-        after = TRANSITIONS[state].get(kind)
-        if after is not None:
-            state = after
-            if state in TERMINAL:
-                end = mark
-    return state, end
+def _outside(at: int, uncertainty_ms: int) -> Mark:
+    """The mark of an end that another deployment brought about."""
+    return [at, uncertainty_ms, "", None, "", None, "", "", 0]
 
 
-def _claim(facts: Facts, event: Event) -> None:
+def _other_ends(facts: Facts, end: Mark | None) -> list[str]:
+    others = [item for name, item in facts["ends"].items() if end is None or name != end[2]]
+    return [
+        " ".join(filter(None, (format_instant(mark[0]), kind, mark[7], cohort)))
+        for kind, _, cohort, mark in sorted(others, key=_end_rank)
+    ]
+
+
+def _keep_step(facts: Facts, kind: str, mark: Mark) -> None:
+    old = facts["steps"].get(kind)
+    facts["steps"] = {**facts["steps"], kind: mark if old is None else outcome.better(kind, old, mark)}
+
+
+def _keep_mark(facts: Facts, service: str, cohort: str, kind: str, mark: Mark) -> None:
+    if kind in TERMINAL:
+        given, old = [kind, service, cohort, mark], facts["ends"].get(mark[2])
+        if old is None or _end_rank(given) < _end_rank(old):
+            kept = sorted({**facts["ends"], mark[2]: given}.items(), key=lambda item: _end_rank(item[1]))[:MOST_ENDS]
+            facts["ends"] = dict(sorted(kept))
+        return
+    by_cohort = facts["marks"].get(service, {})
+    by_kind = by_cohort.get(cohort, {})
+    best = mark if kind not in by_kind else outcome.better(kind, by_kind[kind], mark)
+    facts["marks"] = {**facts["marks"], service: {**by_cohort, cohort: {**by_kind, kind: best}}}
+
+
+def _end_rank(given: list[Any]) -> tuple[Any, ...]:
+    return (rank(given[3]), given[:3])
+
+
+def _with(one: Facts, other: Facts) -> Facts:
+    both = dict(one)
+    for service, by_cohort in other["marks"].items():
+        for cohort, by_kind in by_cohort.items():
+            for kind, mark in by_kind.items():
+                _keep_mark(both, service, cohort, kind, mark)
+    for kind, service, cohort, mark in other["ends"].values():
+        _keep_mark(both, service, cohort, kind, mark)
+    claims = dict(both["claims"])
+    for name, by_source in other["claims"].items():
+        for source, ranked in by_source.items():
+            claims[name] = _with_latest(claims.get(name, {}), source, ranked)
+    for cohort, ranked in other["weights"].items():
+        both["weights"] = _with_latest(both["weights"], cohort, ranked)
+    for kind, mark in other["steps"].items():
+        _keep_step(both, kind, mark)
+    return both | {
+        "claims": claims,
+        "instances": _some(one["instances"], other["instances"]),
+        "ids": sorted({*one["ids"], *other["ids"]}),
+        "names": sorted({*one.get("names", [one["id"]]), *other.get("names", [other["id"]])}),
+        "last": max(one["last"], other["last"]),
+        "emergency": one["emergency"] or other["emergency"],
+        # What one source reported was not inferred, whatever another one inferred beside it.
+        "inferred": one["inferred"] and other["inferred"],
+        "confidence": max(one["confidence"], other["confidence"]),
+        "voided": one["voided"] or other["voided"],
+    }
+
+
+def _earliest(facts: Facts, name: str, by: str, when: list[int]) -> Facts:
+    known = facts.get(name, {})
+    return facts | {name: known | {by: min(filter(None, (known.get(by), when)))}}
+
+
+def _some(known: list[str], more: list[str]) -> list[str]:
+    return sorted({*known, *more})[:MOST_INSTANCES] if more else known
+
+
+def _claim(facts: Facts, event: Event, trust: int) -> None:
     # An amendment is a correction: it outranks everything said before it, whenever that arrives.
-    rank = [event["event_type"] == "amended", event["corrected_at"], event["event_id"]]
+    ranked = [event["event_type"] == "amended", trust, event["corrected_at"], event["event_id"]]
+    claims, source = dict(facts["claims"]), event["source"]
     for name in DESCRIPTION:
         if event[name] not in _EMPTY:
-            _keep_latest(facts["claims"].setdefault(name, {}), event["source"], [rank, event[name]])
+            claims[name] = _with_latest(claims.get(name, {}), source, [ranked, event[name]])
+    facts["claims"] = claims
 
 
-def _keep_latest(kept: dict[str, list[Any]], key: str, ranked: list[Any]) -> None:
-    if key not in kept or ranked > kept[key]:
-        kept[key] = ranked
+def _with_latest(kept: dict[str, list[Any]], key: str, ranked: list[Any]) -> dict[str, list[Any]]:
+    return {**kept, key: ranked} if key not in kept or ranked > kept[key] else kept
 
 
 def _best(facts: Facts, name: str) -> str:
@@ -262,81 +356,23 @@ def _best(facts: Facts, name: str) -> str:
     return str(max(claims.values())[1]) if claims else ""
 
 
-def _conflicts(facts: Facts) -> dict[str, str]:
+def _is_amended(facts: Facts, name: str) -> bool:
+    claims = facts["claims"].get(name)
+    return bool(claims and max(claims.values())[0][0])
+
+
+def _conflicts(facts: Facts, told: outcome.Told, where: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name in COMPARED:
-        best = _best(facts, name)
-        lost = {f"{source}={value}" for source, (_, value) in facts["claims"].get(name, {}).items() if value != best}
+        said = facts["claims"].get(name, {})
+        if len(said) < 2:
+            continue
+        agreed = {where.get(name) or _best(facts, name), *(told.services if name == "service" else ())}
+        lost = {f"{source}={value}" for source, (_, value) in said.items() if value not in agreed}
         if lost:
             found[name] = ", ".join(sorted(lost))
     return found
 
 
-def _first(facts: Facts, kind: str) -> list[Any] | None:
-    marks = [by_kind[kind] for by_kind in facts["marks"].values() if kind in by_kind]
-    return min(marks, key=_rank, default=None)
-
-
-def _rank(mark: list[Any]) -> tuple[Any, ...]:
-    # Two deliveries of one event may differ in their correction alone: the rank is total.
-    return (mark[0], mark[2], mark[1], mark[3] or 0, mark[4], mark[5] or 0, mark[6])
-
-
-def _at(mark: list[Any] | None) -> int | None:
+def _at(mark: Mark | None) -> int | None:
     return mark[0] if mark else None
-
-
-def _in_order(
-    started: list[Any] | None, end: list[Any] | None
-) -> tuple[list[Any] | None, list[Any] | None, dict[str, int | None]]:
-    """Both marks with the end no earlier than its start, and how long it took.
-
-    By one boot's monotonic clock where both sides have it, else by the corrected times. What began ended later,
-    whoever reported it: where the corrected times say otherwise, both intervals are cut to what this allows. Where
-    nothing is left of them, two clocks contradict each other: the less certain time gives way, its ± still reaches
-    all that it did, and the duration stays unknown.
-    """
-    if not started or not end:
-        return started, end, {"duration_ms": None, "duration_uncertainty_ms": None}
-    lasted = _monotonic(started, end)
-    duration = {
-        "duration_ms": lasted // 1000 if lasted is not None else (end[0] - started[0]) // 1000,
-        "duration_uncertainty_ms": 0 if lasted is not None else started[1] + end[1],
-    }
-    if end[0] >= started[0]:
-        return started, end, duration
-    took = lasted or 0
-    from_, until = started[0] - started[1] * 1000, started[0] + started[1] * 1000
-    end_from, end_until = end[0] - end[1] * 1000 - took, end[0] + end[1] * 1000 - took
-    if from_ <= end_until and (lasted is None or end_from <= until):
-        narrow = _mark(started, max(from_, end_from) if lasted is not None else from_, min(until, end_until))
-        if lasted is not None:
-            return narrow, [narrow[0] + took, narrow[1], *end[2:]], duration
-        late = _mark(end, max(from_, end_from), end_until)
-        return narrow, late, {
-            "duration_ms": (late[0] - narrow[0]) // 1000,
-            "duration_uncertainty_ms": narrow[1] + late[1],
-        }  # fmt: skip
-    if lasted is None:
-        duration = {"duration_ms": None, "duration_uncertainty_ms": None}
-    if started[1] > end[1]:
-        return _moved(started, end[0] - took), end, duration
-    return started, _moved(end, started[0] + took), duration
-
-
-def _monotonic(started: list[Any], end: list[Any]) -> int | None:
-    """Microseconds by the monotonic clock of one boot; None where they were not read from one."""
-    if started[4] and started[4] == end[4] and None not in (started[3], end[3]) and end[3] >= started[3]:
-        return int(end[3] - started[3]) // 1000
-    return None
-
-
-def _mark(mark: list[Any], earliest: int, latest: int) -> list[Any]:
-    """The mark with the middle of an interval as its time."""
-    middle = (earliest + latest) // 2
-    return [middle, -(-(latest - middle) // 1000), *mark[2:]]
-
-
-def _moved(mark: list[Any], to: int) -> list[Any]:
-    """The mark at another time, its ± wide enough for all that it had reached."""
-    return [to, mark[1] - (-abs(to - mark[0]) // 1000), *mark[2:]]

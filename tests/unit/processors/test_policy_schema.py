@@ -36,7 +36,12 @@ WHOLE: dict[str, list[dict[str, Any]]] = {
     "environment": [{"aliases": ["prod-*", 1], "production": True}, {}],
     "region": [{"aliases": ["euw1"], "production": False}, {}],
     "thresholds": [
-        {"lost_after_minutes": 1440, "overdue_after_minutes": 0.5, "correlation_window_minutes": 15},
+        {
+            "lost_after_minutes": 1440,
+            "overdue_after_minutes": 0.5,
+            "correlation_window_minutes": 15,
+            "same_deployment_minutes": 15,
+        },
         {},
     ],
     "intake": [

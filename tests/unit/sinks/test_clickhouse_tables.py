@@ -9,11 +9,11 @@ import fastavro
 import pytest
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.schema import fields
+from deploytrail_schemas.schema import fields, versions
 from deploytrail_sinks.clickhouse.batches import Range, Row, dead_letter_row, offenders, sort
 from deploytrail_sinks.clickhouse.container import container, layout, varint
 from deploytrail_sinks.clickhouse.migrate import migrations
-from deploytrail_sinks.clickhouse.tables import TABLES, ddl
+from deploytrail_sinks.clickhouse.tables import TABLES, column_type, ddl, quote
 from hypothesis import given
 from hypothesis import strategies as st
 from support.values import NOON, event
@@ -33,6 +33,19 @@ def test_each_migration_has_a_number_of_its_own() -> None:
     assert numbers == sorted(set(numbers))
 
 
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_what_later_versions_of_a_schema_bring_is_added_by_a_migration(table: Any) -> None:
+    first, *_ = versions(table.kind).values()
+    said = {field["name"] for field in first["fields"]}
+    later = [field for field in fields(table.kind) if field["name"] not in said]
+    added = "\n".join(m.text for m in migrations() if f"ALTER TABLE {{database}}.{table.name} " in m.text)
+
+    for field in later:
+        column = f"ADD COLUMN IF NOT EXISTS `{field['name']}` {column_type(field)} COMMENT {quote(field['doc'])}"
+
+        assert column in added
+
+
 def test_every_column_has_a_comment() -> None:
     for statement in ddl("d"):
         columns = [line for line in statement.splitlines() if line.startswith("    `")]
@@ -45,7 +58,7 @@ def test_every_column_has_a_comment() -> None:
 def test_columns_are_the_position_and_every_field(table: Any) -> None:
     expected = ["kafka_partition", "kafka_offset", "kafka_timestamp"] + [f["name"] for f in fields(table.kind)]
 
-    assert list(layout(table.kind, 1).columns) == expected
+    assert list(layout(table.kind, max(versions(table.kind))).columns) == expected
 
 
 @given(st.integers(-(1 << 63), (1 << 63) - 1))

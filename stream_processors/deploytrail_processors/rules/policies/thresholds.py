@@ -14,6 +14,7 @@ class Thresholds:
     lost_after_minutes: float = 24 * 60
     overdue_after_minutes: float = 60
     correlation_window_minutes: float = 15
+    same_deployment_minutes: float = 15
 
 
 def read_thresholds(reader: Reader) -> Thresholds:
@@ -22,6 +23,7 @@ def read_thresholds(reader: Reader) -> Thresholds:
         "lost_after_minutes": "How long a deployment may be silent before it counts as lost.",
         "overdue_after_minutes": "How long a deployment may take where its service does not say.",
         "correlation_window_minutes": "How long before an alert a deployment is a candidate for its cause.",
+        "same_deployment_minutes": "How far apart two sources' reports of one artifact may lie to be one deployment's.",
     }
     return Thresholds(
         **{name: reader.number(name, getattr(usual, name), about=about) or 0.0 for name, about in abouts.items()}

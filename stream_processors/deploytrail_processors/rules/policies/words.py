@@ -179,6 +179,7 @@ def _thresholds(name: str, raw: Raw) -> Iterator[str]:
         ("lost_after_minutes", "A deployment of which nothing is heard counts as lost after"),
         ("overdue_after_minutes", "One whose service does not say how long it takes is overdue after"),
         ("correlation_window_minutes", "A deployment is a candidate for the cause of an alert for"),
+        ("same_deployment_minutes", "What two sources report of one artifact in one place is one deployment within"),
     ):
         if field in raw:
             yield f"{said} {_minutes(raw[field])}."

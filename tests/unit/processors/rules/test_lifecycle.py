@@ -12,16 +12,20 @@ from deploytrail_processors.rules.lifecycle import (
     TRANSITIONS,
     Facts,
     add,
+    add_approval,
     derive,
     due,
+    into,
     is_open,
+    merge,
     new_facts,
+    overtake,
     undo,
     undoes,
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from support.values import MINUTE, NOON, SECOND, event
+from support.values import MINUTE, NOON, SECOND, approval, event
 
 DAY = 24 * 60.0
 
@@ -182,7 +186,9 @@ def test_sources_that_disagree_are_shown() -> None:
     record = record_of(STARTED, webhook)
 
     assert record["sources"] == ["github", "library"]
-    assert record["conflicts"] == {"version": "library=4.2.0"}
+    # Whoever ran it knows best, whoever spoke last.
+    assert record["version"] == "4.2.0"
+    assert record["conflicts"] == {"version": "github=4.2.0-rc1"}
 
 
 @pytest.mark.requirement("M2.5")
@@ -279,3 +285,187 @@ def test_what_was_missing_converges_when_it_comes(events: list[dict[str, Any]]) 
     derive(partial, NOON + MINUTE, DAY)
 
     assert derive(add(partial, events[0]), NOON + MINUTE, DAY) == record_of(*events, now=NOON + MINUTE)
+
+
+# Terminal times
+
+
+def test_an_end_that_is_said_again_does_not_move_it() -> None:
+    again = event("succeeded", NOON + 5 * MINUTE)
+    record = record_of(STARTED, SUCCEEDED, again)
+
+    assert record["finished_at"] == record["first_ended_at"] == NOON + 90 * SECOND
+    assert record["other_ends"] == ["2026-11-02T12:05:00.000000Z succeeded library"]
+
+
+def test_a_later_end_corrects_the_outcome_and_leaves_the_first_time_beside_it() -> None:
+    record = record_of(STARTED, FAILED, SUCCEEDED)
+
+    assert (record["state"], record["finished_at"]) == ("succeeded", NOON + 90 * SECOND)
+    assert record["first_ended_at"] == NOON + 60 * SECOND
+    assert record["other_ends"] == ["2026-11-02T12:01:00.000000Z failed library"]
+
+
+def test_the_library_knows_best_when_what_it_ran_has_ended() -> None:
+    webhook = event("failed", NOON + 2 * MINUTE, source="github")
+
+    assert record_of(STARTED, webhook)["state"] == "failed"
+    assert record_of(STARTED, webhook, SUCCEEDED)["state"] == "succeeded"
+    assert record_of(STARTED, webhook, SUCCEEDED)["finished_at"] == NOON + 90 * SECOND
+
+
+def test_of_absurdly_many_ends_the_earliest_are_kept() -> None:
+    many = [event("failed", NOON + i * SECOND) for i in range(100)]
+
+    assert len(record_of(*reversed(many))["other_ends"]) == 63
+    assert record_of(*many) == record_of(*reversed(many)) | {"event_count": 100}
+
+
+# Several components in one deployment
+
+
+BEGIN_AND_END = ((0, "started"), (1, "succeeded"))
+
+
+@pytest.mark.requirement("M2.5")
+def test_several_services_in_one_deployment_are_components_of_one_record() -> None:
+    shop = [event("started"), event("succeeded", NOON + MINUTE)]
+    cart = [event("started", NOON + 1, service="cart"), event("failed", NOON + 2 * MINUTE, service="cart")]
+
+    assert record_of(*shop)["components"] == {}
+    assert record_of(*shop, cart[0])["components"] == {"cart": "running", "shop": "succeeded"}
+    assert (record_of(*shop, cart[0])["state"], record_of(*shop, cart[0])["service"]) == ("running", "shop")
+    assert record_of(*shop, *cart)["state"] == "failed"
+    assert record_of(*shop, *cart)["outcome_reason"] == "component_failed"
+    assert record_of(*shop, *cart)["conflicts"] == {}
+
+
+def test_every_component_makes_the_whole() -> None:
+    both = [
+        event(kind, at + i, service=s) for s, at in (("cart", NOON), ("shop", NOON + 5)) for i, kind in BEGIN_AND_END
+    ]
+
+    assert record_of(*both)["state"] == "succeeded"
+    assert record_of(*both)["outcome_reason"] == "every_component_succeeded"
+
+
+def test_another_sources_name_for_the_service_is_no_component() -> None:
+    record = record_of(STARTED, SUCCEEDED, event("started", NOON + 1, source="github", service="shop-api"))
+
+    assert record["components"] == {}
+    assert record["state"] == "succeeded"
+    assert record["conflicts"] == {"service": "github=shop-api"}
+
+
+def test_an_amended_service_is_a_correction_and_no_component() -> None:
+    record = record_of(event("started", service="shpo"), event("amended", NOON + SECOND, service="shop"))
+
+    assert (record["service"], record["components"]) == ("shop", {})
+
+
+# Waiting, superseded, merged
+
+
+def test_it_waits_for_an_approval_until_that_is_given() -> None:
+    facts = add_approval(facts_of(event("registered")), approval("requested", NOON + SECOND))
+    approved = add_approval(facts, approval("approved", NOON + MINUTE))
+
+    assert derive(facts, NOON, DAY)["state"] == "waiting_approval"
+    assert derive(approved, NOON, DAY)["state"] == "registered"
+    assert derive(add(facts, event("started", NOON + MINUTE)), NOON, DAY)["state"] == "running"
+    assert not is_open(facts)
+
+
+def test_what_has_not_ended_is_superseded_by_a_newer_one_until_its_end_comes() -> None:
+    facts = overtake(facts_of(STARTED), "shop-2", NOON + 5 * MINUTE, 3)
+    record = derive(facts, NOON + 3 * 24 * 60 * MINUTE, DAY)
+
+    assert (record["state"], record["outcome_reason"]) == ("superseded", "superseded_by_newer")
+    assert (record["superseded_by"], record["finished_at"]) == ("shop-2", NOON + 5 * MINUTE)
+    assert record["duration_ms"] is None
+    assert derive(add(facts, FAILED), NOON, DAY)["state"] == "failed"
+
+
+def test_what_had_succeeded_keeps_its_state_and_names_who_followed() -> None:
+    record = derive(overtake(facts_of(STARTED, SUCCEEDED), "shop-2", NOON + 5 * MINUTE, 0), NOON, DAY)
+
+    assert (record["state"], record["superseded_by"]) == ("succeeded", "shop-2")
+    assert record["finished_at"] == NOON + 90 * SECOND
+
+
+def test_another_name_keeps_its_own_claims_and_counts_no_more() -> None:
+    webhook = event("started", NOON + SECOND, deployment_id="github:1", source="github", version="main")
+    record = derive(into(facts_of(webhook), "shop-1"), NOON, DAY)
+
+    assert (record["state"], record["merged_into"], record["part_of"]) == ("merged", "shop-1", "shop-1")
+    assert record["outcome_reason"] == "same_deployment"
+    assert record["version"] == "main"
+
+
+def test_what_one_source_reported_is_not_inferred_because_another_one_inferred_it() -> None:
+    seen = event("started", NOON, deployment_id="k", source="kubernetes", provenance="inferred", confidence=0.9)
+    one = add(new_facts("k"), seen)
+    both = derive(merge([one, facts_of(STARTED)], "shop-1"), NOON, DAY)
+
+    assert (derive(one, NOON, DAY)["provenance"], both["provenance"]) == ("inferred", "reported")
+    assert both["confidence"] == 1.0
+
+
+def test_merging_is_the_same_in_every_order() -> None:
+    parts = [
+        add(new_facts(name), event(kind, at, deployment_id=name, source=name, version=name))
+        for name, kind, at in (("a", "started", NOON), ("b", "failed", NOON + 2), ("c", "succeeded", NOON + 1))
+    ]
+    expected = derive(merge(parts, "a"), NOON, DAY)
+
+    assert all(derive(merge(order, "a"), NOON, DAY) == expected for order in itertools.permutations(parts))
+
+
+# Every order, with repetitions and losses
+
+
+SETS = {
+    "corrections": SIX,
+    "cohorts": [
+        event("started", NOON, cohort="canary", cohort_weight=0.1),
+        event("succeeded", NOON + 3, cohort="canary", cohort_weight=0.1),
+        event("started", NOON + 2, cohort="rest", cohort_weight=0.4),
+        event("progressed", NOON + 4, cohort="rest", cohort_weight=0.9),
+        event("failed", NOON + 5, cohort="rest"),
+        event("succeeded", NOON + 6, cohort="rest"),
+    ],
+    "components": [
+        event("started", NOON),
+        event("started", NOON + 1, service="cart", cohort="canary"),
+        event("succeeded", NOON + 2),
+        event("failed", NOON + 3, service="cart", cohort="canary"),
+        event("amended", NOON - 1, service="cart", version="2"),
+        event("succeeded", NOON + 3, source="github", service="shop-api"),
+    ],
+    "a voided one with approvals": [
+        event("registered", NOON),
+        event("queued", NOON - 1),
+        event("cancelled", NOON + 1, source="github"),
+        event("rolled_back", NOON + 1),
+        event("voided", NOON + 2),
+        event("started", NOON, provenance="inferred", source="kubernetes", confidence=0.5),
+    ],
+    "one time": [event(kind, NOON, source=s) for s in "ab" for kind in ("started", "succeeded", "failed")],
+}
+
+
+@pytest.mark.requirement("M3.4")
+@pytest.mark.parametrize("name", SETS)
+def test_facts_follow_from_which_events_are_known_in_whatever_order_they_came_and_how_often(name: str) -> None:
+    """Every path through the subsets of six events: all 720 orders, with every loss, and each event again anywhere."""
+    events = SETS[name]
+    known: dict[frozenset[int], Facts] = {frozenset(): new_facts("shop-1")}
+    for size in range(len(events) + 1):
+        for subset in map(frozenset, itertools.combinations(range(len(events)), size)):
+            facts = known[subset]
+            derive(facts, NOON + MINUTE, DAY)
+            for number, one in enumerate(events):
+                more = add(facts, one)
+
+                assert known.setdefault(subset | {number}, more) == more
+    assert len(known) == 64

@@ -1,0 +1,150 @@
+"""How the deployments of a partition bear on each other: what was rolled back, what was followed, what is a part.
+
+Held in memory, made of the rows. A life is what a deployment's own reports say; what follows from others is asked for
+anew each time, so that no order of events can matter.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+
+from deploytrail_processors.rules import lifecycle, succession
+from deploytrail_processors.rules.states import TERMINAL
+from deploytrail_processors.rules.succession import Life
+
+Place = tuple[str, str, str]
+# Of parents' parents so many are asked, to find a circle.
+_DEEPEST = 8
+
+
+class Relations:
+    """The lives of a partition's deployments, by what others ask for."""
+
+    def __init__(self, lives: Iterable[Life]) -> None:
+        self._lives: dict[str, Life] = {}
+        self._named: dict[str, str] = {}  # any name → the id that stands for it
+        self._undoing: dict[str, set[str]] = {}  # what a rollback names → rollbacks
+        self._parts: dict[str, set[str]] = {}  # what a part names → parts
+        self._open: dict[Place, set[str]] = {}
+        self._ended: dict[Place, list[tuple[int, str]]] = {}  # successes, by their end
+        for life in lives:
+            self._put(life)
+
+    def change(self, gone: Iterable[str], lives: Iterable[Life]) -> set[str]:
+        """Take lives as they are now; the ids of other deployments whose record may change by it.
+
+        Asked before and after the change: who was followed by one that is no success after all is followed anew.
+        """
+        lives, names = list(lives), set(gone)
+        names |= {name for life in lives for name in life.names}
+        affected = {other for name in names for other in self._touched(name)}
+        for name in names:
+            self._drop(name)
+        for life in lives:
+            self._put(life)
+        for life in lives:
+            affected |= self._touched(life.id)
+        return {self._named[name] for name in affected if name in self._named} - {life.id for life in lives}
+
+    def applied(self, facts: lifecycle.Facts) -> lifecycle.Facts:
+        """A deployment's facts with what follows from others."""
+        life = self._lives.get(facts["id"])
+        if life is None:
+            return facts
+        for name in life.names:
+            for rollback in (self._lives[one] for one in self._undoing.get(name, ())):
+                if rollback.succeeded and rollback.id != life.id and rollback.end is not None:
+                    facts = lifecycle.undo(facts, rollback.id, rollback.end, rollback.width_ms)
+        newer = succession.follower(life, self._candidates(life))
+        if newer is not None and newer.end is not None:
+            facts = lifecycle.overtake(facts, newer.id, newer.end, newer.width_ms)
+        parent = self._parent(life)
+        return lifecycle.as_part_of(facts, parent.id) if parent is not None else facts
+
+    def _touched(self, name: str) -> set[str]:
+        """Whose record rests on a deployment: what it undoes, its parts, whom it follows."""
+        life = self._lives.get(name)
+        if life is None:
+            return set()
+        found = {life.undoes} if life.undoes else set()
+        found |= self._parts_of(life)
+        if life.succeeded:
+            for service in life.services:
+                found |= self._followed(life, (*life.place, service))
+        return found
+
+    def _parts_of(self, life: Life) -> set[str]:
+        """Its parts and theirs, as deep as circles are looked for."""
+        found: set[str] = set()
+        whole = [life]
+        for _ in range(_DEEPEST):
+            parts = {part for one in whole for name in one.names for part in self._parts.get(name, ())} - found
+            found |= parts
+            whole = [self._lives[part] for part in parts]
+        return found
+
+    def _followed(self, life: Life, place: Place) -> set[str]:
+        found = {name for name in self._open.get(place, ()) if succession.follows(life, self._lives[name])}
+        ended = self._ended.get(place, [])
+        for _, name in reversed(ended[: bisect_left(ended, (life.end or 0, life.id))]):
+            other = self._lives[name]
+            if succession.follows(life, other):
+                found.add(name)
+            if succession.covers(other, life):
+                break  # whatever ended before that was followed by it, if by nothing else
+        return found
+
+    def _candidates(self, life: Life) -> Iterable[Life]:
+        """Successes that may have followed, the earliest first: once one does, no later one counts."""
+        since = (life.end, life.id) if life.state in TERMINAL and life.end is not None else (life.begin, "")
+        for service in life.services:
+            ended = self._ended.get((*life.place, service), [])
+            for position in range(bisect_left(ended, since), len(ended)):
+                other = self._lives[ended[position][1]]
+                yield other
+                if succession.follows(other, life):
+                    break
+
+    def _parent(self, life: Life) -> Life | None:
+        first, at = None, life
+        for _ in range(_DEEPEST):
+            parent = self._lives.get(self._named.get(at.parent, ""))
+            if parent is None:
+                return first
+            if parent.id == life.id:
+                return None  # a circle: each counts for itself
+            first, at = first or parent, parent
+        return first
+
+    def _put(self, life: Life) -> None:
+        self._lives[life.id] = life
+        for name in life.names:
+            self._named[name] = life.id
+        if life.undoes:
+            self._undoing.setdefault(life.undoes, set()).add(life.id)
+        if life.parent:
+            self._parts.setdefault(life.parent, set()).add(life.id)
+        for service in life.services:
+            place = (*life.place, service)
+            if life.state not in TERMINAL:
+                self._open.setdefault(place, set()).add(life.id)
+            elif life.succeeded:
+                insort(self._ended.setdefault(place, []), (life.end or 0, life.id))
+
+    def _drop(self, name: str) -> None:
+        life = self._lives.pop(name, None)
+        if life is None:
+            return
+        for one in life.names:
+            if self._named.get(one) == life.id:
+                del self._named[one]
+        self._undoing.get(life.undoes, set()).discard(life.id)
+        self._parts.get(life.parent, set()).discard(life.id)
+        for service in life.services:
+            place = (*life.place, service)
+            self._open.get(place, set()).discard(life.id)
+            ended = self._ended.get(place, [])
+            position = bisect_left(ended, (life.end or 0, life.id))
+            if position < len(ended) and ended[position] == (life.end or 0, life.id):
+                del ended[position]
