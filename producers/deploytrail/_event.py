@@ -76,6 +76,28 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     return redact_value(value)
 
 
+# When a registered deployment is to begin, and to have begun: what the Approval beside the event says.
+PLANNED = {"planned_start": "valid_from", "planned_end": "valid_until"}
+
+
+def planned_in(facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+    """The facts without what was planned; and that, as an Approval's `valid_from` and `valid_until` (µs). What cannot
+    be read is left out and said, and so is an end that does not lie behind its start."""
+    planned: dict[str, int] = {}
+    for name, field in PLANNED.items():
+        given = facts.get(name)
+        if given is None or given == "":
+            continue
+        try:
+            planned[field] = _instant(given)
+        except Exception as error:  # a caller's object may do anything when it is read
+            say_once(f"argument {name}", f"{name} is left out: {_safe_repr(given)} ({_safe_repr(error)})")
+    if "valid_until" in planned and planned["valid_until"] <= planned.get("valid_from", 0):
+        say_once("argument planned_end", "planned_end does not lie behind planned_start; both are left out")
+        planned = {}
+    return {name: given for name, given in facts.items() if name not in PLANNED}, planned
+
+
 def _converted(name: str, spec: tuple[str, Any], given: Any, extra: dict[str, str]) -> Any:
     kind, declared = spec
     if kind == "string":

@@ -79,9 +79,10 @@ class Reporter:
         from deploytrail_schemas.ids import uuid7
         from deploytrail_schemas.records import RecordType
 
-        from deploytrail._event import build
+        from deploytrail._event import build, planned_in
 
         at, monotonic = stamp
+        facts, planned = planned_in(facts)
         value: dict[str, Any] = {"occurred_at": at, "monotonic_ns": monotonic}
         value |= build({**facts, "deployment_id": deployment_id}, self._known)
         if value["occurred_at"] != at:
@@ -116,7 +117,7 @@ class Reporter:
         if self.spool.untold:
             self._tell_loss(value)
         if event_type == "registered":
-            self._ask(value)
+            self._ask(value, planned)
         if event_type in _BEGINNINGS and self._targets:
             self._compare_target(deployment_id, facts, stamp, value)
 
@@ -138,14 +139,14 @@ class Reporter:
         }
         self.emit("progressed", deployment_id, {**facts, **warning}, stamp)
 
-    def _ask(self, begun: Mapping[str, Any]) -> None:
-        """Store a registration beside its event: what approvals and permits are bound to."""
+    def _ask(self, begun: Mapping[str, Any], planned: Mapping[str, int]) -> None:
+        """Store a registration beside its event: what approvals and permits are bound to, and when it is `planned`."""
         from deploytrail_schemas.codec import encode
         from deploytrail_schemas.ids import uuid7
         from deploytrail_schemas.records import RecordType
 
         value = {name: begun[name] for name in _ASKED if name in begun}
-        value |= {"approval_id": uuid7(), "approval_type": "registered"}
+        value |= {"approval_id": uuid7(), "approval_type": "registered", **planned}
         said = {name: str(begun[name]) for name in ("version", "kind", "deployer") if begun.get(name)}
 
         def numbered(producer_id: str, seq: int) -> bytes:

@@ -9,6 +9,7 @@ from deploytrail._clock import monotonic, now
 
 TYPE_CHECKING = False  # what typing says, without the import
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import TracebackType
     from typing import Any, Self, Unpack
 
@@ -53,9 +54,16 @@ class Tracker:
     def __repr__(self) -> str:
         return f"<deployment {self.id}>"
 
-    def register(self, **facts: Unpack[Placed]) -> Self:
-        """Report that it is intended, before it begins: what approvals and permits are bound to."""
-        self._emit(REGISTERED, {**self._of_the_start, **facts})
+    def register(
+        self, *, planned_start: datetime | str | None = None, planned_end: datetime | str | None = None,
+        **facts: Unpack[Placed],
+    ) -> Self:  # fmt: skip
+        """Report that it is intended, before it begins: what approvals and permits are bound to.
+
+        `planned_start`, `planned_end` (aware datetimes, or RFC 3339): outside of these the gate gives no permit.
+        """
+        planned = {"planned_start": planned_start, "planned_end": planned_end}
+        self._emit(REGISTERED, {**self._of_the_start, **facts, **planned})
         return self
 
     def start(self, **facts: Unpack[Placed]) -> Self:

@@ -54,17 +54,35 @@ def register(argv: list[str]) -> int:
         "register", "Report that a deployment is intended, for approvals to refer to. Prints its id, for start."
     )
     made.add_argument("--deployment-id", metavar="ID", help="default: a new one")
+    made.add_argument(
+        "--planned-start", metavar="TIME", help="not before, e.g. 2026-11-02T20:00:00Z: no permit is given"
+    )
+    made.add_argument("--planned-end", metavar="TIME", help="nor from then on")
 
     def act(options: argparse.Namespace) -> None:
         _options.needs_service(options)
+        planned = _planned(options)
         from deploytrail import _tracker
 
-        tracker = _tracker.Tracker(deployment_id=options.deployment_id, **_options.facts(options)).register()
+        tracker = _tracker.Tracker(deployment_id=options.deployment_id, **_options.facts(options)).register(**planned)
         _tracker.remember(tracker)
         sys.stdout.write(f"{tracker}\n")
         sys.stdout.flush()
 
     return _word("register", made, argv, act)
+
+
+def _planned(options: argparse.Namespace) -> dict[str, Any]:
+    """When it is planned; UsageError where that makes no sense: an approval would be bound to what nobody meant."""
+    from deploytrail_schemas.instants import parse_instant
+
+    try:
+        start, end = (parse_instant(text) if text else None for text in (options.planned_start, options.planned_end))
+    except ValueError as error:
+        raise UsageError(f"when is it planned? {error}") from error
+    if end is not None and start is not None and end <= start:
+        raise UsageError("--planned-end does not lie behind --planned-start")
+    return {"planned_start": options.planned_start, "planned_end": options.planned_end}
 
 
 def progress(argv: list[str]) -> int:

@@ -145,6 +145,7 @@ class Reason(StrEnum):
     DEPLOYER_UNKNOWN = "deployer_unknown"
     APPROVER_LACKS_ROLE = "approver_lacks_role"
     APPROVED_OTHER_ARTIFACT = "approved_other_artifact"
+    APPROVED_OTHER_TIME = "approved_other_time"
     APPROVAL_NOT_BOUND = "approval_not_bound"
     APPROVAL_NOT_YET_VALID = "approval_not_yet_valid"
     APPROVAL_EXPIRED = "approval_expired"

@@ -56,6 +56,48 @@ def test_the_library_registers_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.requirement("M5.3", "M5.4")
+def test_a_registration_says_when_it_is_planned(tmp_path: Path) -> None:
+    words = ("--planned-start", "2026-11-02T20:00:00Z", "--planned-end", "2026-11-02T23:00:00+01:00")
+    done = command("register", *words, env=environment(tmp_path))
+    event, approval = stored(tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (approval["valid_from"], approval["valid_until"]) == (1_793_649_600_000_000, 1_793_656_800_000_000)
+    assert "planned_start" not in event["tags"] | approval["tags"]
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        ("tonight", "2026-11-02T23:00:00Z", "not an RFC 3339 date-time"),
+        ("2026-11-02T20:00:00", "2026-11-02T23:00:00Z", "not an RFC 3339 date-time"),
+        ("2026-11-02T20:00:00Z", "2026-11-02T20:00:00Z", "does not lie behind"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_registers_nothing(tmp_path: Path, start: str, end: str, why: str) -> None:
+    done = command("register", "--planned-start", start, "--planned-end", end, env=environment(tmp_path))
+
+    assert (done.returncode, done.stdout) == (64, "")
+    assert why in done.stderr
+
+
+@pytest.mark.requirement("M5.4")
+def test_the_library_takes_datetimes_and_leaves_out_what_it_cannot_read(tmp_path: Path) -> None:
+    script = """import datetime as d, deploytrail
+at = d.datetime(2026, 11, 2, 20, tzinfo=d.UTC)
+deploytrail.Tracker("checkout", "production").register(planned_start=at, planned_end=at + d.timedelta(hours=2))
+deploytrail.Tracker("checkout", "production").register(planned_start="soon")
+"""
+    done = python(script, environment(tmp_path))
+    planned = [(a["valid_from"], a["valid_until"]) for a in stored(tmp_path) if "approval_type" in a]
+
+    assert done.returncode == 0
+    assert "planned_start is left out: 'soon'" in done.stderr
+    assert planned == [(1_793_649_600_000_000, 1_793_656_800_000_000), (None, None)]
+
+
 @pytest.mark.requirement("M5.4")
 def test_a_registration_needs_its_place(tmp_path: Path) -> None:
     done = command("register", env=environment(tmp_path, DEPLOYTRAIL_SERVICE=""))

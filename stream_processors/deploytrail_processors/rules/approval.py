@@ -160,10 +160,13 @@ def _registration(
         if given not in UNSAID and given != wanted:
             said = f"it is registered for the {name} {given!r}; this is {wanted!r}"
             problems.append(Problem(Reason.REGISTERED_FOR_OTHER_PLACE, said))
-    begins, ends = registration.get("valid_from"), registration.get("valid_until")
-    if (begins and moment.at + moment.uncertainty < begins) or (ends and moment.at - moment.uncertainty >= ends):
-        said = f"it is registered for {_span(begins, ends)}"
+    inside = _is_inside(registration, moment)
+    if inside is False:
+        said = f"it is registered for the time {_span(registration)}"
         problems.append(Problem(Reason.REGISTERED_FOR_OTHER_TIME, said))
+    elif inside is None:
+        said = f"its clocks cannot tell whether it began in the time that it is registered for, {_span(registration)}"
+        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_TIME, said, certain=False))
     if requirement.count and not registration.get("change_ticket"):
         said = "the registration names no change ticket: register it with --change-ticket"
         problems.append(Problem(Reason.NO_CHANGE_TICKET, said))
@@ -296,10 +299,14 @@ class _Approving:
 
     def _unbound(self, step: Step) -> list[Problem]:
         digest, wanted, who = step.get("artifact_digest", ""), self._asked.artifact_digest, step.get("approver", "")
-        if not digest:
-            # It was given for what was registered then: a later registration of other bytes is not what it speaks of.
-            before = [r for r in self._registrations if r["corrected_at"] <= step["corrected_at"]]
-            digest = before[-1].get("artifact_digest", "") if before else ""
+        # It was given for what was registered then: a later registration, of other bytes or for another time, is not
+        # what it speaks of.
+        before = [r for r in self._registrations if r["corrected_at"] <= step["corrected_at"]]
+        meant = before[-1] if before else {}
+        if meant != self._registration and not step.get("valid_until") and _is_inside(meant, self._moment) is False:
+            said = f"{who} approved it for the time {_span(meant)}, and it was registered anew since"
+            return [Problem(Reason.APPROVED_OTHER_TIME, said)]
+        digest = digest or meant.get("artifact_digest", "")
         if not digest and not self._requirement.unbound:
             said = f"the approval of {who} names no digest, and none was registered when it was given"
             return [Problem(Reason.APPROVAL_NOT_BOUND, said)]
@@ -361,6 +368,15 @@ def _window_problem(window: change_window.Judgement) -> Problem | None:
     return Problem(window.reason, said, certain=window.position is change_window.Position.OUTSIDE)
 
 
-def _span(begins: int | None, ends: int | None) -> str:
-    named = [f"{word} {format_instant(at)}" for word, at in (("from", begins), ("until", ends)) if at]
-    return " ".join(named)
+def _is_inside(registration: Step, moment: Moment) -> bool | None:
+    """Whether a moment lies in the time that something is registered for; None where the clocks cannot tell."""
+    begins, ends = registration.get("valid_from"), registration.get("valid_until")
+    earliest, latest = moment.at - moment.uncertainty, moment.at + moment.uncertainty
+    if (begins and latest < begins) or (ends and earliest >= ends):
+        return False
+    return None if (begins and earliest < begins) or (ends and latest >= ends) else True
+
+
+def _span(registration: Step) -> str:
+    ends = (("from", registration.get("valid_from")), ("until", registration.get("valid_until")))
+    return " ".join(f"{word} {format_instant(at)}" for word, at in ends if at)

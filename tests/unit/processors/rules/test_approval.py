@@ -178,6 +178,36 @@ def test_an_approval_before_any_registration_counts_where_policy_says_so() -> No
     assert reasons(registered(), early, policies=[policy(unbound=True)]) == []
 
 
+PLANNED = {"valid_from": NOON - 10 * MINUTE, "valid_until": NOON + 10 * MINUTE}
+
+
+@pytest.mark.requirement("M5.3", "M5.4")
+def test_it_is_allowed_in_the_time_that_it_is_registered_for_and_no_longer() -> None:
+    found = verdict(registered(**PLANNED), approved())
+
+    assert (found.position, found.until) == ("allowed", NOON + 10 * MINUTE)
+    for minutes, expected in (
+        (-11, ["registered_for_other_time"]),
+        (-10, []),
+        (9, []),
+        (10, ["registered_for_other_time"]),
+    ):
+        for moment in (Moment(NOON + minutes * MINUTE, is_now=True), Moment(NOON + minutes * MINUTE)):
+            assert reasons(registered(**PLANNED), approved(), moment=moment) == expected
+    edge = verdict(registered(**PLANNED), approved(), moment=Moment(NOON + 10 * MINUTE, 2 * SECOND))
+    assert (edge.position, edge.reasons) == ("uncertain", ("registered_for_other_time",))
+
+
+@pytest.mark.requirement("M5.3")
+def test_an_approval_is_bound_to_the_time_that_was_registered_when_it_was_given() -> None:
+    tonight = registered(valid_from=NOON + 60 * MINUTE, valid_until=NOON + 90 * MINUTE)
+    anew = registered(NOON - 5 * MINUTE, **PLANNED)
+
+    assert reasons(tonight, approved(), anew) == ["approved_other_time", LACKING]
+    assert reasons(tonight, approved(), anew, approved(at=NOON - MINUTE)) == []
+    assert reasons(tonight, approved(valid_until=NOON + MINUTE), anew) == []  # its own word of the time stands above
+
+
 @pytest.mark.requirement("M5.3")
 def test_as_many_people_as_policy_says() -> None:
     two = [policy(count=2)]
