@@ -96,6 +96,12 @@ class Settings:
     oncall_wait_seconds: float = _setting(
         3.0, "seconds that a page about an alert that is not critical waits for the word that it is suppressed; 0: none"
     )
+    silences_url: str = _setting(
+        "", "Alertmanager, http(s)://host:port, in which suppressed alerts are silenced (v2 API); empty: nowhere"
+    )
+    silences_sources: str = _setting(
+        "", "sources of signals, comma-separated, that still tell us of alerts which that Alertmanager has silenced"
+    )
     log: str = _setting("", "where producers write each event as a JSON line too: stderr, or a file; empty: nowhere")
     credentials: str = _setting("", "file of the tokens that gateway and intake accept; `deploytrail token` writes it")
     oidc: str = _setting("", "YAML file of the CI systems whose OIDC tokens the gateway accepts")

@@ -23,6 +23,7 @@ ARCHIVE_STOPPED = Gauge(
     ["topic", "partition"],
 )
 ONCALL_PAGES = Counter("deploytrail_oncall_pages_total", "Pages by what became of them.", ["action", "result"])
+SILENCES = Counter("deploytrail_silences_total", "Silences in Alertmanager by what became of them.", ["result"])
 DEAD_LETTERS = Counter("deploytrail_sink_dead_letters_total", "Messages that a sink set aside.", ["reason"])
 
 

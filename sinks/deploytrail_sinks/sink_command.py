@@ -9,6 +9,7 @@ SINKS = {
     "clickhouse": "deploytrail_sinks.clickhouse.serve",
     "archive": "deploytrail_sinks.archive.serve",
     "on-call": "deploytrail_sinks.on_call.serve",
+    "silences": "deploytrail_sinks.silences.serve",
 }
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 

@@ -6,28 +6,19 @@ receiver knows it by `dedup_key` (also the header Idempotency-Key).
 
 from __future__ import annotations
 
-import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from typing import Any, Protocol
 
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.instants import format_instant
 
+from deploytrail_sinks.http_json import send
 from deploytrail_sinks.on_call.incidents import Action
 from deploytrail_sinks.on_call.ledger import Incident
 
-_TIMEOUT = 10.0
 # An open incident is sent once: it must not end by itself before somebody ends it.
 _LASTS = 30 * 86_400_000_000
-# RFC 9110, 15.5.9 and RFC 6585, 4: asked to come again; everything of 5xx too.
-_AGAIN = frozenset({408, 425, 429})
 _ALERTMANAGER = "alertmanager+"
-
-
-class Refused(DeploytrailError):
-    """The receiver will never take this page: it is recorded, and the next one is sent."""
 
 
 class Sender(Protocol):
@@ -100,37 +91,5 @@ def _rule(key: str) -> str:
 
 
 def _post(url: str, body: Any, headers: dict[str, str]) -> str:
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(
-        url, data, {"Content-Type": "application/json", "User-Agent": "deploytrail", **headers}, method="POST"
-    )
-    try:
-        with _opener(url).open(request, timeout=_TIMEOUT) as response:
-            return str(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read(300).decode("utf-8", "replace")
-        if error.code >= 500 or error.code in _AGAIN:
-            raise RetryLater(f"{_shown(url)} answers {error.code}: {said}") from None
-        raise Refused(f"{error.code}: {said}") from None
-    except (OSError, ValueError) as error:  # ValueError: what answers does not speak HTTP
-        raise RetryLater(f"{_shown(url)} does not answer: {error}") from None
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    if urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1"):
-        return urllib.request.build_opener(_NoRedirect(), urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(_NoRedirect())
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would turn the POST into a GET, and the page into nothing: it counts as refused."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _shown(url: str) -> str:
-    """The URL without what may be secret in it."""
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    status, _ = send("POST", url, body, headers)
+    return str(status)

@@ -21,9 +21,10 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
+from deploytrail_sinks.http_json import Refused
 from deploytrail_sinks.on_call.incidents import Action, Change, changes
 from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle, waited
-from deploytrail_sinks.on_call.senders import Refused, Sender
+from deploytrail_sinks.on_call.senders import Sender
 from deploytrail_sinks.on_call.state_topic import StateTopic
 
 log = logging.getLogger(__name__)

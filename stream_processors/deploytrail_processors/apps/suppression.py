@@ -29,7 +29,7 @@ KEEP_ALERTS = 90 * DAY
 _RESOLVED = 64
 _SIGNAL_FIELDS = (
     *("signal_id", "region", "environment", "service", "severity", "title", "fingerprint"),
-    *("corrected_at", "uncertainty_ms", "started_at"),
+    *("corrected_at", "uncertainty_ms", "started_at", "source", "labels"),
 )
 
 

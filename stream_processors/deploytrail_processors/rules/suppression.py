@@ -10,6 +10,7 @@ alert. What is uncertain is not suppressed; critical alerts and those that never
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from deploytrail_processors.rules.policies import Policies, Suppression, suppres
 
 RULE = "alert_suppression"
 MINUTE = 60_000_000
+_LONGEST_LABELS = 4096
 ANNOUNCED = frozenset({"registered", "queued"})
 ACTIVE = ANNOUNCED | {"running", "degraded"}
 RELEASES = frozenset(
@@ -260,6 +262,13 @@ _WORDS = {
 }
 
 
+def _alert_of(signal: Mapping[str, Any]) -> dict[str, str]:
+    """Who told of an alert, and its labels: by these another system knows which one keeps quiet."""
+    labels = json.dumps(signal.get("labels", {}), sort_keys=True)  # rows of earlier versions have none
+    source = signal.get("source", "")
+    return {"source": source, "labels": labels} if source and len(labels) <= _LONGEST_LABELS else {}
+
+
 def _finding(
     signal: Mapping[str, Any], reason: Reason, deployment: Deployment, cover: Cover | None, occurred_at: int
 ) -> Finding:
@@ -275,6 +284,8 @@ def _finding(
         evidence |= {"begin": from_micros(cover.begin).isoformat(), "until": until}
         if cover.cohort:
             evidence["cohort"] = cover.cohort
+    if reason is Reason.SUPPRESSED_DURING_DEPLOYMENT:
+        evidence |= _alert_of(signal)
     title = signal["title"] or signal["fingerprint"] or "an alert"
     return finding(
         RULE,

@@ -1,0 +1,1 @@
+"""Suppressed alerts, mirrored as silences of Alertmanager."""
