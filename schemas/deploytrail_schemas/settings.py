@@ -60,6 +60,12 @@ class Settings:
     archive_segment_records: int = _setting(50_000, "records after which an archive segment is closed")
     archive_segment_bytes: int = _setting(16 << 20, "bytes after which an archive segment is closed")
     archive_segment_seconds: float = _setting(300.0, "age in seconds at which an archive segment is closed")
+    archive_retention: str = _setting(
+        "", "how archive classes are kept, CLASS=DAYS[:LOCK[:TIER]],…: production-regulated, production, non-production"
+    )
+    archive_principals: str = _setting(
+        "", "file of who may hold and purge in the archive: JSON of names and Ed25519 public keys"
+    )
     oncall_url: str = _setting(
         "", "where pages go: alertmanager+http://host:port (Alertmanager v2 API) or http(s)://… (webhook)"
     )

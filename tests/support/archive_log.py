@@ -24,7 +24,7 @@ from deploytrail_sinks.archive.log.signer import CheckpointSigner
 from deploytrail_sinks.archive.log.trust import Trust, read_trust
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.segment import Record, is_segment, read_segment
-from deploytrail_sinks.archive.store import ObjectExists, ObjectStore, Version
+from deploytrail_sinks.archive.store import USUAL, ObjectExists, ObjectStore, Terms, Version
 from deploytrail_sinks.archive.verify import Report
 
 from support.values import NOON, SECOND, event
@@ -48,7 +48,7 @@ class MemoryStore:
     before: Callable[[str], None] = lambda _: None
     behind: Callable[[str], None] = lambda _: None
 
-    def create(self, name: str, data: bytes, retain_until: str) -> str:
+    def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
         self.before(name)
         if self.objects.get(name, data) != data:
             raise ObjectExists(name)

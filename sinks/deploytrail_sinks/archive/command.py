@@ -7,6 +7,7 @@ import json
 import sys
 from base64 import b64encode
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas.codec import DecodeError, decode
@@ -14,19 +15,28 @@ from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.archive import holds_command, lengthen_command, purge_command
 from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.principals import read_principals
 from deploytrail_sinks.archive.segment import Record, Segment, SegmentError, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, open_store
-from deploytrail_sinks.archive.verify import verify
+from deploytrail_sinks.archive.verify import receipts, verify
 
 EXIT_FLAWED = 1
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
+_OTHERS = {"hold": holds_command.main, "purge": purge_command.main, "lengthen": lengthen_command.main}
+
 
 def main(argv: list[str]) -> int:
     """Exit code 0 where all is well, 1 where the archive has a flaw, 66 where what was asked for is not there."""
-    parser = argparse.ArgumentParser(prog="deploytrail archive", description="Look into the archive, offline.")
+    if argv and (other := _OTHERS.get(argv[0])) is not None:
+        return other(argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="deploytrail archive",
+        description=f"Look into the archive, offline. Also, with their own --help: {', '.join(_OTHERS)}.",
+    )
     words = parser.add_subparsers(dest="word", required=True)
     check = words.add_parser("verify", help="is every object what it should be, and no offset missing?")
     check.add_argument("--json", action="store_true", help="the report as JSON")
@@ -38,15 +48,16 @@ def main(argv: list[str]) -> int:
         settings = Settings.load()
         store = open_store(settings.archive)
         if options.word == "verify":
-            return _verify(store, settings.archive, options.json)
+            return _verify(store, settings, options.json)
         return _cat(store, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
 
 
-def _verify(store: ObjectStore, url: str, as_json: bool) -> int:
-    report = verify(store)
+def _verify(store: ObjectStore, settings: Settings, as_json: bool) -> int:
+    url, who = settings.archive, settings.archive_principals
+    report = verify(store, purged=receipts(store, read_principals(Path(who)) if who else None))
     # Nothing is not whole: it may be the wrong folder, or one that somebody emptied.
     whole = report.is_whole and report.segments > 0
     if as_json:

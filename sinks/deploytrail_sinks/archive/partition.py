@@ -7,7 +7,7 @@ from collections.abc import Set
 from deploytrail_schemas.codec import DecodeError
 from deploytrail_schemas.registry import SingleObject, WireFormat
 
-from deploytrail_sinks.archive.retention import RetentionClass, classify
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy, RetentionClass, classify
 from deploytrail_sinks.archive.segment import Record
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
 from deploytrail_sinks.archive.store import ObjectStore
@@ -25,12 +25,15 @@ class PartitionArchive:
         *,
         compacted: bool = False,
         wire: WireFormat | None = None,
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self._wire = wire or SingleObject()
         self._compacted = compacted
         self.topic, self.partition = topic, partition
         self._regulated = regulated
-        self._sequences = {c: Sequence(store, topic, partition, c, compacted=compacted) for c in RetentionClass}
+        self._sequences = {
+            c: Sequence(store, topic, partition, c, compacted=compacted, policy=policy) for c in RetentionClass
+        }
         self._first_seen: int | None = None
         self._committed: int | None = None
         self._newest_ms = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 
-from deploytrail_sinks.archive.retention import RetentionClass, retain_until
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy, RetentionClass, retain_until
 from deploytrail_sinks.archive.segment import (
     Record,
     Segment,
@@ -19,7 +19,7 @@ from deploytrail_sinks.archive.segment import (
     salted,
     write_segment,
 )
-from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
+from deploytrail_sinks.archive.store import ObjectExists, ObjectStore, Terms
 
 
 class ArchiveConflict(SegmentError):
@@ -37,8 +37,10 @@ class Sequence:
         retention_class: RetentionClass,
         *,
         compacted: bool = False,
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
-        self._store = store
+        self._store, self._policy = store, policy
+        self._terms = Terms(policy[retention_class].lock, policy[retention_class].tier)
         self._compacted = compacted
         self._topic, self._partition, self._class = topic, partition, retention_class
         self.pending: list[Record] = []
@@ -100,7 +102,7 @@ class Sequence:
         """
         while (self.pending or self._gaps) and self.next_offset is not None:
             newest = max((record.timestamp for record in self.pending), default=newest_ms)
-            until = retain_until(self._class, newest)
+            until = retain_until(self._class, newest, self._policy)
             segment = Segment(
                 self._topic,
                 self._partition,
@@ -116,7 +118,7 @@ class Sequence:
             )
             data = write_segment(segment)
             try:
-                version = self._store.create(segment.name, data, until)
+                version = self._store.create(segment.name, data, until, self._terms)
             except ObjectExists:
                 self._adopt(segment)
                 continue

@@ -19,6 +19,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_sinks import metrics
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.raw_records import Record, salts
+from deploytrail_sinks.archive.retention import read_policy
 from deploytrail_sinks.archive.segment import SegmentError
 from deploytrail_sinks.archive.store import open_store
 
@@ -39,6 +40,7 @@ class ArchiveSink:
         self._settings = settings
         self._store = open_store(settings.archive)
         self._wire = wire_format(settings)
+        self._policy = read_policy(settings.archive_retention)
         self._regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
         self._consumer = Consumer(
             consumer_config(settings, GROUP)
@@ -203,6 +205,7 @@ class ArchiveSink:
                 self._regulated,
                 compacted=p.topic in _COMPACTED_NAMES,
                 wire=self._wire,
+                policy=self._policy,
             )
             try:
                 self._resume(archive, p.offset if p.offset >= 0 else None)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from deploytrail_sinks.archive.acts import read_acts
 from deploytrail_sinks.archive.log.names import RECEIPTS, is_of_log
+from deploytrail_sinks.archive.principals import Principals
+from deploytrail_sinks.archive.purge import Gone, receipts_of
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_later
 
@@ -53,12 +56,14 @@ class Report:
 def verify(
     store: ObjectStore,
     *,
+    purged: Sequence[Gone] = (),
     known: Mapping[str, Known] = NOTHING_KNOWN,
     on_segment: Callable[[str, str, Segment], None] = lambda *_: None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Report:
     """Names, contents, chains and offsets of every segment.
 
+    `purged`: segments that are not missing, since a receipt names them.
     `known`: segments that are not read again; `on_segment` is given each one that could be read, with its digest.
     """
     report = Report()
@@ -67,7 +72,7 @@ def verify(
     for _, group in itertools.groupby(segments, key=lambda name: tuple(name.split("/")[:2])):
         names = list(group)
         report.partitions += 1
-        _verify_partition(store, names, report, known, on_segment)
+        _verify_partition(store, names, purged, report, known, on_segment)
         done += len(names)
         progress(done, len(segments))
     return report
@@ -76,6 +81,7 @@ def verify(
 def _verify_partition(
     store: ObjectStore,
     names: list[str],
+    purged: Sequence[Gone],
     report: Report,
     known: Mapping[str, Known],
     on_segment: Callable[[str, str, Segment], None],
@@ -102,19 +108,13 @@ def _verify_partition(
                 report.flaws.append(Flaw(name, str(error)))
                 previous_sha256, expected, previous_name = "?", None, name
                 continue
+            if not previous_name and (before := _behind(purged, segment)):
+                previous_sha256, expected = before.sha256, segment.first_offset
             if previous_sha256 not in ("", "?", segment.previous_sha256) and expected == segment.first_offset:
                 report.flaws.append(Flaw(previous_name, "is not what the segment behind it was chained to"))
             report.flaws.extend(Flaw(name, text) for text in _place(segment, name, previous_sha256, expected))
             report.flaws.extend(Flaw(name, text) for text in _kept(store, name, segment.retain_until))
-            if (
-                segment.previous_version
-                and previous_name
-                and _first_version(store, previous_name)
-                not in (
-                    segment.previous_version,
-                    "",
-                )
-            ):
+            if previous_name and _is_another(store, previous_name, segment.previous_version):
                 report.flaws.append(Flaw(previous_name, f"is another version than {segment.previous_version}"))
             previous_name = name
             report.gaps.extend(Flaw(name, f"offsets {a} to {b} were lost before archiving") for a, b in segment.gaps)
@@ -132,7 +132,9 @@ def _verify_partition(
         if last >= 0:
             covered[retention_class] = (first, last)
     if not compacted:
-        _verify_offsets(names, covered, seen, gone, begin, report)
+        folder = "/".join(names[0].split("/")[:2])
+        absent = [item for item in purged if item.name.startswith(f"{folder}/") and item.name not in names]
+        _verify_offsets(folder, covered, seen, gone, absent, begin, report)
 
 
 def _place(segment: Segment, name: str, previous_sha256: str, expected: int | None) -> Iterator[str]:
@@ -162,15 +164,34 @@ def _kept(store: ObjectStore, name: str, promised: str) -> Iterator[str]:
         yield f"is kept until {date}; it was created to be kept until {promised}"
 
 
-def _first_version(store: ObjectStore, name: str) -> str:
-    return next((version.id for version in store.versions(name) if not version.is_deletion), "")
+def _is_another(store: ObjectStore, name: str, written: str) -> bool:
+    first = next((version.id for version in store.versions(name) if not version.is_deletion), "")
+    return bool(written and first and written != first)
+
+
+def receipts(store: ObjectStore, principals: Principals | None) -> list[Gone]:
+    """What was purged. `principals`: whose receipts count; None: everybody's."""
+    try:
+        return list(receipts_of(read_acts(store, principals)))
+    except SegmentError:  # named where every segment is looked at
+        return []
+
+
+def _behind(purged: Sequence[Gone], segment: Segment) -> Gone | None:
+    """The purged segment that one follows by digest and offset."""
+    folder = segment.name.rpartition("/")[0]
+    for item in purged:
+        if (item.folder, item.last_offset + 1, item.sha256) == (folder, segment.first_offset, segment.previous_sha256):
+            return item
+    return None
 
 
 def _verify_offsets(
-    names: list[str],
+    folder: str,
     covered: dict[str, tuple[int, int]],
     seen: dict[int, str],
     gone: list[tuple[int, int]],
+    purged: list[Gone],
     begin: int,
     report: Report,
 ) -> None:
@@ -181,9 +202,14 @@ def _verify_offsets(
     end = max(last for _, last in covered.values())
     lost = {offset for first, last in gone for offset in range(first, last + 1)}
     missing = sorted(set(range(begin, end + 1)) - seen.keys() - lost)
-    for run in _runs(missing):
-        folder = "/".join(names[0].split("/")[:2])
-        report.flaws.append(Flaw(folder, f"offsets {run[0]} to {run[1]} are in no segment"))
+    if purged:
+        went = {offset for item in purged for offset in range(item.first_offset, item.last_offset + 1)}
+        excused = [offset for offset in missing if offset in went]
+        if len(excused) > (said := sum(item.records for item in purged)):
+            report.flaws.append(Flaw(folder, f"{len(excused)} records are gone, the receipts account for {said}"))
+        missing = [offset for offset in missing if offset not in went]
+    for first, last in _runs(missing):
+        report.flaws.append(Flaw(folder, f"offsets {first} to {last} are in no segment"))
 
 
 def _runs(offsets: list[int]) -> Iterator[tuple[int, int]]:

@@ -19,9 +19,10 @@ from deploytrail_sinks.archive.log.plan import Planned
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.timestamps import StampError, check_stamp
 from deploytrail_sinks.archive.log.trust import Trust
+from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.segment import Segment
 from deploytrail_sinks.archive.store import ObjectStore
-from deploytrail_sinks.archive.verify import Flaw, Report, verify
+from deploytrail_sinks.archive.verify import Flaw, Report, receipts, verify
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Asked:
     sequencers: Sequence[Verifier] = ()
     since: Checkpoint | None = None  # a checkpoint that was kept elsewhere: what it covers is not read again
     stamp_roots: list[x509.Certificate] = field(default_factory=list)
+    principals: Principals | None = None  # whose receipts of purges count; None: everybody's
 
 
 def verify_archive(
@@ -53,7 +55,14 @@ def verify_archive(
         seen[name] = Seen(digest, segment.last_offset + 1, count, leaves.digest())
 
     known = _covered(store, asked.since) if asked.since else {}
-    report = verify(store, known=known, on_segment=note, progress=lambda done, total: progress("segments", done, total))
+    purged = receipts(store, asked.principals)
+    report = verify(
+        store,
+        purged=purged,
+        known=known,
+        on_segment=note,
+        progress=lambda done, total: progress("segments", done, total),
+    )
     has_log = next(iter(store.list(PREFIX)), None) is not None
     if not has_log and asked.trust is None and asked.since is None:
         return report, None
@@ -71,6 +80,7 @@ def verify_archive(
         asked.since,
         seen,
         lambda done, total: progress("entries", done, total),
+        {item.name: item.sha256 for item in purged},
     )
     of_log = check.run()
     of_log.timestamps = _stamps(store, asked.stamp_roots, say)

@@ -7,7 +7,7 @@ checked before it, and compared. Roots are compared with every kept checkpoint o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -61,6 +61,7 @@ class LogCheck:
     since: Checkpoint | None = None
     seen: dict[str, Seen] = field(default_factory=dict)
     progress: Callable[[int, int], None] = lambda *_: None
+    purged: Mapping[str, str] = field(default_factory=dict)  # digests of segments that are gone with a receipt
     report: LogReport = field(default_factory=LogReport)
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
     _visited: set[str] = field(default_factory=set)
@@ -278,6 +279,8 @@ class LogCheck:
             return
         seen = self.seen.get(planned.name)
         if seen is None:
+            if self.purged.get(planned.name, planned.sha256) != planned.sha256:
+                self.say(planned.name, "is purged with another digest than the log says")
             return
         if seen.sha256 != planned.sha256:
             self.say(planned.name, "has another digest than the log says")
@@ -344,6 +347,8 @@ class LogCheck:
     def _segments(self) -> None:
         """Segments that the log has and the archive has not, and the other way round."""
         for name, index in self._entered.items():
+            if name in self.purged:
+                continue
             if is_segment(name) and name not in self.seen and not (self.since and index < self.since.size):
                 self.say(name, f"is in the log at index {index}, and not in the archive")
         for name in filter(is_segment, self.seen.keys() - self._entered.keys()):

@@ -1,0 +1,132 @@
+"""What may go from the archive, and how it goes: a receipt first, then the objects, the oldest first.
+
+The receipt is an act (see `acts.py`), so it is chained, verified and entered into the log. The segments that follow
+what went stay provable: their chain begins behind the last one of a receipt, and the log's entries stay, commitments
+whose salts are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from deploytrail_schemas.errors import RetryLater
+
+from deploytrail_sinks.archive.acts import TOPIC, Act, read_acts, record_act
+from deploytrail_sinks.archive.holds import Hold, active_on, holds_of
+from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.principals import Principals, Signer
+from deploytrail_sinks.archive.segment import digest, read_segment
+from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, may_go
+
+PURGED = "purged"
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A segment as a receipt names it."""
+
+    name: str
+    sha256: str
+    version: str
+    first_offset: int
+    last_offset: int
+    records: int
+
+    @property
+    def folder(self) -> str:
+        """The sequence that it is of."""
+        return self.name.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """A segment that ends its sequence's purge, and why."""
+
+    name: str
+    why: str
+
+
+def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) -> Iterator[Gone | Stays]:
+    """What goes below a prefix, sequence by sequence, and what ends it there.
+
+    Only the oldest segments of a sequence go, without a hole, and never its newest: writers go on behind it.
+    """
+    holds, sequences = list(holds), dict[str, list[str]]()
+    for name in store.list(prefix):
+        if not is_of_log(name) and not name.startswith(f"{TOPIC}/"):
+            sequences.setdefault(name.rpartition("/")[0], []).append(name)
+    for names in sequences.values():
+        for name in names:
+            why = "it is the newest of its sequence" if name == names[-1] else ""
+            why = why or ", ".join(active_on(name, holds))
+            if why := why or may_go(store.retain_until(name), store.is_held(name), now):
+                yield Stays(name, why)
+                break
+            yield _gone(store, name)
+
+
+def _gone(store: ObjectStore, name: str) -> Gone:
+    version = next((v.id for v in store.versions(name) if not v.is_deletion), "")
+    data = store.read(name, version)
+    segment = read_segment(data)
+    return Gone(name, digest(data), version, segment.first_offset, segment.last_offset, len(segment.records))
+
+
+def purge(
+    store: ObjectStore, prefix: str, reason: str, signer: Signer, principals: Principals, now: datetime
+) -> tuple[list[Gone], list[Stays]]:
+    """Purge what may go. A purge that was broken off is brought to its end first. SegmentError for a damaged one.
+
+    Raises ObjectKept where the store keeps an object that ours says may go.
+    """
+    acts = list(read_acts(store, principals))
+    holds = list(holds_of(acts).values())
+    for gone in receipts_of(acts):
+        if not active_on(gone.name, holds):
+            _delete(store, gone, now)
+    found = list(plan(store, prefix, now, holds))
+    goes = [item for item in found if isinstance(item, Gone)]
+    if goes:
+        said: dict[str, Any] = {
+            "prefix": prefix,
+            "reason": reason,
+            "segments": [asdict(item) | {k: str(getattr(item, k)) for k in _OFFSETS} for item in goes],
+        }
+        record_act(store, PURGED, said, signer, now)
+    for item in goes:
+        # A hold that was added since the plan was made still counts.
+        if held := active_on(item.name, holds_of(read_acts(store, principals)).values()):
+            raise ObjectKept(f"{item.name} stays: {', '.join(held)}")
+        _delete(store, item, now)
+    return goes, [item for item in found if isinstance(item, Stays)]
+
+
+_OFFSETS = ("first_offset", "last_offset")  # 64 bits, which JSON numbers do not hold
+
+
+def _delete(store: ObjectStore, gone: Gone, now: datetime) -> None:
+    try:
+        data = store.read(gone.name, gone.version)
+    except KeyError:
+        return
+    if digest(data) != gone.sha256:
+        raise RetryLater(f"{gone.name} is not what its receipt says; look into it before anything is purged")
+    store.delete(gone.name, now)
+
+
+def receipts_of(acts: Iterable[Act]) -> Iterator[Gone]:
+    """The segments of every receipt. One that is signed by no principal counts for nothing."""
+    for act in acts:
+        if act.kind == PURGED and act.verified is not False:
+            for item in act.said.get("segments", ()):
+                yield Gone(
+                    str(item["name"]),
+                    str(item["sha256"]),
+                    str(item["version"]),
+                    int(item["first_offset"]),
+                    int(item["last_offset"]),
+                    int(item["records"]),
+                )

@@ -1,0 +1,44 @@
+"""`deploytrail archive purge`: what is past its date goes, with a receipt."""
+
+from __future__ import annotations
+
+import argparse
+
+from deploytrail_sinks.archive.acting import Desk, add_actor, at_desk, signer_of
+from deploytrail_sinks.archive.acts import read_acts
+from deploytrail_sinks.archive.holds import holds_of
+from deploytrail_sinks.archive.purge import Gone, plan, purge
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0 done, 1 the store keeps what ours lets go, 69 the store is away, 78 a setting or a key is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="deploytrail archive purge", description="Delete what is past its retention date and under no hold."
+    )
+    parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="a topic, partition or class")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go, and what stays why")
+    add_actor(parser)
+    # Nobody acts in a dry run.
+    for action in parser._actions:
+        if "--dry-run" in argv and action.dest in ("actor", "key", "reason"):
+            action.required = False
+    options = parser.parse_args(argv)
+    return at_desk(lambda desk: _purge(desk, options))
+
+
+def _purge(desk: Desk, options: argparse.Namespace) -> int:
+    prefix = options.prefix.strip("/")
+    if options.dry_run:
+        holds = holds_of(read_acts(desk.store, desk.principals)).values()
+        found = list(plan(desk.store, prefix, desk.now, holds))
+        gone = [item for item in found if isinstance(item, Gone)]
+        stays = [item for item in found if not isinstance(item, Gone)]
+    else:
+        gone, stays = purge(desk.store, prefix, options.reason, signer_of(desk, options), desk.principals, desk.now)
+    for item in gone:
+        print(f"{'would go' if options.dry_run else 'gone'}: {item.name} ({item.records} records)")
+    for kept in stays:
+        print(f"stays: {kept.name}: {kept.why}")
+    records = sum(item.records for item in gone)
+    print(f"{records} records in {len(gone)} segments {'would go' if options.dry_run else 'are gone'}")
+    return 0
