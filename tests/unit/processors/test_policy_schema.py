@@ -120,6 +120,26 @@ CHECKED_FURTHER: dict[str, list[dict[str, Any]]] = {
         },
         {},
     ],
+    "escalation": [
+        {
+            "levels": [{"notify": ["deployer"], "acknowledge_minutes": 5}, {"notify": ["team", "sre-lead"]}],
+            "severities": ["critical"],
+            "rounds": 2,
+            "scope": {"environments": ["production"]},
+        },
+        {"levels": [{"notify": ["team"]}]},
+    ],
+    "retention": [
+        {
+            "class": "production-regulated",
+            "days": 3000,
+            "lock": "compliance",
+            "tier": "GLACIER_IR",
+            "regimes": ["sox"],
+            "scope": {"environments": ["production"]},
+        },
+        {"class": "non-production", "days": 90},
+    ],
     "success_criteria": [
         {
             "max_duration_minutes": 30,

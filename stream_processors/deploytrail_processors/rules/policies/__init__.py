@@ -9,12 +9,14 @@ from deploytrail_processors.rules.policies.approval import Approvals
 from deploytrail_processors.rules.policies.break_glass import BreakGlass
 from deploytrail_processors.rules.policies.calendar import Calendar
 from deploytrail_processors.rules.policies.document import Document, read_document
+from deploytrail_processors.rules.policies.escalation import Escalation, escalation_for
 from deploytrail_processors.rules.policies.intake import Intake
 from deploytrail_processors.rules.policies.kinds import KINDS, Spec
 from deploytrail_processors.rules.policies.policy_set import Policies, PolicySet
 from deploytrail_processors.rules.policies.reader import Problem
 from deploytrail_processors.rules.policies.reconciliation import Reconciliation, reconciliation_for
 from deploytrail_processors.rules.policies.requirement import Requirement
+from deploytrail_processors.rules.policies.retention import Retention, retention_for
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, rollback_verification_for
 from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 from deploytrail_processors.rules.policies.service import Service
@@ -34,12 +36,14 @@ __all__ = [
     "Calendar",
     "ChangeWindow",
     "Document",
+    "Escalation",
     "Intake",
     "Policies",
     "PolicySet",
     "Problem",
     "Reconciliation",
     "Requirement",
+    "Retention",
     "RollbackVerification",
     "Scope",
     "Service",
@@ -48,8 +52,10 @@ __all__ = [
     "Suppression",
     "Thresholds",
     "Velocity",
+    "escalation_for",
     "read_document",
     "reconciliation_for",
+    "retention_for",
     "rollback_verification_for",
     "success_criteria_for",
     "suppression_for",

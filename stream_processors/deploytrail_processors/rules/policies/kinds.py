@@ -8,10 +8,12 @@ from deploytrail_processors.rules.policies.alias import Alias, read_alias
 from deploytrail_processors.rules.policies.approval import Approvals, read_approvals
 from deploytrail_processors.rules.policies.break_glass import BreakGlass, read_break_glass
 from deploytrail_processors.rules.policies.calendar import Calendar, read_calendar
+from deploytrail_processors.rules.policies.escalation import Escalation, read_escalation
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
 from deploytrail_processors.rules.policies.reader import Reader
 from deploytrail_processors.rules.policies.reconciliation import Reconciliation, read_reconciliation
 from deploytrail_processors.rules.policies.requirement import Requirement, read_regime, read_required_fields
+from deploytrail_processors.rules.policies.retention import Retention, read_retention
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, read_rollback_verification
 from deploytrail_processors.rules.policies.service import Service, read_service
 from deploytrail_processors.rules.policies.success import SuccessCriteria, read_success_criteria
@@ -35,6 +37,8 @@ Spec = (
     | Velocity
     | Reconciliation
     | SuccessCriteria
+    | Escalation
+    | Retention
 )
 
 KINDS: Mapping[str, Callable[[Reader], Spec]] = {
@@ -54,4 +58,6 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "velocity": read_velocity,
     "reconciliation": read_reconciliation,
     "success_criteria": read_success_criteria,
+    "escalation": read_escalation,
+    "retention": read_retention,
 }

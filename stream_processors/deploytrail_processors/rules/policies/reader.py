@@ -121,6 +121,15 @@ class Reader:
             value = {}
         return Reader(value, f"{self.path}.{name}")
 
+    def inners(self, name: str, *, about: str = "") -> list[Reader]:
+        """A reader of each mapping of a list; at least one of them."""
+        self.seen.add(name)
+        value = self.raw.get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+            self.wrong(name, f"is {value!r}; expected a list of mappings" if name in self.raw else "is missing")
+            return []
+        return [Reader(one, f"{self.path}.{name}[{index}]") for index, one in enumerate(value)]
+
     def finish(self) -> list[Problem]:
         unknown = [Problem(f"{self.path}.{name}", "is no field here") for name in self.raw if name not in self.seen]
         return self.problems + unknown

@@ -38,6 +38,8 @@ SEMANTIC = {
     "suppression": "severities are words of ours without critical, and no time is above a day",
     "required_fields": "fields or tags are asked for; heal speaks of those, and of feature_ticket or change_ticket",
     "regime": "fields, tags or controls are asked for",
+    "escalation": "one to ten levels, each names somebody and lasts a day at most",
+    "retention": "days are stated, and of regulated records at least seven years",
     "success_criteria": "one criterion is asked for; of a rollback rate, max_percent and either deployments or days; "
     "incidents are looked for for at most six hours, health for four",
     "velocity": "budget or burst is stated, and no time is above 31 days",
@@ -161,6 +163,13 @@ class _Questions(Reader):
         shape = _object(questions.properties, questions.required)  # filled when the reader asks on
         self._note(name, shape, about)
         return questions
+
+    def inners(self, name: str, *, about: str = "") -> list[Reader]:
+        questions = _Questions(self.raw, f"{self.path}.{name}")
+        each = _object(questions.properties, questions.required)  # filled when the reader asks on
+        self._note(name, {"type": "array", "items": each, "minItems": 1}, about)
+        self.required.append(name)
+        return [questions]
 
     def finish(self) -> list[Problem]:
         return []

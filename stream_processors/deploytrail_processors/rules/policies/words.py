@@ -156,6 +156,23 @@ def _success_criteria(_: str, raw: Raw) -> Iterator[str]:
         yield f"Within {_minutes(health.get('within_minutes', 15))}, health checks are as they were before it."
 
 
+def _escalation(_: str, raw: Raw) -> Iterator[str]:
+    severities = raw.get("severities") or ["critical", "error"]
+    yield f"What is found with the severity {_or(severities)} is told until somebody acknowledges it."
+    for number, level in enumerate(raw["levels"], 1):
+        minutes = _minutes(level.get("acknowledge_minutes", 10))
+        yield f"Level {number}: {_and(level['notify'])}; after {minutes} without an answer it goes on."
+    if raw.get("rounds", 1) > 1:
+        yield f"The levels are gone through {raw['rounds']} times."
+
+
+def _retention(_: str, raw: Raw) -> Iterator[str]:
+    firm = f", locked by {raw['lock']}" if raw.get("lock") else ""
+    yield f"The archive keeps these records for {raw['days']} days as {raw['class']}{firm}."
+    if raw.get("regimes"):
+        yield f"They are those of services under {_or(raw['regimes'])}."
+
+
 def _place(name: str, raw: Raw) -> Iterator[str]:
     if raw.get("production"):
         yield f"{name} is production."
@@ -264,6 +281,8 @@ _WORDS: Mapping[str, Callable[[str, Raw], Iterator[str]]] = {
     "suppression": _suppression,
     "rollback_verification": _rollback_verification,
     "success_criteria": _success_criteria,
+    "escalation": _escalation,
+    "retention": _retention,
     "intake": _intake,
     "required_fields": _required_fields,
     "regime": _regime,
