@@ -156,11 +156,9 @@ class FirstDay:
     def settle(self) -> None:
         """Wait until every processor and every sink has committed all there is."""
         with self._step("judged, stored, archived"):
-            self._drain(Topic.INTAKE, ["deploytrail-intake", *map(_sink_group, ("archive",))])
-            self._drain(
-                Topic.EVENTS,
-                [*(f"deploytrail-{name}" for name in PROCESSORS[1:]), *map(_sink_group, ("clickhouse", "archive"))],
-            )
+            intake, *others = (demo_kafka.group_of(self.settings, name) for name in PROCESSORS)
+            self._drain(Topic.INTAKE, [intake, _sink_group("archive")])
+            self._drain(Topic.EVENTS, [*others, *map(_sink_group, ("clickhouse", "archive"))])
             for topic in (Topic.RECORDS, Topic.FINDINGS):
                 self._drain(topic, [_sink_group(name) for name in SINKS])
             for topic in (Topic.POLICIES, Topic.ONCALL_STATE):

@@ -87,6 +87,19 @@ def ids_of(values: Iterator[bytes | None]) -> dict[str, frozenset[str]]:
     return {kind: frozenset(ids) for kind, ids in found.items()}
 
 
+def group_of(settings: Settings, app: str) -> str:
+    """The consumer group of a processor: the newest, since each format of its state has one (`deploytrail-NAME-v2`)."""
+    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    plain = f"deploytrail-{app}"
+    try:
+        groups = [found.group_id for found in admin.list_consumer_groups().result(_TIMEOUT).valid]
+    except KafkaException:
+        groups = []  # its coordinator moves: asked again, it will tell
+    numbers = [group.removeprefix(f"{plain}-v") for group in groups if group.startswith(f"{plain}-v")]
+    newest = max((int(number) for number in numbers if number.isdecimal()), default=1)
+    return plain if newest == 1 else f"{plain}-v{newest}"
+
+
 def behind(settings: Settings, group: str, topic: Topic, ends: dict[int, int]) -> int:
     """How many messages before `ends` a consumer group has not committed yet."""
     wanted = [TopicPartition(topic.value, partition) for partition, end in ends.items() if end > 0]
