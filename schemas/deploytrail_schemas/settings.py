@@ -66,6 +66,16 @@ class Settings:
     archive_principals: str = _setting(
         "", "file of who may hold and purge in the archive: JSON of names and Ed25519 public keys"
     )
+    archive_origin: str = _setting("deploytrail.local/archive", "name of the archive's log; no other log may have it")
+    archive_sequencer_key: str = _setting("", "key file of the log's sequencer; `deploytrail archive keygen` makes it")
+    archive_signer_keys: str = _setting("", "key files of the log's signer, FILE,…: two while one replaces the other")
+    archive_signer_folder: Path = _setting(
+        Path(".deploytrail/archive-signer"), "folder in which the log's signer remembers its last checkpoint"
+    )
+    archive_trust: str = _setting("", "trust file of the log: keys of log, sequencer and witnesses, and the quorum")
+    archive_log_seconds: float = _setting(5.0, "seconds between two looks of sequencer and signer for what is new")
+    archive_timestamp_url: str = _setting("", "RFC 3161 authority that stamps checkpoints, http(s)://…; empty: none")
+    archive_timestamp_seconds: float = _setting(3600.0, "seconds between two time stamps of checkpoints")
     oncall_url: str = _setting(
         "", "where pages go: alertmanager+http://host:port (Alertmanager v2 API) or http(s)://… (webhook)"
     )

@@ -16,11 +16,13 @@ from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.archive import holds_command, lengthen_command, purge_command
+from deploytrail_sinks.archive.log import commands as log_commands
+from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.log.timestamps import read_roots
 from deploytrail_sinks.archive.principals import read_principals
 from deploytrail_sinks.archive.segment import Record, Segment, SegmentError, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, open_store
-from deploytrail_sinks.archive.verify import receipts, verify
 
 EXIT_FLAWED = 1
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
@@ -40,29 +42,44 @@ def main(argv: list[str]) -> int:
     words = parser.add_subparsers(dest="word", required=True)
     check = words.add_parser("verify", help="is every object what it should be, and no offset missing?")
     check.add_argument("--json", action="store_true", help="the report as JSON")
+    check.add_argument("--trust", metavar="FILE", help="keys of log and witnesses, which signatures are checked with")
+    check.add_argument("--since", metavar="CHECKPOINT", help="file (or size) of a checkpoint that you kept")
+    check.add_argument("--stamp-roots", metavar="PEM", type=Path, help="certificates of the time stamp authorities")
+    log_commands.add_words(words)
     cat = words.add_parser("cat", help="the records of objects as JSON lines")
     cat.add_argument("names", nargs="*", metavar="NAME", help="objects or folders; all where none is named")
     cat.add_argument("--decode", action="store_true", help="records' fields beside the raw bytes")
     options = parser.parse_args(argv)
     try:
         settings = Settings.load()
+        if "run" in options:
+            code: int = options.run(options, settings)
+            return code
         store = open_store(settings.archive)
         if options.word == "verify":
-            return _verify(store, settings, options.json)
+            return _verify(store, settings, options)
         return _cat(store, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
 
 
-def _verify(store: ObjectStore, settings: Settings, as_json: bool) -> int:
-    url, who = settings.archive, settings.archive_principals
-    report = verify(store, purged=receipts(store, read_principals(Path(who)) if who else None))
+def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace) -> int:
+    url, who, as_json = settings.archive, settings.archive_principals, options.json
+    trust = log_commands.load_trust(Path(options.trust)) if options.trust else None
+    asked = Asked(
+        trust,
+        trust.sequencers if trust else (),
+        log_commands.load_checkpoint(store, options.since) if options.since else None,
+        read_roots(log_commands.read_file(options.stamp_roots)) if options.stamp_roots else [],
+        principals=read_principals(Path(who)) if who else None,
+    )
+    report, of_log = verify_archive(store, asked, log_commands.Bar(sys.stderr.isatty()))
     # Nothing is not whole: it may be the wrong folder, or one that somebody emptied.
-    whole = report.is_whole and report.segments > 0
+    whole = report.is_whole and (report.segments > 0 or options.since is not None)
     if as_json:
-        print(json.dumps({"whole": whole, **asdict(report)}, indent=2))
-    if not report.segments:
+        print(json.dumps({"whole": whole, **asdict(report), "log": of_log and asdict(of_log)}, indent=2))
+    if not report.segments and not report.flaws and options.since is None:
         print(
             f"deploytrail archive: {url} holds no segment; expected the archive's folder in DEPLOYTRAIL_ARCHIVE "
             "(a sink writes the first after DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS)",
@@ -76,6 +93,12 @@ def _verify(store: ObjectStore, settings: Settings, as_json: bool) -> int:
     for flaw in report.flaws:
         print(f"FLAW: {flaw.name}: {flaw.detail}")
     verdict = "whole" if whole else f"{len(report.flaws)} flaws"
+    if of_log is not None:
+        keys = "signatures checked" if of_log.trusted else "SIGNATURES NOT CHECKED: no --trust"
+        print(
+            f"log: {of_log.entries} entries published, {of_log.unpublished} not yet; {of_log.checkpoints} checkpoints, "
+            f"{keys}; {of_log.timestamps} time stamps; {of_log.uncovered_segments} segments not in it yet"
+        )
     print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
     return 0 if whole else EXIT_FLAWED
 

@@ -1,0 +1,121 @@
+"""The loops of sequencer, signer and witness: settings in, until a signal."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from deploytrail_schemas import logs
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.settings import Settings
+
+from deploytrail_sinks.archive.log.commands import load_key, load_trust, read_file
+from deploytrail_sinks.archive.log.notes import Signer
+from deploytrail_sinks.archive.log.objects import sole_user
+from deploytrail_sinks.archive.log.publisher import Publisher
+from deploytrail_sinks.archive.log.sequencer import Sequencer
+from deploytrail_sinks.archive.log.signer import CheckpointSigner
+from deploytrail_sinks.archive.log.trust import Trust
+from deploytrail_sinks.archive.log.witness import Witness
+from deploytrail_sinks.archive.log.witness_server import server
+from deploytrail_sinks.archive.store import open_store
+
+log = logging.getLogger(__name__)
+
+
+def _say(who: str, text: str) -> None:
+    sys.stderr.write(f"deploytrail archive {who}: {text}\n")
+    sys.stderr.flush()
+
+
+def _until_stopped(who: str, work: Callable[[], bool], seconds: float, once: bool) -> int:
+    """Do work every so often until a signal. `work` says whether all is done."""
+    logs.configure(logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ready = waits = False
+    while not stop.is_set():
+        try:
+            done = work()
+            waits = False
+        except RetryLater as error:
+            if once:
+                raise
+            if not waits:
+                log.error("%s; trying again every %s s", error, seconds)
+            waits, done = True, True
+        if once:
+            return 0 if done else 1
+        if not ready and not waits:
+            ready = True
+            _say(who, "ready")
+        stop.wait(seconds)
+    return 0
+
+
+def run_sequencer(settings: Settings, *, once: bool) -> int:
+    """The exit code of `deploytrail archive sequence`."""
+    if not settings.archive_sequencer_key:
+        raise ConfigurationError(
+            "DEPLOYTRAIL_ARCHIVE_SEQUENCER_KEY names no key file; see `deploytrail archive keygen`"
+        )
+    key = load_key(Path(settings.archive_sequencer_key))
+    sequencer = Sequencer(open_store(settings.archive), settings.archive_origin, key, time.time)
+
+    def work() -> bool:
+        while sequencer.step():
+            pass
+        return True
+
+    return _until_stopped("sequence", work, settings.archive_log_seconds, once)
+
+
+def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
+    """The exit code of `deploytrail archive sign`; with `once` 1 where too few witnesses cosigned."""
+    names = [name.strip() for name in settings.archive_signer_keys.split(",") if name.strip()]
+    if not names or not settings.archive_trust:
+        raise ConfigurationError(
+            "expected key files in DEPLOYTRAIL_ARCHIVE_SIGNER_KEYS and a trust file with the sequencer's key and the "
+            "witnesses in DEPLOYTRAIL_ARCHIVE_TRUST"
+        )
+    trust = load_trust(Path(settings.archive_trust))
+    if not trust.sequencers:
+        raise ConfigurationError(f"{settings.archive_trust} has no line `#sequencer VKEY`: whose states are signed?")
+    folder = settings.archive_signer_folder
+    store = open_store(settings.archive)
+    with sole_user(folder):
+        keys = [load_key(Path(name)) for name in names]
+        signer = CheckpointSigner(store, settings.archive_origin, keys, trust.sequencers, folder, time.time)
+        if adopt is not None:
+            signer.adopt(read_file(adopt))
+        publisher = Publisher(
+            store,
+            trust,
+            time.time,
+            stamp_url=settings.archive_timestamp_url,
+            stamp_every=settings.archive_timestamp_seconds,
+        )
+
+        def work() -> bool:
+            note = signer.sign_next() or signer.last
+            return note is None or publisher.publish(note) is not None
+
+        return _until_stopped("sign", work, settings.archive_log_seconds, once)
+
+
+def run_witness(keys: Sequence[Signer], trust: Trust, memory: Path, host: str, port: int) -> int:
+    """The exit code of `deploytrail archive witness`."""
+    logs.configure(logging.WARNING)
+    with sole_user(memory), server(Witness(keys, trust.logs, memory, time.time), host, port) as listening:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # From a thread of its own: shutdown waits for the loop that the signal interrupts.
+            signal.signal(number, lambda *_: threading.Thread(target=listening.shutdown).start())
+        _say("witness", f"ready on http://{host}:{listening.server_address[1]}")
+        listening.serve_forever()
+    return 0
