@@ -7,6 +7,7 @@ import sys
 
 SINKS = {
     "clickhouse": "deploytrail_sinks.clickhouse.serve",
+    "grants": "deploytrail_sinks.clickhouse.grants_command",
     "archive": "deploytrail_sinks.archive.serve",
     "on-call": "deploytrail_sinks.on_call.serve",
     "silences": "deploytrail_sinks.silences.serve",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +21,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse.migrate import migrate
 from deploytrail_sinks.clickhouse.tables import BY_KIND
 from deploytrail_sinks.clickhouse.writer import connect
-from support.commands import Command, running
+from support.commands import BIN, Command, running
 from support.kafka import make_topics, wait_for, write
 from support.values import NOON, signal
 
@@ -175,3 +179,66 @@ def test_poison_is_set_aside_and_the_rest_goes_in(env: dict[str, str], sink: Com
 
 def test_migrations_are_applied_once(env: dict[str, str], sink: Command, client: Client) -> None:
     assert migrate(client, env["DEPLOYTRAIL_CLICKHOUSE_DATABASE"]) == []
+
+
+def shown_day(month: int) -> datetime:
+    return datetime(2026, month, 1, tzinfo=UTC).replace(tzinfo=None)
+
+
+def test_policies_come_in_with_their_dates_and_what_is_none_is_set_aside(
+    env: dict[str, str], sink: Command, client: Client
+) -> None:
+    def document(version: int, since: str, team: str) -> tuple[int, bytes, bytes]:
+        value = {"kind": "service", "name": "ours", "version": version, "effective_from": since, "spec": {"team": team}}
+        return (0, f"service/ours/{version}".encode(), json.dumps(value).encode())
+
+    written = [
+        document(1, "2026-01-01T00:00:00Z", "old"),
+        (0, b"service/broken/1", b"no json"),
+        document(2, "2026-06-01T00:00:00Z", "wrong"),
+        document(2, "2026-07-01T00:00:00Z", "new"),  # the same version again replaces it
+    ]
+    write(env["DEPLOYTRAIL_KAFKA"], Topic.POLICIES, written)
+    owners = (
+        "SELECT team, effective_from, effective_until FROM {db}.service_owners(as_of = now64(6)) WHERE service = 'ours'"
+    )
+    letters = "SELECT reason FROM {db}.dead_letters WHERE origin_topic = 'deploytrail.policies'"
+    wait_for(
+        lambda: [r["team"] for r in rows(client, env, owners)] == ["old", "new"] and rows(client, env, letters),
+        what="the policies",
+    )
+    found = rows(client, env, owners)
+
+    assert [r["effective_from"] for r in found] == [shown_day(1), shown_day(7)]
+    assert found[0]["effective_until"] == shown_day(7)
+    assert rows(client, env, letters) == [{"reason": "malformed"}]
+
+
+@pytest.mark.requirement("M5.6")
+def test_grants_are_read_from_the_file_of_credentials(
+    env: dict[str, str], sink: Command, client: Client, tmp_path: Path
+) -> None:
+    file = {"DEPLOYTRAIL_CREDENTIALS": str(tmp_path / "credentials.jsonl")}
+    made = [
+        "token",
+        "create",
+        "--team",
+        "money",
+        "--service",
+        "pay*",
+        "--environment",
+        "*",
+        "--region",
+        "*",
+        "--verb",
+        "report",
+    ]
+    for argv in (made, ["sink", "grants"], ["sink", "grants"]):
+        done = subprocess.run(
+            [BIN / "deploytrail", *argv], env={**os.environ, **env, **file}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    found = rows(client, env, "SELECT * FROM {db}.grants ORDER BY taken_at")
+
+    assert [(r["team"], r["services"], r["verbs"]) for r in found] == [("money", ["pay*"], ["report"])] * 2
+    assert found[0]["taken_at"] < found[1]["taken_at"]

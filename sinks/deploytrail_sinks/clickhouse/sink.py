@@ -31,7 +31,7 @@ from deploytrail_sinks.clickhouse.writer import Writer
 
 log = logging.getLogger(__name__)
 GROUP = "deploytrail-sink-clickhouse"
-TOPICS = (Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS)
+TOPICS = (Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS, Topic.POLICIES)
 ENDS = "end="  # metadata of a committed offset: the range that follows it ends here
 _POLL_SECONDS = 0.05
 _STOP_SECONDS = 8.0  # for what is pending when the sink is stopped; the rest comes again

@@ -17,6 +17,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Range, Row, offenders, sort
+from deploytrail_sinks.clickhouse.policy_rows import policy_rows
 from deploytrail_sinks.clickhouse.writer import RowsRefused, Writer
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,12 @@ class Storing:
     def _write(self, part: Range, gone: threading.Event) -> None:
         if part.topic == Topic.DEAD_LETTERS.value:
             self._patiently(lambda: self._writer.insert_dead_letters(part), gone)
+            return
+        if part.topic == Topic.POLICIES.value:
+            documents, wrong = policy_rows(part.rows)
+            for row, error in wrong:
+                self._set_aside(row, error.reason, error.detail)
+            self._patiently(lambda: self._writer.insert_policies(part, documents), gone)
             return
         found = sort(part.rows)
         for row, error in found.unreadable:

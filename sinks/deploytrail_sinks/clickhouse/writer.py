@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import clickhouse_connect
@@ -20,6 +20,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse.batches import DEAD_LETTER_COLUMNS, Range, Row, dead_letter_row
 from deploytrail_sinks.clickhouse.container import Layout, container, layout
 from deploytrail_sinks.clickhouse.failures import Response, reason_of, response_to
+from deploytrail_sinks.clickhouse.policy_rows import COLUMNS as POLICY_COLUMNS
 from deploytrail_sinks.clickhouse.shards import DEFAULT, Shards, tables_suffix, urls
 from deploytrail_sinks.clickhouse.tables import BY_KIND
 
@@ -33,6 +34,7 @@ _INSERT_SETTINGS = {
 }
 _LOOK_AGAIN_SECONDS = 30.0  # at the columns of a table that lacked some
 _DEAD_LETTERS = "dead_letters"
+_POLICIES = "policies"
 
 T = TypeVar("T")
 
@@ -80,6 +82,13 @@ class Writer:
         table = self._name(_DEAD_LETTERS)
         settings = _INSERT_SETTINGS | {"insert_deduplication_token": part.token(_DEAD_LETTERS)}
         self._attempt(DEFAULT, lambda: self.client().insert(table, rows, DEAD_LETTER_COLUMNS, settings=settings))
+
+    def insert_policies(self, part: Range, rows: list[list[Any]]) -> None:
+        """Insert the documents of a range of the policies topic, columns as in `policy_rows.COLUMNS`."""
+        if rows:
+            table = self._name(_POLICIES)
+            settings = _INSERT_SETTINGS | {"insert_deduplication_token": part.token(_POLICIES)}
+            self._attempt(DEFAULT, lambda: self.client().insert(table, rows, POLICY_COLUMNS, settings=settings))
 
     def _insert(self, shard: int, table: str, columns: tuple[str, ...], body: bytes, token: str, count: int) -> None:
         name, settings = self._name(table), _INSERT_SETTINGS | {"insert_deduplication_token": token}

@@ -1,0 +1,454 @@
+"""What SREs and auditors ask, on a Monday written by hand, with answers computed by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploytrail_schemas.records import RecordType
+from support.monday import S1, S2, S3, play
+from support.questions import Trail, at, record
+
+ROOT = Path(__file__).parents[2]
+# What the questions are made of, and what stands in the README's table of tables.
+BUILDING_BLOCKS = {
+    *("deployments", "active_deployments", "distinct_deployment_events", "distinct_signals", "standing_findings"),
+    *(
+        "incident_candidates",
+        "current_deployments_feed",
+        "service_owners",
+        "deployment_parts",
+        "begun_deployments",
+        "deployments_known",
+    ),
+    *("counted_deployments", "deployment_batches", "service_needs", "effective_deployments"),
+}
+MONDAY = "since = '2026-11-02 00:00:00', until = '2026-11-03 00:00:00'"
+LATER = "as_of = '2026-11-04 00:00:00'"
+PRODUCTION = "environment = 'production', excluded_kinds = ['configuration_change']"
+COUNTED = f"{MONDAY}, {LATER}, {PRODUCTION}"
+
+
+@pytest.fixture(scope="module")
+def trail(clickhouse: str) -> Iterator[Trail]:
+    trail = Trail(clickhouse)
+    play(trail)
+    yield trail
+    trail.close()
+
+
+def by(rows: list[dict[str, Any]], *keys: str) -> dict[Any, dict[str, Any]]:
+    return {tuple(r[k] for k in keys) if len(keys) > 1 else r[keys[0]]: r for r in rows}
+
+
+def clock(when: datetime | None) -> str | None:
+    return when.strftime("%H:%M") if when else None
+
+
+def dora(trail: Trail, arguments: str = COUNTED) -> dict[str, dict[str, Any]]:
+    return by(trail.ask(f"SELECT * FROM {{db}}.dora({arguments})"), "team")
+
+
+@pytest.mark.requirement("M6.4", "M1.3")
+def test_dora_counts_per_team_as_owned_that_day_with_every_denominator(trail: Trail) -> None:
+    names = ("total", "succeeded", "failed", "pending", "lost", "excluded", "parts", "rollbacks", "hotfixes")
+    found = {team: tuple(row[n] for n in names) for team, row in dora(trail).items()}
+
+    assert found == {
+        "retail": (2, 1, 1, 0, 0, 0, 0, 0, 0),  # A; B failed
+        "storefront": (5, 2, 1, 1, 1, 2, 0, 1, 1),  # C undone, D runs, G, H, L lost; E, F excluded; R apart
+        "money": (3, 3, 0, 0, 0, 0, 2, 0, 0),  # P1, P2, LE; G1 and G2 are parts of G
+        "discovery": (2, 2, 0, 0, 0, 0, 0, 0, 0),  # SE1, SE2
+    }
+
+
+@pytest.mark.requirement("M6.4")
+def test_dora_rates_have_wilson_intervals_and_say_what_incidents_explain(trail: Trail) -> None:
+    found = dora(trail)
+    retail, storefront, money = found["retail"], found["storefront"], found["money"]
+
+    # 1 of 2 and 1 of 3, by Wilson's formula with z = 1.959964
+    assert retail["change_failure_rate"] == pytest.approx(1 / 2)
+    assert (retail["change_failure_rate_low"], retail["change_failure_rate_high"]) == pytest.approx(
+        (0.094531, 0.905469), abs=1e-6
+    )
+    assert storefront["change_failure_rate"] == pytest.approx(1 / 3)
+    assert (storefront["change_failure_rate_low"], storefront["change_failure_rate_high"]) == pytest.approx(
+        (0.061492, 0.792340), abs=1e-6
+    )
+    # C failed for certain, G by 0.4 through its part; P1 by 0.7
+    assert storefront["explained_failures"] == pytest.approx(1.4)
+    assert storefront["explained_failure_rate"] == pytest.approx(1.4 / 3)
+    assert money["change_failure_rate"] == 0
+    assert money["explained_failures"] == pytest.approx(0.7)
+    assert money["deployments_per_day"] == 3
+
+
+def test_dora_leaves_incidents_that_no_deployment_caused_out_of_recovery_times(trail: Trail) -> None:
+    found = {
+        team: (r["incidents"], r["incidents_by_deployments"], r["restores"], r["restore_median_seconds"])
+        for team, r in dora(trail).items()
+        if r["incidents"]
+    }
+
+    # S1 fires at 09:10, again at 09:15, and ends at 09:40
+    assert found == {"retail": (1, 1, 1, 1800), "money": (1, 0, 0, None), "storefront": (1, 0, 0, None)}
+
+
+def test_dora_measures_lead_times_where_the_commit_time_is_known(trail: Trail) -> None:
+    found = dora(trail)
+
+    assert (found["retail"]["lead_times"], found["retail"]["lead_time_median_seconds"]) == (1, 7200)
+    assert found["retail"]["lead_time_median_low"] is None  # no interval of 95 % from one value
+    assert found["storefront"]["lead_times"] == 0
+
+
+def test_medians_have_the_interval_of_order_statistics(clickhouse: str) -> None:
+    trail = Trail(clickhouse)
+    from support.questions import candidate
+    from support.values import signal
+
+    for minutes in range(1, 26):  # 25 alerts that took 1, 2, … 25 minutes
+        name, began = f"s{minutes}", at("00:00") + minutes * 1_800_000_000
+        ended = began + minutes * 60_000_000
+        trail.store(
+            RecordType.SIGNAL,
+            [
+                signal("alert_firing", began, signal_id=name, fingerprint=name),
+                signal("alert_resolved", ended, signal_id=f"{name}-end", fingerprint=name),
+            ],
+        )
+        trail.store(RecordType.FINDING, [candidate(name, "X", 1, 0.9, began)])
+    found = dora(trail)[""]
+    trail.close()
+
+    # ranks floor((25 − 1.96 × 5) / 2) = 7 and ceil(1 + (25 + 1.96 × 5) / 2) = 19
+    assert (found["restores"], found["restore_median_seconds"]) == (25, 13 * 60)
+    assert (found["restore_median_low"], found["restore_median_high"]) == (7 * 60, 19 * 60)
+
+
+def test_late_events_change_history_only_for_a_later_as_of(trail: Trail) -> None:
+    def failed(as_of: str) -> tuple[int, int]:
+        row = dora(trail, f"{MONDAY}, as_of = '{as_of}', {PRODUCTION}")["retail"]
+        return row["total"], row["failed"]
+
+    assert failed("2026-11-03 00:00:00") == (2, 1)
+    assert failed("2026-11-05 07:59:59") == (2, 1)
+    assert failed("2026-11-05 08:00:00") == (3, 2)  # Z arrived
+    at_half_past_one = dora(trail, f"{MONDAY}, as_of = '2026-11-02 13:30:00', {PRODUCTION}")["storefront"]
+    assert (at_half_past_one["succeeded"], at_half_past_one["failed"]) == (1, 0)  # C was not undone yet
+
+
+def test_a_later_version_of_a_policy_changes_owners_only_for_a_later_as_of(clickhouse: str) -> None:
+    trail = Trail(clickhouse)
+    trail.apply("service", "shop", 1, "2026-01-01T00:00:00Z", {"team": "old"}, at("12:00", 20))
+    trail.apply("service", "shop", 2, "2026-11-01T00:00:00Z", {"team": "new"}, at("12:00", 25))
+    trail.store(RecordType.RECORD, [record("A", "succeeded", at("10:00"), at("10:05"))])
+
+    # The first version counts also before it was known; one that replaces it in the past does not.
+    found = [set(dora(trail, f"{MONDAY}, as_of = '2026-11-{d} 00:00:00', {PRODUCTION}")) for d in (10, 24, 26)]
+    trail.close()
+
+    assert found == [{"old"}, {"old"}, {"new"}]
+
+
+def test_a_deployment_of_several_repositories_and_child_pipelines_is_one_change(trail: Trail) -> None:
+    rows = trail.ask(f"SELECT * FROM {{db}}.deployment_risk({COUNTED}) WHERE deployment_id LIKE 'G%'")
+
+    # r/shop bbb, r/cart ccc, and r/payments ddd of its part
+    assert [(r["deployment_id"], r["batch_size"]) for r in rows] == [("G", 3)]
+
+
+def test_risk_is_the_services_failure_rate_drawn_to_the_usual_one_once_per_commit(trail: Trail) -> None:
+    tuesday = "since = '2026-11-02 12:00:00', until = '2026-11-03 00:00:00'"
+    rows = by(trail.ask(f"SELECT * FROM {{db}}.deployment_risk({tuesday}, {LATER}, {PRODUCTION})"), "deployment_id")
+
+    # before noon: shop 1 of 2 failed, all services 1 of 4; usual (1 + 1) / (4 + 2) = 1/3
+    rate = (1 + 10 / 3) / (2 + 10)
+    assert (rows["H"]["failed_before"], rows["H"]["finished_before"], rows["H"]["batch_size"]) == (1, 2, 1)
+    assert rows["H"]["risk"] == pytest.approx(rate)
+    assert rows["G"]["risk"] == pytest.approx(1 - (1 - rate) ** 3)
+    assert rows["SE2"]["dependents"] == 1  # shop, since noon
+
+
+def test_the_same_day_is_counted_in_two_time_zones(trail: Trail) -> None:
+    def days(zone: str) -> dict[date, int]:
+        until = f"since = '2026-11-01 00:00:00', until = '2026-11-04 00:00:00', {LATER}, {PRODUCTION}"
+        rows = trail.ask(
+            f"SELECT day, sum(deployments) AS n FROM {{db}}.deployment_frequency({until}, zone = '{zone}') "
+            "WHERE service = 'payments' GROUP BY day ORDER BY day"
+        )
+        return {r["day"]: r["n"] for r in rows}
+
+    monday, tuesday = date(2026, 11, 2), date(2026, 11, 3)
+    assert days("UTC") == {monday: 2}
+    assert days("Europe/Berlin") == {monday: 1, tuesday: 1}
+    assert days("America/New_York") == {monday: 2}
+
+
+@pytest.mark.requirement("M1.4", "M4.3")
+def test_change_failure_is_explained_by_candidates_and_not_by_the_last_deployment(trail: Trail) -> None:
+    rows = by(trail.ask(f"SELECT * FROM {{db}}.change_failures({COUNTED})"), "deployment_id")
+
+    assert {d: r["failure_probability"] for d, r in rows.items() if r["failure_probability"]} == pytest.approx(
+        {"B": 1, "C": 1, "P1": 0.7, "G": 0.4}
+    )
+    assert rows["P1"]["signals"] == [S1]
+    assert rows["P2"]["failure_probability"] == 0
+
+
+def test_incidents_say_whether_a_deployment_explains_them(trail: Trail) -> None:
+    rows = trail.ask(f"SELECT * FROM {{db}}.incident_causes({MONDAY}, {LATER}, environment = 'production')")
+
+    assert [
+        (r["signal_id"], r["likely_deployment_id"], r["likely_probability"], r["explained_by"], clock(r["ended_at"]))
+        for r in rows
+    ] == [
+        (S1, "P1", 0.7, "deployment", "09:40"),
+        (S3, "G1", 0.4, "none", None),
+        (S2, "", 0, "none", "21:20"),
+    ]
+
+
+def changed(trail: Trail, when: str) -> list[tuple[Any, ...]]:
+    rows = trail.ask(
+        "SELECT * FROM {db}.changed_before(service = 'shop', region = 'eu-west-1', environment = 'production', "
+        f"at = '2026-11-02 {when}', minutes = 15)"
+    )
+    return [(r["deployment_id"], r["distance"], r["timing"]) for r in rows]
+
+
+@pytest.mark.requirement("M6.2", "M6.5")
+def test_what_changed_before_an_incident_follows_the_dependencies_of_that_time(trail: Trail) -> None:
+    assert changed(trail, "18:05:00") == [
+        ("G", 0, "certain"),
+        ("D", 0, "certain"),  # still runs
+        ("G2", 1, "certain"),
+        ("SE2", 1, "certain"),  # needed since noon
+        ("G1", 1, "certain"),
+        ("LE", 2, "possible"),  # ended at 17:49:30 ± 60 s
+    ]
+    assert changed(trail, "11:05:00") == [("B", 0, "certain")]  # SE1 is of search, which shop did not need then
+
+
+def test_what_ran_at_a_time_forgets_what_was_undone_by_then(trail: Trail) -> None:
+    def version(when: str, service: str = "shop") -> list[str]:
+        question = f"SELECT version FROM {{db}}.version_at(at = '2026-11-02 {when}') WHERE service = '{service}'"
+        return [r["version"] for r in trail.ask(question)]
+
+    assert version("09:00:00") == []
+    assert version("12:00:00") == ["1.0"]  # B failed
+    assert version("13:30:00") == ["1.2"]  # C had taken effect
+    assert version("14:30:00") == ["1.0"]  # and was undone
+    assert version("23:59:00") == ["1.5"]
+
+
+def test_configuration_at_a_time_is_what_took_effect(trail: Trail) -> None:
+    def pool(when: str) -> list[tuple[str, str]]:
+        question = (
+            f"SELECT value, deployment_id FROM {{db}}.config_at(at = '2026-11-02 {when}') WHERE key = 'pool_size'"
+        )
+        return [(r["value"], r["deployment_id"]) for r in trail.ask(question)]
+
+    assert pool("12:00:00") == [("10", "A")]
+    assert pool("13:30:00") == [("20", "C")]
+    assert pool("14:30:00") == [("10", "A")]
+    assert pool("20:00:00") == [("15", "H")]
+
+
+def test_what_runs_now_is_what_was_deployed_beside_what_is_seen(trail: Trail) -> None:
+    rows = by(trail.ask("SELECT * FROM {db}.what_runs"), "service")
+
+    shop = rows["shop"]
+    assert (shop["version"], shop["seen_versions"], shop["seen_instances"]) == ("1.5", ["1.1", "1.5"], 2)
+    assert {name: r["agreement"] for name, r in rows.items()} == {
+        "shop": "differs",
+        "payments": "as_deployed",
+        "secret-cron": "not_deployed",
+        "ledger": "not_seen",
+        "search": "not_seen",
+    }
+
+
+@pytest.mark.requirement("M6.6")
+def test_drift_names_the_deployment_that_brought_what_is_seen(trail: Trail) -> None:
+    rows = trail.ask("SELECT * FROM {db}.drift")
+
+    assert [(r["service"], r["deployed_version"], r["seen_version"], r["introduced_by"]) for r in rows] == [
+        ("shop", "1.5", "1.1", "B")
+    ]
+
+
+@pytest.mark.requirement("M6.6")
+def test_who_changed_a_key_first_and_since_with_the_proof(trail: Trail) -> None:
+    rows = trail.ask("SELECT * FROM {db}.who_changed(key = 'pool_size')")
+    said = [
+        (r["ordinal"], r["value"], r["previous_value"], r["deployment_id"], clock(r["changed_at"]), clock(r["until"]))
+        for r in rows
+    ]
+
+    assert said == [
+        (1, "10", "", "A", "10:00", "11:00"),
+        (2, "20", "10", "B", "11:00", "19:00"),  # C sets what B had set
+        (3, "15", "20", "H", "19:00", None),
+    ]
+    assert [r["state"] for r in rows] == ["succeeded", "failed", "succeeded"]
+    [proof] = trail.ask(
+        "SELECT deployment_id, config_changes FROM {db}.deployment_events "
+        f"WHERE kafka_partition = {rows[-1]['kafka_partition']} AND kafka_offset = {rows[-1]['kafka_offset']}"
+    )
+    assert proof == {"deployment_id": "H", "config_changes": {"pool_size": "15"}}
+    assert rows[-1]["deployer"] == "chitra"
+
+
+def test_a_deployments_timeline_holds_events_approvals_and_the_alerts_it_may_have_caused(trail: Trail) -> None:
+    def timeline(name: str) -> list[tuple[Any, ...]]:
+        rows = trail.ask(f"SELECT * FROM {{db}}.deployment_timeline(deployment_id = '{name}')")
+        return [(clock(r["at"]), r["entry"], r["what"]) for r in rows]
+
+    assert timeline("A") == [
+        ("09:50", "approval", "approved"),
+        ("10:00", "event", "started"),
+        ("10:05", "event", "succeeded"),
+    ]
+    assert timeline("P1") == [("09:10", "alert", "critical Errors")]
+
+
+@pytest.mark.requirement("M6.3")
+def test_an_incidents_timeline_holds_its_signals_candidates_and_verdicts(trail: Trail) -> None:
+    def timeline(name: str) -> list[tuple[Any, ...]]:
+        rows = trail.ask(f"SELECT * FROM {{db}}.incident_timeline(incident = '{name}')")
+        return [(clock(r["at"]), r["entry"], r["what"], r["deployment_id"], r["probability"]) for r in rows]
+
+    assert timeline("INC1") == [
+        ("09:10", "signal", "alert_firing", "", None),
+        ("09:10", "verdict", "deployed_shortly_before", "P1", 0.7),
+        ("09:10", "verdict", "no_deployment_explains_it", "", 0.3),
+        ("09:15", "signal", "alert_firing", "", None),
+        ("09:40", "signal", "alert_resolved", "", None),
+    ]
+    assert timeline(S3) == [
+        ("18:01", "event", "started", "G1", 0.4),
+        ("18:20", "signal", "alert_firing", "", None),
+        ("18:20", "verdict", "no_deployment_explains_it", "", 0.6),
+        ("18:20", "verdict", "deployed_shortly_before", "G1", 0.4),
+    ]
+
+
+@pytest.mark.requirement("M7.6")
+def test_coverage_is_what_runs_and_was_reported_per_team_and_tool(trail: Trail) -> None:
+    rows = by(trail.ask(f"SELECT * FROM {{db}}.coverage({MONDAY})"), "team", "tool")
+    found = {
+        key: (r["running"], r["running_registered"], r["deployments"], r["without_end"]) for key, r in rows.items()
+    }
+
+    # shop was seen with 1.4, 1.5, 1.1 and 9.9; jenkins reported D and L, and deployed it last
+    assert found == {
+        ("storefront", "jenkins"): (4, 3, 2, 1),
+        ("storefront", "library"): (0, 0, 8, 0),  # A, B, C, R, E, F, G, H; Z was not known yet
+        ("money", "library"): (1, 1, 5, 0),
+        ("discovery", "library"): (0, 0, 2, 0),
+        ("", ""): (1, 0, 0, 0),  # secret-cron
+    }
+    assert rows["storefront", "jenkins"]["coverage"] == 0.75
+    assert rows["storefront", "jenkins"]["missing_end_rate"] == 0.5
+
+
+@pytest.mark.requirement("M6.1")
+def test_ticket_links_that_do_not_hold_both_ways_are_listed(trail: Trail) -> None:
+    rows = trail.ask(f"SELECT * FROM {{db}}.broken_ticket_links({MONDAY}, environment = 'production')")
+    found = {(r["deployment_id"], r["reason"]) for r in rows if r["reason"] != "no_ticket"}
+
+    assert found == {
+        ("C", "ticket_unknown"),
+        ("P2", "ticket_unknown"),
+        ("B", "ticket_names_other_deployment"),
+        ("someone-else", "deployment_unknown"),
+    }
+    assert {r["deployment_id"] for r in rows if r["reason"] == "no_ticket"} == {
+        *("P1", "R", "D", "F", "G", "H", "L", "LE", "SE1", "SE2", "Z")
+    }
+
+
+@pytest.mark.requirement("M7.3")
+def test_loss_is_what_is_missing_of_a_producers_count(trail: Trail) -> None:
+    rows = by(trail.ask(f"SELECT * FROM {{db}}.loss({MONDAY})"), "producer_id")
+    one, two = rows["runner-1"], rows["runner-2"]
+
+    # 1, 2, 5, 6 and the signal's 7
+    assert (one["first_seq"], one["last_seq"], one["arrived"], one["missing"], one["told_lost"]) == (1, 7, 5, 2, 2)
+    assert one["loss_rate"] == pytest.approx(2 / 7)
+    assert (two["arrived"], two["missing"]) == (4, 0)
+
+
+@pytest.mark.requirement("M7.3")
+def test_the_tracker_keeps_its_own_error_budget(trail: Trail) -> None:
+    [row] = trail.ask(f"SELECT * FROM {{db}}.tracker_slo({MONDAY}, limit_ms = 5000, objective = 0.5)")
+
+    # 10 events arrived in time; 2 of runner-1's numbers are missing, 2 it said itself
+    assert (row["total"], row["late"], row["lost"], row["dead_letters"]) == (14, 0, 4, 0)
+    assert row["availability"] == pytest.approx(10 / 14)
+    assert row["budget"] == pytest.approx(7)
+    assert row["budget_spent"] == pytest.approx(4 / 7)
+
+
+def test_ingest_lag_is_split_where_it_arises(clickhouse: str) -> None:
+    from support.values import event
+
+    trail = Trail(clickhouse)
+    noon, ms = at("12:00"), 1000
+    slow = event("started", noon, sent_at=noon + 200 * ms, received_at=noon + 250 * ms)
+    trail.store(RecordType.DEPLOYMENT_EVENT, [slow], written=noon + 300 * ms)
+    [row] = trail.ask(f"SELECT * FROM {{db}}.ingest_lag({MONDAY})")
+    trail.close()
+
+    assert (row["records"], row["in_spool_ms"][0]) == (1, 200)
+    assert (row["occurred_to_received_ms"][1], row["received_to_trail_ms"][1]) == (250, 50)
+
+
+@pytest.mark.requirement("M5.6")
+def test_access_review_sets_who_could_against_who_did_unused_first(trail: Trail) -> None:
+    taken = datetime(2026, 11, 2, tzinfo=UTC)
+    everywhere = (["*"], ["*"], ["*"])
+    revoked = taken - timedelta(days=9)
+    grants = [
+        [taken, "dtk_1", "retail", *everywhere, ["report"], taken - timedelta(days=9), None, None],
+        [taken, "dtk_2", "money", *everywhere, ["approve", "report"], taken - timedelta(days=9), None, None],
+        [taken, "dtk_3", "money", *everywhere, ["report"], taken - timedelta(days=9), None, None],
+        [taken, "dtk_4", "money", *everywhere, ["report"], taken - timedelta(days=19), None, revoked],
+    ]
+    columns = ["taken_at", "credential", "team", "services", "environments", "regions", "verbs", "created_at"]
+    trail.client.insert(f"{trail.database}.grants", grants, column_names=[*columns, "expires_at", "revoked_at"])
+    rows = trail.ask(f"SELECT * FROM {{db}}.access_review({MONDAY})")
+
+    assert [(r["credential"], r["verdict"], r["unused_verbs"]) for r in rows] == [
+        ("dtk_3", "unused", ["report"]),
+        ("dtk_2", "partly_used", ["report"]),
+        ("", "unauthenticated", []),
+        ("dtk_1", "used", []),
+    ]
+    assert (rows[3]["people"], rows[3]["records"]) == (["amara"], 1)
+
+
+EXAMPLES = [
+    question.strip()
+    for block in re.findall(r"```sql\n(.*?)```", (ROOT / "sinks" / "README.md").read_text("utf-8"), re.S)
+    for question in block.split(";\n")
+]
+
+
+@pytest.mark.parametrize("question", EXAMPLES, ids=[re.findall(r"FROM (\w+)", q)[-1] for q in EXAMPLES])
+def test_examples_of_the_readme_can_be_asked_and_answer(trail: Trail, question: str) -> None:
+    assert trail.inside(question)
+
+
+def test_every_question_has_an_example_and_every_view_a_comment(trail: Trail) -> None:
+    views = trail.ask("SELECT name, comment FROM system.tables WHERE database = '{db}' AND engine LIKE '%View'")
+    questions = {v["name"] for v in views} - BUILDING_BLOCKS
+
+    assert questions == {re.findall(r"FROM (\w+)", q)[-1] for q in EXAMPLES}
+    assert [v["name"] for v in views if not v["comment"] and not v["name"].endswith("_feed")] == []
