@@ -221,6 +221,7 @@ class Reason(StrEnum):
     DEPENDENCIES_UNKNOWN = "dependencies_unknown"
     NOT_A_PRODUCTION_DEPLOYMENT = "not_a_production_deployment"
     DEPLOYMENT_VOIDED = "deployment_voided"
+    ANOTHER_NAME_OF_ONE = "another_name_of_one"
 
     # unreported_deployment
     RUNS_WITHOUT_DEPLOYMENT = "runs_without_deployment"

@@ -8,7 +8,7 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_processors.apps.base import Context, over_trail
+from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import impact, lifecycle
 from deploytrail_processors.rules.findings import next_link
@@ -16,7 +16,7 @@ from deploytrail_processors.safe_app import SafeApp
 
 
 class Impact:
-    """Row: facts, and the chain of `answers` so far."""
+    """Row: facts, and the chain of `answers` so far. What other names of a deployment were answered is taken back."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -25,8 +25,11 @@ class Impact:
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is not RecordType.DEPLOYMENT_EVENT:
             return
-        row = self._deployments.get(partition, value["deployment_id"])
-        row["facts"] = lifecycle.add(row["facts"], value)
+        changed = self._deployments.add(partition, value)
+        for row in (*changed.rows, *changed.merged):
+            self._judge(partition, row)
+
+    def _judge(self, partition: int, row: Row) -> None:
         content = self._deployments.derive(partition, row["facts"])
         answers = row.get("answers")
         policies = self._context.policies_at(impact.time_of(content))

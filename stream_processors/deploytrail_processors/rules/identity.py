@@ -13,7 +13,8 @@ Parts are linked by (the surest first):
 
 Tickets and permits link nothing, since they may cover several deployments; they only speak against a link where they
 differ. What must stay apart: two ids that one source gave for one service, since it knows best; a rollback and what it
-undoes; other cohorts, other instances; by digest or commit alone also a rollback and what is no rollback.
+undoes; other cohorts, other instances; by digest or commit alone also a rollback and what is no rollback. What was
+inferred and taken back names nothing any more: else it would take back what was reported, too.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Part:
     tickets: frozenset[str] = frozenset()
     cohorts: frozenset[str] = frozenset()
     instances: frozenset[str] = frozenset()
+    void: bool = False
     keys: frozenset[Key] = field(default=frozenset())  # parts without a key in common have no link
 
 
@@ -94,6 +96,7 @@ def part_of(facts: lifecycle.Facts, window_minutes: float) -> Part | None:
         tickets=claims["change_ticket"],
         cohorts=frozenset(cohort for _, cohort, _, _ in told.marks if cohort),
         instances=frozenset(facts["instances"]),
+        void=facts["inferred"] and facts["voided"],
         keys=frozenset(keys),
     )  # fmt: skip
 
@@ -124,7 +127,9 @@ def link(one: Part, other: Part) -> tuple[Any, ...] | None:
 def apart(one: Part, other: Part) -> bool:
     """Whether two ids name two deployments for sure."""
     return (
-        bool(one.sources & other.sources)
+        one.void
+        or other.void
+        or bool(one.sources & other.sources)
         or one.id in other.undoes
         or other.id in one.undoes
         or bool(one.cohorts and other.cohorts and not one.cohorts & other.cohorts)

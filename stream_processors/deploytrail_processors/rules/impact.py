@@ -40,13 +40,12 @@ def find_impact(
 
     `weights`: of the cohorts, where they are known; `policies`: those of `time_of`.
     """
-    if content["state"] == "voided" or not is_production(content["environment"], policies):
+    why = _nothing(content, policies)
+    if why is not None:
         if standing is None:
             return None
-        voided = content["state"] == "voided"
-        reason = Reason.DEPLOYMENT_VOIDED if voided else Reason.NOT_A_PRODUCTION_DEPLOYMENT
-        why = "it was taken back" if voided else "it is not in production"
-        return _finding(content, "ok", reason, f"{_what(content)} could hurt nothing: {why}", {}, policies)
+        reason, words = why
+        return _finding(content, "ok", reason, f"{_what(content)} could hurt nothing: {words}", {}, policies)
     service = content["service"]
     reached = policies.graph.stand_on(service)
     share, cohorts = share_of(content, weights)
@@ -72,6 +71,17 @@ def find_impact(
         verdict = "inconclusive"
     words = _words(content, reached, evidence, reason, share, cohorts)
     return _finding(content, verdict, reason, words, {k: v for k, v in evidence.items() if v}, policies)
+
+
+def _nothing(content: Content, policies: Policies) -> tuple[Reason, str] | None:
+    """Why a deployment has no blast radius of its own; None where it has."""
+    if content["state"] == "voided":
+        return Reason.DEPLOYMENT_VOIDED, "it was taken back"
+    if content["state"] == "merged":
+        return Reason.ANOTHER_NAME_OF_ONE, f"it is another name of {content['merged_into']}"
+    if not is_production(content["environment"], policies):
+        return Reason.NOT_A_PRODUCTION_DEPLOYMENT, "it is not in production"
+    return None
 
 
 def share_of(content: Content, weights: Mapping[str, float]) -> tuple[float, list[str]]:

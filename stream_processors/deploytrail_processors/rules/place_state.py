@@ -140,7 +140,7 @@ def _reconcile(row: Row, running: Sequence[Sighting], policy: Reconciliation, no
             due.append(episode.due(policy))
             continue
         number = 1 + max((one["number"] for one in rows if one["first"]["id"] == episode.first.id), default=0)
-        events = reconciliation.inferred(episode, row["place"], declared, number, now=now)
+        events = reconciliation.inferred(episode, row["place"], declared, number, running, now=now)
         found = reconciliation.find_unreported(episode, events[-1])
         said += [*(["event", event] for event in events), ["finding", found]]
         kept.append({

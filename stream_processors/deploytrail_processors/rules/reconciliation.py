@@ -152,10 +152,10 @@ def confidence_of(episode: Episode, declared: Iterable[Artefact]) -> tuple[float
 
 
 def inferred(
-    episode: Episode, place: Place, declared: Iterable[Artefact], number: int, *, now: int
+    episode: Episode, place: Place, declared: Iterable[Artefact], number: int, running: Iterable[Sighting], *, now: int
 ) -> list[dict[str, Any]]:
     """The events of the deployment that is inferred for an episode: its end, and its start where somebody knew what
-    ran before. `number`: the how-manieth one that is inferred for this sighting."""
+    ran before. `number`: the how-manieth one that is inferred for this sighting; `running`: all that was seen."""
     first = episode.first
     deployment_id = name_based_id(SOURCE, *_where(place), first.id, str(number))
     sure, why = confidence_of(episode, declared)
@@ -166,8 +166,10 @@ def inferred(
         "clusters": ", ".join(sorted({s.cluster for s in episode.seen if s.cluster})[:_MOST_NAMED]),
         "observations": ", ".join(s.id for s in episode.seen[:_MOST_NAMED]),
         "seen_by": first.source,
-        "undoes": before.id if before is not None and episode.again is not None else "",
     }
+    undone = before if episode.again is not None else None
+    if undone is not None and any(s.until is None and any_is_same(s.artefacts, [undone.artefact]) for s in running):
+        undone = None  # somewhere it still runs
     said = {
         "deployment_id": deployment_id,
         "occurred_at": first.at,
@@ -178,6 +180,7 @@ def inferred(
         "version": first.artefact.version,
         "artifact_digest": first.artefact.digest,
         "commit_sha": first.artefact.commit,
+        "rollback_of": undone.id if undone is not None else "",
         "previous_version": before.artefact.version if before is not None else "",
         "provenance": "inferred",
         "confidence": sure,

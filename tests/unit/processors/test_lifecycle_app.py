@@ -169,6 +169,20 @@ def test_a_rollback_that_is_voided_undoes_nothing_after_all() -> None:
     assert Trail().read(voided, undo, one).states() == {"one": "succeeded", "undo": "voided"}
 
 
+@pytest.mark.requirement("M3.5")
+def test_what_was_inferred_and_taken_back_does_not_take_the_real_one_with_it() -> None:
+    told = {"artifact_digest": "a1", "confidence": 0.8, "provenance": "inferred", "source": "reconciliation"}
+    guess = [event(word, NOON + MINUTE, deployment_id="guess", **told) for word in ("started", "succeeded")]
+    void = event("voided", NOON + 5 * MINUTE, deployment_id="guess", **told)
+    events = [STARTED, SUCCEEDED, *guess, void]
+
+    assert Trail().read(*events[:-1]).states() == {"guess": "merged", "lib": "succeeded"}
+    for some in itertools.permutations(events):
+        trail = Trail().read(*some)
+        assert trail.states() == {"guess": "voided", "lib": "succeeded"}
+        assert (trail.records()["lib"]["provenance"], trail.records()["lib"]["confidence"]) == ("reported", 1.0)
+
+
 @pytest.mark.requirement("M2.5")
 def test_a_child_pipeline_counts_as_a_part_of_its_parent_once_that_is_known() -> None:
     child = event("started", deployment_id="child", service="cart", parent_deployment_id="parent")

@@ -147,7 +147,7 @@ def test_going_back_by_hand_is_an_inferred_rollback_and_drift_from_what_git_says
 
     [record] = world.inferred
     assert said(record) == ("1", "rollback", "inferred")
-    assert world.events("started")[0]["tags"]["undoes"] == "shop-2"
+    assert record["rollback_of"] == "shop-2"
     assert world.standing("drift") == [("violation", "earlier_version_runs_again")]
     [found] = world.findings("drift")
     assert found["explanation"] == (
@@ -157,6 +157,14 @@ def test_going_back_by_hand_is_an_inferred_rollback_and_drift_from_what_git_says
     world.tell(declares(50, "1")).until(52)
     assert world.standing("drift") == [("ok", "runs_as_declared")]
     assert len(world.inferred) == 1
+
+
+def test_going_back_in_one_cluster_alone_does_not_call_the_deployment_rolled_back() -> None:
+    there = runs(4, "2", "pod-8", cluster="prod-2")
+    world = World().tell(*BEFORE, runs(-57, "1"), *deploy("2"), runs(4, "2", "pod-2"), there, gone(5))
+    world.tell(gone(30, "pod-2"), runs(30, "1", "pod-3")).until(60)
+
+    assert [(*said(one), one["rollback_of"]) for one in world.inferred] == [("1", "rollback", "inferred", "")]
 
 
 def test_an_old_instance_that_stays_is_a_stuck_rollout_and_no_deployment() -> None:

@@ -117,6 +117,19 @@ def test_a_late_event_that_changes_the_place_or_takes_it_back_supersedes() -> No
     assert len(handled.written) == 4  # a redelivery is written again
 
 
+def test_several_names_of_a_deployment_have_one_answer() -> None:
+    run = {"build_system": "github_actions", "build_id": "77"}
+    handled = Handled(Impact, company()).tell(
+        event("started", service="db", deployment_id="github:1", source="github", **run),
+        event("started", service="db", deployment_id="lib", source="library", **run),
+    )
+
+    assert [(one["deployment_id"], one["reason"]) for one in handled.standing] == [
+        ("lib", "services_depend_on_it"),
+        ("github:1", "another_name_of_one"),
+    ]
+
+
 def test_other_environments_have_no_blast_radius() -> None:
     assert Handled(Impact, company()).tell(event("started", environment="staging")).findings == []
 
