@@ -103,6 +103,13 @@ class Settings:
         0.2, "age in seconds at which the ClickHouse sink inserts; earlier while ClickHouse is quick"
     )
     clickhouse_insert_threads: int = _setting(3, "inserts of the ClickHouse sink that run side by side")
+    clickhouse_hot_days: int = _setting(0, "days that rows stay on ClickHouse's hot volume; 0: for good")
+    clickhouse_cold_days: int = _setting(365, "days that rows then stay on the cold volume")
+    clickhouse_storage_policy: str = _setting(
+        "", "ClickHouse storage policy with a volume named cold; empty: rows are deleted where they are"
+    )
+    clickhouse_config: str = _setting("", "config.xml of the embedded ClickHouse, such as one with storage policies")
+    clickhouse_users: str = _setting("", "users.xml of the embedded ClickHouse; empty: anyone on this host may ask")
     purge_after_days: int = _setting(90, "days after which `deploytrail purge` deletes non-production rows")
     home: Path = _setting(Path(".deploytrail"), "folder of the embedded stack: data, logs, state")
     regulated: str = _setting("", "services in scope of a regime (SOX, HIPAA), name,…: their archive class")

@@ -18,8 +18,8 @@ from support.clickhouse import ClickHouseProcess
 from support.commands import running
 from support.kafka import make_topics
 
-RATE, EMITTERS, SECONDS, REPEATS = 500, 1, 6, 5
-TARGET_MS = 500
+RATE, EMITTERS, SECONDS, REPEATS = 1000, 2, 6, 5
+TARGET_MS = 250
 
 # In processes of their own, as deploy scripts are: each emit waits for its fsync, which bounds one process.
 EMITTER = """

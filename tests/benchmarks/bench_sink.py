@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import tempfile
 import time
@@ -22,40 +23,51 @@ from deploytrail_sinks.clickhouse.writer import Writer, connect
 from support.clickhouse import ClickHouseProcess
 from support.values import NOON, event
 
-ROWS, BATCH, PARTITIONS, REPEATS, TARGET = 50_000, 50_000, 4, 5, 4.0
+ROWS, BATCH, PARTITIONS, REPEATS = 50_000, 50_000, 4, 5
+TARGET_PLAIN, TARGET_TUNED = 4.5, 2.5
 _KIND = RecordType.DEPLOYMENT_EVENT
 _INSTANTS = [field["name"] for field in fields(_KIND) if is_instant(field)]
 
 
 def run() -> list[tuple[str, str]]:
-    """Rows a second of both, alternating, and their ratio."""
-    rows = [_row(offset) for offset in range(ROWS)]
-    ours: list[float] = []
-    plain: list[float] = []
+    """Rows a second of each way, alternating, and their ratios."""
+    rows = [row_of_bench(offset) for offset in range(ROWS)]
+    rates: dict[str, list[float]] = {"ours": [], "plain": [], "tuned": []}
     with tempfile.TemporaryDirectory(prefix="deploytrail-bench-") as folder, ClickHouseProcess(Path(folder)) as server:
         settings = Settings(clickhouse_url=server.url)
         client = connect(settings)
         migrate(client, settings.clickhouse_database)
         writer = Writer(settings)
         for repeat in range(REPEATS + 1):
-            took = [_timed(_passed_through, writer, rows, repeat), _timed(_plain_loop, client, rows, repeat)]
+            took = {
+                "ours": _timed(_passed_through, writer, rows, repeat),
+                "plain": _timed(_plain_loop, client, rows, repeat),
+                "tuned": _timed(_tuned_loop, client, rows, repeat),
+            }
             if repeat:  # the first one warms up
-                ours.append(ROWS / took[0])
-                plain.append(ROWS / took[1])
+                for way, seconds in took.items():
+                    rates[way].append(ROWS / seconds)
         stored = client.query("SELECT count() FROM deploytrail.deployment_events").result_rows[0][0]
-    ratios = [a / b for a, b in zip(ours, plain, strict=True)]
-    ratio = statistics.median(ratios)
-    if stored != 2 * ROWS * (REPEATS + 1):
-        raise RuntimeError(f"{stored} rows are stored, {2 * ROWS * (REPEATS + 1)} were sent")
-    verdict = "met" if ratio >= TARGET else f"missed by {TARGET - ratio:.1f}"
+    if stored != 3 * ROWS * (REPEATS + 1):
+        raise RuntimeError(f"{stored} rows are stored, {3 * ROWS * (REPEATS + 1)} were sent")
     return [
-        ("rows/s, Avro passed through", f"{statistics.median(ours):,.0f}"),
-        ("rows/s, plain Python loop (decode, rows, insert)", f"{statistics.median(plain):,.0f}"),
-        ("ratio", f"{ratio:.1f} ({min(ratios):.1f} to {max(ratios):.1f}; target {TARGET:.0f}: {verdict})"),
+        ("rows/s, Avro passed through", f"{statistics.median(rates['ours']):,.0f}"),
+        ("rows/s, plain Python loop (decode, rows, insert)", f"{statistics.median(rates['plain']):,.0f}"),
+        ("rows/s, the same loop tuned (columns, no garbage collection)", f"{statistics.median(rates['tuned']):,.0f}"),
+        ("against the plain loop", _against(rates["ours"], rates["plain"], TARGET_PLAIN)),
+        ("against the tuned loop", _against(rates["ours"], rates["tuned"], TARGET_TUNED)),
     ]
 
 
-def _row(offset: int) -> Row:
+def _against(ours: list[float], theirs: list[float], target: float) -> str:
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    ratio = statistics.median(ratios)
+    verdict = "met" if ratio >= target else f"missed by {target - ratio:.1f}"
+    return f"{ratio:.1f} times ({min(ratios):.1f} to {max(ratios):.1f}; target {target}: {verdict})"
+
+
+def row_of_bench(offset: int) -> Row:
+    """A message of a company that deploys: many services, ids and digests that differ, a few tags."""
     value = event(
         ("started", "progressed", "succeeded")[offset % 3],
         NOON + offset * 1000,
@@ -110,3 +122,23 @@ def _plain_loop(client: Client, rows: list[Row], repeat: int) -> None:
             place = [1000 + repeat, row.offset, datetime.fromtimestamp(row.timestamp / 1000, UTC)]
             data.append(place + [value[name] for name in columns[3:]])
         client.insert("deploytrail.deployment_events", data, columns)
+
+
+def _tuned_loop(client: Client, rows: list[Row], repeat: int) -> None:
+    """Columns instead of rows, instants as they are, and no garbage collection meanwhile."""
+    names = list(layout(_KIND, 1).columns)
+    gc.collect()
+    gc.disable()
+    try:
+        for begin in range(0, len(rows), BATCH):
+            batch = rows[begin : begin + BATCH]
+            values = [decode(row.value)[1] for row in batch]
+            columns: list[list[Any]] = [
+                [2000 + repeat] * len(batch),
+                [row.offset for row in batch],
+                [row.timestamp for row in batch],
+            ]
+            columns += [[value[name] for value in values] for name in names[3:]]
+            client.insert("deploytrail.deployment_events", columns, names, column_oriented=True)
+    finally:
+        gc.enable()

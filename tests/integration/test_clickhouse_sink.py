@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,11 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 from clickhouse_connect.driver.client import Client
-from deploytrail_schemas.codec import encode
+from confluent_kafka import Producer
+from deploytrail_schemas.codec import MARKER, encode
+from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.schema import fields, is_instant
+from deploytrail_schemas.schema import is_instant, schema_fingerprint, versions, without_logical_types
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse.migrate import migrate
@@ -82,6 +86,14 @@ def extremes(field: dict[str, Any]) -> list[Any]:
     )
 
 
+def encoded(schema: dict[str, Any], value: dict[str, Any]) -> bytes:
+    """A record as a writer of this version of its schema would have written it."""
+    out = io.BytesIO()
+    out.write(MARKER + schema_fingerprint(schema))
+    fastavro.schemaless_writer(out, fastavro.parse_schema(without_logical_types(schema)), value)
+    return out.getvalue()
+
+
 def shown(field: dict[str, Any], value: Any) -> Any:
     """A value as the client shows it."""
     if value is None or not is_instant(field):
@@ -90,21 +102,27 @@ def shown(field: dict[str, Any], value: Any) -> Any:
 
 
 @pytest.mark.requirement("M3.4")
-@pytest.mark.parametrize("kind", sorted(BY_KIND, key=lambda kind: kind.value))
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [(kind, version) for kind in sorted(BY_KIND, key=lambda kind: kind.value) for version in versions(kind)],
+    ids=lambda part: getattr(part, "value", part),
+)
 def test_every_extreme_of_every_column_comes_back(
-    kind: RecordType, env: dict[str, str], sink: Command, client: Client
+    kind: RecordType, version: int, env: dict[str, str], sink: Command, client: Client
 ) -> None:
     topic = TOPIC_OF.get(kind, Topic.EVENTS)
+    schema = versions(kind)[version]
+    every = schema["fields"]
     base = {
         f["name"]: extremes(f)[-1] if f["name"] in ("received_at", "corrected_at", "uncertainty_ms") else extremes(f)[0]
-        for f in fields(kind)
+        for f in every
     }
-    mark = f"extremes-{kind.value}"
+    mark = f"extremes-{kind.value}-{version}"
     marker = "source" if kind not in TOPIC_OF else {"Record": "build_id", "Finding": "rule"}[kind.value]
     written = [
-        base | {f["name"]: value} | {marker: mark} for f in fields(kind) if f["name"] != marker for value in extremes(f)
+        base | {f["name"]: value} | {marker: mark} for f in every if f["name"] != marker for value in extremes(f)
     ]
-    write(env["DEPLOYTRAIL_KAFKA"], topic, [(11, b"k", encode(kind, value)) for value in written])
+    write(env["DEPLOYTRAIL_KAFKA"], topic, [(11, b"k", encoded(schema, value)) for value in written])
     table = BY_KIND[kind].name
     question = f"SELECT * FROM {{db}}.{table} WHERE {marker} = '{mark}' ORDER BY kafka_offset"
     wait_for(lambda: len(rows(client, env, question)) >= len(written), what="the rows")
@@ -112,7 +130,7 @@ def test_every_extreme_of_every_column_comes_back(
 
     assert len(found) == len(written)
     for value, back in zip(written, found, strict=True):
-        for field in fields(kind):
+        for field in every:
             assert back[field["name"]] == shown(field, value[field["name"]]), field["name"]
 
 
@@ -175,6 +193,22 @@ def test_poison_is_set_aside_and_the_rest_goes_in(env: dict[str, str], sink: Com
         "unknown_wire_format",
     ]
     assert {r["origin_topic"] for r in rows(client, env, letters)} == {"deploytrail.events"}
+
+
+# 0 is "now" to the client, and brokers refuse what is more than an hour ahead.
+@pytest.mark.parametrize("at", [1, 999, 1_700_000_000_123])
+def test_kafkas_own_timestamp_may_be_old(at: int, env: dict[str, str], sink: Command, client: Client) -> None:
+    title = f"kafka time {at}"
+    producer = Producer(producer_config(Settings(kafka=env["DEPLOYTRAIL_KAFKA"])))
+    producer.produce(Topic.EVENTS.value, encode(RecordType.SIGNAL, signal(title=title)), partition=8, timestamp=at)
+    producer.produce(Topic.DEAD_LETTERS.value, title, partition=2, timestamp=at)
+    assert producer.flush(20) == 0
+    letters = f"SELECT count() AS n FROM {{db}}.dead_letters WHERE value = '{title}'"
+    found = f"SELECT kafka_timestamp FROM {{db}}.signals WHERE title = '{title}'"
+    wait_for(lambda: bool(rows(client, env, found)) and rows(client, env, letters)[0]["n"] == 1, what="both rows")
+
+    expected = datetime.fromtimestamp(at // 1000, UTC).replace(tzinfo=None, microsecond=at % 1000 * 1000)
+    assert rows(client, env, found) == [{"kafka_timestamp": expected}]
 
 
 def test_migrations_are_applied_once(env: dict[str, str], sink: Command, client: Client) -> None:

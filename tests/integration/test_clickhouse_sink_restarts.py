@@ -112,10 +112,12 @@ def test_records_of_a_newer_writer_go_in_without_a_restart(own_kafka: str, click
         "DEPLOYTRAIL_CLICKHOUSE_DATABASE": database,
     }
     newer = json.loads((package / "avro" / "signal.v1.avsc").read_text())
+    [severity] = [field["type"] for field in newer["fields"] if field["name"] == "severity"]
+    severity["symbols"].append("apocalyptic")
     newer["fields"].append({"name": "mood", "type": "string", "default": "", "doc": "What version 2 brings."})
     out = io.BytesIO()
     out.write(b"\xc3\x01" + schema_fingerprint(newer))
-    value = signal(title="newer") | {"mood": "calm"}
+    value = signal(title="newer") | {"mood": "calm", "severity": "apocalyptic"}
     fastavro.schemaless_writer(out, fastavro.parse_schema(without_logical_types(newer)), value)
     older = encode(RecordType.SIGNAL, signal(title="older"))
     client = connect(Settings.load(env))
@@ -128,5 +130,5 @@ def test_records_of_a_newer_writer_go_in_without_a_restart(own_kafka: str, click
         wait_for(lambda: len(client.query(found).result_rows) == 3, what="the rows of both writers")
         assert sink.stop() == 0
 
-    assert [row[0] for row in client.query(found).result_rows] == ["older", "newer", "older"]
+    assert client.query(found).result_rows == [("older", "critical"), ("newer", "apocalyptic"), ("older", "critical")]
     assert any("signals has no column for mood of writer version 2" in line for line in sink.lines)

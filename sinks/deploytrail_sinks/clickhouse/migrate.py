@@ -19,6 +19,7 @@ from deploytrail_sinks.clickhouse.cluster import Statement, for_cluster, tables_
 from deploytrail_sinks.clickhouse.failures import RESPONSES, Response
 from deploytrail_sinks.clickhouse.lock import lock
 from deploytrail_sinks.clickhouse.shards import Shards, every_url
+from deploytrail_sinks.clickhouse.tiers import tier_statements
 from deploytrail_sinks.clickhouse.writer import connect
 
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -45,8 +46,7 @@ class Migration:
         plain = [part.removesuffix(";") for part in parts if part]
         if not cluster:
             return [Statement(text) for text in plain]
-        tables = tables_of(m.text.replace("{database}", database) for m in migrations())
-        return [made for text in plain for made in for_cluster(text, cluster, tables)]
+        return [made for text in plain for made in for_cluster(text, cluster, _tables(database))]
 
 
 @cache
@@ -56,6 +56,10 @@ def migrations() -> tuple[Migration, ...]:
     found = [(_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir()]
     every = [Migration(int(m[1]), e.name, e.read_text("utf-8")) for m, e in found if m]
     return tuple(sorted(every, key=lambda migration: migration.number))
+
+
+def _tables(database: str) -> frozenset[str]:
+    return tables_of(m.text.replace("{database}", database) for m in migrations())
 
 
 def pending(client: Client, database: str) -> list[Migration]:
@@ -104,7 +108,7 @@ def migrate(
         for migration in pending(client, database):
             say(migration.name)
             for statement in migration.statements(database, cluster):
-                for some in shards if statement.on_each_shard and shards else (client,):
+                for some in shards if cluster and statement.on_each_shard and shards else (client,):
                     some.command(statement.text)
             row = [migration.number, migration.name, migration.checksum]
             client.insert(f"{database}.schema_migrations", [row], column_names=["number", "name", "checksum"])
@@ -115,12 +119,18 @@ def migrate(
 def migrate_as_set(
     settings: Settings, patience: float = 60.0, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:
-    """`migrate` for the settings' ClickHouse or cluster. RetryLater while it is away."""
+    """`migrate` for the settings' ClickHouse, cluster, or shards without one. RetryLater while one of them is away."""
+    database, cluster = settings.clickhouse_database, settings.clickhouse_cluster
     with _errors_named(settings):
         every = [connect(settings, url) for url in every_url(Shards.from_settings(settings))]
-        return migrate(
-            every[0], settings.clickhouse_database, settings.clickhouse_cluster, every, patience=patience, say=say
-        )
+        applied = []
+        for client in every[:1] if cluster else every:  # a cluster takes statements ON CLUSTER from any node
+            applied += migrate(client, database, cluster, every, patience=patience, say=say)
+            for statement in tier_statements(client, settings):
+                for part in for_cluster(statement, cluster, _tables(database)) if cluster else [Statement(statement)]:
+                    say(part.text)
+                    client.command(part.text)
+        return applied
 
 
 def planned(settings: Settings) -> list[tuple[str, list[Statement]]]:

@@ -25,7 +25,7 @@ from deploytrail_sinks.clickhouse.migrate import migrate
 from deploytrail_sinks.clickhouse.purge import purge_again
 from deploytrail_sinks.clickhouse.replay import Offsets, Replay, committed, members
 from deploytrail_sinks.clickhouse.sink import ClickHouseSink
-from deploytrail_sinks.clickhouse.tables import TABLES, TOPIC_OF_TABLE
+from deploytrail_sinks.clickhouse.tables import TOPIC_OF_TABLE
 from deploytrail_sinks.clickhouse.writer import connect
 
 _LOCK_PATIENCE = STALE_SECONDS + 15.0  # one that was killed has left its lock behind
@@ -146,7 +146,7 @@ def _tables(client: Client, live: str) -> list[str]:
     query = "SELECT create_table_query FROM system.tables WHERE database = {d:String} AND engine = 'MaterializedView'"
     views = client.query(query, parameters={"d": live}).result_rows
     targets = {found[1] for row in views if (found := re.search(rf" TO `?{live}`?\.`?(\w+)", str(row[0])))}
-    fed = [table.name for table in TABLES] + ["dead_letters"]
+    fed = list(TOPIC_OF_TABLE)
     return fed + sorted(targets - set(fed))
 
 

@@ -98,5 +98,5 @@ def tables_suffix(settings: Settings) -> str:
 
 
 def every_url(shards: Shards) -> Iterable[str]:
-    """The first replica of each shard."""
-    return (replicas[0] for replicas in shards.hosts)
+    """The replicas of each shard, separated by commas; the default one first."""
+    return (",".join(replicas) for replicas in shards.hosts)

@@ -89,6 +89,7 @@ TOPIC_OF_TABLE = {
     "deployment_revisions": Topic.RECORDS,
     "findings": Topic.FINDINGS,
     "dead_letters": Topic.DEAD_LETTERS,
+    "policies": Topic.POLICIES,
 }
 # Blocks of so many inserts are remembered by their token; a sink never re-sends anything as old.
 DEDUPLICATION_WINDOW = 10_000

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.instants import EARLIEST, LATEST, from_micros
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 
@@ -46,11 +46,11 @@ class RowsRefused(DeploytrailError):
 class Writer:
     """Writes ranges; safe in threads, with a client for each thread and shard."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, suffix: str = "") -> None:
         self._settings = settings
         self.shards = Shards.from_settings(settings)
         self._replica = [0] * len(self.shards.hosts)  # which one each shard is asked at
-        self._suffix = tables_suffix(settings)
+        self._suffix = suffix + tables_suffix(settings)  # behind the names of tables
         self._local = threading.local()
         self._known: dict[tuple[RecordType, int], tuple[tuple[str, ...], float]] = {}
 
@@ -78,7 +78,8 @@ class Writer:
         """Insert a range of the dead-letters topic."""
         rows = [dead_letter_row(row) for row in part.rows]
         for row in rows:
-            row[2] = datetime.fromtimestamp(row[2] / 1000, UTC)
+            # A producer's timestamp may be anything.
+            row[2] = from_micros(min(max(row[2] * 1000, EARLIEST), LATEST))
         table = self._name(_DEAD_LETTERS)
         settings = _INSERT_SETTINGS | {"insert_deduplication_token": part.token(_DEAD_LETTERS)}
         self._attempt(DEFAULT, lambda: self.client().insert(table, rows, DEAD_LETTER_COLUMNS, settings=settings))
@@ -163,8 +164,8 @@ def _brief(error: Exception) -> str:
 
 
 def connect(settings: Settings, url: str = "") -> Client:
-    """A client of one URL; without one, of the first that answers of those that the settings name."""
-    every = (url,) if url else urls(settings.clickhouse_url, "DEPLOYTRAIL_CLICKHOUSE_URL")
+    """A client of the first that answers of the URLs given, separated by commas; of the settings' where none are."""
+    every = urls(url or settings.clickhouse_url, "DEPLOYTRAIL_CLICKHOUSE_URL")
     for other in every[:-1]:
         try:
             return _connect(settings, other)

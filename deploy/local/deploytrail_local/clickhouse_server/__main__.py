@@ -13,22 +13,25 @@ from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_local import ports
 from deploytrail_local.clickhouse_server.engine import Engine
 from deploytrail_local.clickhouse_server.server import Server, say
+from deploytrail_local.clickhouse_server.users import read_users
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 def main(argv: list[str]) -> int:
-    """`FOLDER PORT`; exit code 0 after a clean stop."""
+    """`FOLDER PORT`; exit code 0 after a clean stop. DEPLOYTRAIL_CLICKHOUSE_USERS: a users.xml; without it, anyone."""
     folder, port = Path(argv[0]), int(argv[1])
+    named, config = (os.environ.get(f"DEPLOYTRAIL_CLICKHOUSE_{name}") for name in ("USERS", "CONFIG"))
     if not ports.is_free(port):
         say(f"port {port} is in use; free it or set another one in DEPLOYTRAIL_CLICKHOUSE_URL")
         return EXIT_UNAVAILABLE
     try:
-        engine = Engine(folder)
+        users = read_users(Path(named)) if named else None
+        engine = Engine(folder, Path(config) if config else None)
     except ConfigurationError as error:
         say(str(error))
         return EXIT_UNAVAILABLE
-    server = Server((ports.LOOPBACK, port), engine)
+    server = Server((ports.LOOPBACK, port), engine, users)
 
     def stop(*_: object) -> None:
         threading.Thread(target=server.shutdown, daemon=True).start()

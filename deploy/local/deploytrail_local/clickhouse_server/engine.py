@@ -34,7 +34,7 @@ class Answer:
 class Engine:
     """The ClickHouse engine over a folder that it owns until `close`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # A second engine on the same folder fails without saying why.
         self._lock_file = (folder / ".lock").open("w")
@@ -45,7 +45,8 @@ class Engine:
         import chdb
 
         self._chdb: Any = chdb
-        self._path = str(folder / "data")
+        # With an underscore it would be ignored in silence.
+        self._path = f"{folder / 'data'}?config-file={config}" if config else str(folder / "data")
         self._keep: Any = self._chdb.connect(self._path)  # without one open connection the engine is torn down
         self._places = threading.BoundedSemaphore(WORKERS)
         self._kill_lock = threading.Lock()

@@ -19,6 +19,7 @@ from deploytrail_local.clickhouse_server import errors
 from deploytrail_local.clickhouse_server.engine import Answer, Engine
 from deploytrail_local.clickhouse_server.errors import RequestError
 from deploytrail_local.clickhouse_server.queries import Query, decompress, read_query
+from deploytrail_local.clickhouse_server.users import User, Users
 
 MAX_BODY_BYTES = 256 << 20
 _DRAIN_SECONDS = 3.0
@@ -33,8 +34,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], engine: Engine) -> None:
+    def __init__(self, address: tuple[str, int], engine: Engine, users: Users | None = None) -> None:
         super().__init__(address, Handler)
+        self.users = users
         self.engine = engine
         self.draining = threading.Event()
         self._running: dict[str, socket.socket] = {}
@@ -107,6 +109,7 @@ class Handler(BaseHTTPRequestHandler):
             self._reply(200, b"Ok.\n", {"Content-Type": "text/plain; charset=UTF-8"})
             return
         query_id = str(uuid.uuid4())
+        user: User | None = None
         try:
             body = decompress(self._body(), self.headers.get("Content-Encoding", ""))
             if self.server.draining.is_set():
@@ -115,12 +118,16 @@ class Handler(BaseHTTPRequestHandler):
             if self.command != "POST" and query.readonly is None:
                 # As the real server does: what a link can make a browser ask must not write.
                 query = replace(query, readonly="2")
+            if self.server.users is not None:
+                user, query = self.server.users.admit(query, url.query, self.headers)
             self._run(query, query_id)
         except RequestError as error:
             self._fail(error.status, error.code, str(error), query_id)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         except Exception as error:  # the engine raises RuntimeError, clients' bytes raise anything
+            if user is not None and self.server.users is not None:
+                self.server.users.failed(user)
             code, text = errors.parse(str(error))
             self._fail(errors.status_of(code), code, f"{text} (version {self.server.engine.version})", query_id)
 

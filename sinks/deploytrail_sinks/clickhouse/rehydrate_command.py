@@ -1,0 +1,54 @@
+"""`deploytrail rehydrate`: rows from the archive back into ClickHouse, for as long as they are needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.settings import Settings
+
+from deploytrail_sinks.archive.store import open_store
+from deploytrail_sinks.clickhouse.rehydrate import forget, rehydrate
+from deploytrail_sinks.clickhouse.serve import quieten_drivers
+from deploytrail_sinks.clickhouse.writer import connect
+from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0 done, 69 ClickHouse or the archive is away or damaged, 78 a setting is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="deploytrail rehydrate",
+        description="Bring rows back from DEPLOYTRAIL_ARCHIVE into ClickHouse; the views all_… show them.",
+    )
+    parser.add_argument("--from", dest="since", type=_day, metavar="DAY", help="first day, 2025-01-31 (UTC)")
+    parser.add_argument("--to", dest="until", type=_day, metavar="DAY", help="the day after the last one")
+    parser.add_argument("--forget", action="store_true", help="take everything that was brought back out again")
+    given = parser.parse_args(argv)
+    if not given.forget and (given.since is None or given.until is None):
+        parser.error("--from and --to say which days; or --forget")
+    quieten_drivers()
+    try:
+        settings = Settings.load()
+        if given.forget:
+            forget(connect(settings), settings.clickhouse_database)
+            return 0
+        done = rehydrate(open_store(settings.archive), settings, given.since, given.until, say=_say)
+    except ConfigurationError as error:
+        _say(str(error))
+        return EXIT_CONFIGURATION
+    except (DeploytrailError, ClickHouseError, OSError) as error:
+        _say(str(error))
+        return EXIT_UNAVAILABLE
+    print(f"{done.rows} rows of {done.segments} segments; {done.unreadable} could not be read then either")
+    return 0
+
+
+def _day(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"deploytrail rehydrate: {text}\n")
