@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from deploytrail_sinks.archive.acts import read_acts
-from deploytrail_sinks.archive.log.names import RECEIPTS, is_of_log
+from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.purge import Gone, receipts_of
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
@@ -67,7 +67,7 @@ def verify(
     `known`: segments that are not read again; `on_segment` is given each one that could be read, with its digest.
     """
     report = Report()
-    segments = [name for name in store.list("") if not is_of_log(name) and not name.startswith(f"{RECEIPTS}/")]
+    segments = [name for name in store.list("") if not is_of_log(name)]
     done = 0
     for _, group in itertools.groupby(segments, key=lambda name: tuple(name.split("/")[:2])):
         names = list(group)

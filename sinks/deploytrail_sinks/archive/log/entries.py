@@ -7,7 +7,7 @@ order. An entry is canonical JSON (RFC 8785), its names in order:
     {"first":OFFSET,"kind":"gap","last":OFFSET,"partition":NUMBER,"topic":TOPIC}
     {"commitment":BASE64,"kind":"record","offset":OFFSET,"partition":NUMBER,"topic":TOPIC}
 
-Other objects that are kept for good (published checkpoints, time stamps, receipts) are entered as
+Other objects that are kept for good (published checkpoints, time stamps) are entered as
 
     {"kind":"object","name":NAME,"sha256":HEX}
 

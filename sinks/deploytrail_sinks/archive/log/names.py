@@ -16,7 +16,6 @@ from __future__ import annotations
 PREFIX = "log"
 CHECKPOINT = f"{PREFIX}/checkpoint"
 TILE_WIDTH = 256
-RECEIPTS = "receipts"  # RECEIPTS/NUMBER.json: what was done to the archive; entered into the log as they are
 
 
 def is_of_log(name: str) -> bool:
@@ -31,7 +30,7 @@ def numbered(kind: str, number: int) -> str:
 
 def number_of(name: str) -> int | None:
     """The number that a numbered object is named by; None where its name ends in none."""
-    last = name.rpartition("/")[2].removesuffix(".json")
+    last = name.rpartition("/")[2]
     return int(last) if len(last) == 20 and last.isascii() and last.isdigit() else None
 
 

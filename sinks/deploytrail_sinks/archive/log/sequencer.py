@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
 from deploytrail_sinks.archive.log.entries import object_entry, segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
-from deploytrail_sinks.archive.log.names import PREFIX, RECEIPTS, number_of, numbered
+from deploytrail_sinks.archive.log.names import PREFIX, number_of, numbered
 from deploytrail_sinks.archive.log.notes import Note, NoteError, Signer
 from deploytrail_sinks.archive.log.objects import LogConflict, create_equal, kept_until, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, PlanError, Planned, encode_positions, read_plan, read_positions
@@ -65,7 +65,7 @@ class Sequencer:
         if not self._resumed:
             self.resume()
         entries: dict[str, list[bytes]] = {}
-        segments = list(self._receipts())
+        segments = []
         for segment, of_it in self._waiting():
             segments.append(segment)
             entries[segment.name] = of_it
@@ -123,13 +123,6 @@ class Sequencer:
 
     def _is_there(self, kind: str, size: int) -> bool:
         return read_or_none(self._store, numbered(kind, size)) is not None
-
-    def _receipts(self) -> Iterator[Planned]:
-        begin = self._positions.get(RECEIPTS, 0)
-        for name in self._store.list(RECEIPTS):
-            number = number_of(name)
-            if number is not None and number >= begin:
-                yield self._object(name)
 
     def _object(self, name: str) -> Planned:
         return Planned(name, digest(self._store.read(name)), 1, (number_of(name) or 0) + 1)
@@ -221,7 +214,7 @@ def sequences(store: ObjectStore) -> list[str]:
     return [
         of_class
         for topic in store.folders("")
-        if topic not in (PREFIX, RECEIPTS)
+        if topic != PREFIX
         for partition in store.folders(topic)
         for of_class in store.folders(partition)
     ]
