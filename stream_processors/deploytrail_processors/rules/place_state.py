@@ -8,6 +8,7 @@ dropped moves `forgotten`, and nothing that began by then accuses anybody.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deploytrail_processors.rules import deployed, drift, reconciliation, sightings
@@ -108,7 +109,9 @@ def _reconcile(row: Row, running: Sequence[Sighting], policy: Reconciliation, no
     """Infers what is missing, takes back what is explained."""
     rows = row["inferred"]
     firsts = {one["first"]["id"]: sightings.from_row(one["first"]) for one in rows}
-    everything = firsts | {one.id: one for one in running}
+    # Whose instance is forgotten was removed long ago.
+    gone = {name: replace(one, until=one.at) for name, one in firsts.items()}
+    everything = gone | {one.id: one for one in running}
     frozen = [_as_deployed(one) for one in rows if _is_open(one) and one["first"]["at"] <= row["forgotten"]]
     explained = reconciliation.explain(
         everything.values(),

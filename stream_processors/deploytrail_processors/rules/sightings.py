@@ -73,7 +73,23 @@ def with_seen(kept: Iterable[Seen], seen: Seen) -> list[Seen]:
     """What is kept of an instance with one observation more: in order, each once, as it was known first."""
     by_id = {one["id"] + str(one["removed"]): one for one in kept}
     by_id.setdefault(seen["id"] + str(seen["removed"]), seen)
-    return sorted(by_id.values(), key=_order)[-MOST_SEEN:]
+    found = sorted(by_id.values(), key=_order)
+    while len(found) > MOST_SEEN:
+        del found[_least_worth(found)]
+    return found
+
+
+def _least_worth(found: list[Seen]) -> int:
+    """Which of what was seen tells least: a restart of what ran already, else the oldest."""
+    running: list[Any] = []
+    for index, one in enumerate(found[:-1]):
+        if one["removed"]:
+            running = []
+        elif one["artefact"] in running:
+            return index
+        else:
+            running.append(one["artefact"])
+    return 0
 
 
 def sightings_of(cluster: str, instance: str, kept: Iterable[Seen]) -> list[Sighting]:

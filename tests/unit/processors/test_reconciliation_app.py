@@ -250,6 +250,14 @@ def test_what_cannot_be_compared_accuses_nobody() -> None:
     assert world.handled.written == []
 
 
+def test_an_old_instance_that_restarts_over_and_over_is_no_deployment() -> None:
+    world = World().tell(*BEFORE, runs(-57, "1"), *deploy("2"))
+    world.tell(*(runs(10 + n, "1", observation_id=f"restart-{n}") for n in range(60)))
+
+    assert World.until(world, 100).inferred == []
+    assert world.standing("drift") == [("violation", "declared_but_not_running")]
+
+
 def test_sidecars_are_not_the_service() -> None:
     tags = {"image": "registry/shop:1"}
     world = World().tell(*BEFORE, runs(-57, "proxy-9", tags=tags), runs(-56, "1", tags=tags)).until(60)
@@ -364,3 +372,34 @@ def test_whatever_comes_when_the_end_is_the_same(chance: random.Random) -> None:
             by_subject.setdefault(found["deployment_id"] if rule != "drift" else "", []).append(found)
         for chain in by_subject.values():
             assert all(later["supersedes"] == earlier["finding_id"] for earlier, later in pairwise(chain))
+
+
+VERSIONS, INSTANCES, CLUSTERS = ("1", "2", "3"), ("a", "b", "c"), ("prod-1", "prod-2")
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[Value]:
+    """Deployments, instances that come and go, and declarations, in any combination."""
+    found: list[Value] = []
+    for number in range(draw(st.integers(1, 12))):
+        minute, version = draw(st.integers(-60, 60)), draw(st.sampled_from(VERSIONS))
+        what = draw(st.sampled_from(("deploy", "run", "run", "run", "remove", "declare")))
+        where: Value = {"instance": draw(st.sampled_from(INSTANCES)), "cluster": draw(st.sampled_from(CLUSTERS))}
+        if what == "deploy":
+            last = draw(st.sampled_from(("succeeded", "succeeded", "failed", "rolled_back", "voided")))
+            found += deploy(version, minute, minute + 5, last=last, deployment_id=f"d{number}")
+        elif what == "run":
+            found.append(runs(minute, version, **where))
+        else:
+            found.append(gone(minute, **where) if what == "remove" else declares(minute, version))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(stories(), st.randoms(use_true_random=False))
+def test_any_story_ends_the_same_in_every_order(story: list[Value], chance: random.Random) -> None:
+    shuffled = story + chance.sample(story, len(story) // 2)
+    chance.shuffle(shuffled)
+
+    assert outcome(shuffled) == outcome(story)
+    assert outcome(story)[0] == outcome(sorted(story, key=lambda one: one["corrected_at"]))[0]
