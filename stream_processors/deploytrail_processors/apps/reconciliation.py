@@ -69,18 +69,23 @@ class Reconcile:
             if event["event_type"] == "voided":
                 self._put(partition, place_state.refuse(row, event["deployment_id"]), event["corrected_at"])
             return
-        known = self._deployments.get(partition, event["deployment_id"])
-        known["facts"] = lifecycle.add(known["facts"], event)
+        changed = self._deployments.add(partition, event)
+        for known in (*changed.rows, *changed.merged):
+            self._note(partition, known)
+
+    def _note(self, partition: int, known: Row) -> None:
+        """Tell a deployment's place of it, and the one where it was thought to be that it is not there."""
         facts, noted = known["facts"], known.get("noted")
         at = lifecycle.place(facts)
         content = self._deployments.derive(partition, facts)
         limit = self._deployments.policies(facts).thresholds.lost_after_minutes
-        now_known = deployed.deployed_of(content, lifecycle.due(facts, limit))
+        # Another name of a deployment is in the state `merged`, which is none that has begun.
+        begun = deployed.deployed_of(content, lifecycle.due(facts, limit))
         if noted is not None and noted != at:
             other = self._place(partition, noted)
             self._put(partition, place_state.with_deployment(other, facts["id"], None), facts["last"])
         row = self._place(partition, at)
-        self._put(partition, place_state.with_deployment(row, facts["id"], now_known), facts["last"])
+        self._put(partition, place_state.with_deployment(row, facts["id"], begun), facts["last"])
         self._deployments.put(partition, known | {"noted": at})
 
     def _observation(self, partition: int, observation: dict[str, Any]) -> None:

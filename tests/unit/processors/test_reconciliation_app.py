@@ -124,6 +124,19 @@ def test_the_real_event_that_comes_late_supersedes_the_inferred_record_and_says_
     assert second["supersedes"] == first["finding_id"]
 
 
+def test_it_is_superseded_by_the_id_that_stands_for_the_real_one() -> None:
+    run: Value = {"build_system": "github_actions", "build_id": "77"}
+    real = [
+        *deploy("2", 8, 12, deployment_id="github:5", source="github", **run),
+        *deploy("2", 8, 12, deployment_id="lib", **run),
+    ]
+    world = World().tell(*BEFORE, runs(-57, "1"), gone(11), runs(10, "2", "pod-2")).until(30)
+
+    world.tell(*real).until(60)
+
+    assert {one["tags"]["superseded_by"] for one in world.events("voided")} == {"lib"}
+
+
 def test_a_late_event_within_the_grace_leaves_nothing_behind() -> None:
     world = World().tell(*BEFORE, runs(-57, "1"), gone(11), runs(10, "2", "pod-2")).until(20)
 
