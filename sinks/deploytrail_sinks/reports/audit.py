@@ -1,0 +1,112 @@
+"""The monthly audit report: is the population whole, what is wrong, and every production deployment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from deploytrail_schemas.instants import format_instant
+
+from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, about, audited
+from deploytrail_sinks.reports.document import Report, Spooled, Table, rows
+from deploytrail_sinks.reports.period import Period
+from deploytrail_sinks.reports.population import Known, Matcher, Population, differences
+from deploytrail_sinks.reports.trail import Trail, by_deployment
+
+_EVIDENCE = ("deployment_revisions", "deployment_events", "approvals", "findings")
+
+
+def audit(
+    trail: Trail,
+    period: Period,
+    environments: Sequence[str],
+    *,
+    as_of: int | None = None,
+    others: Sequence[Callable[[], Population]] = (),
+    independent: Sequence[Known] | None = None,
+) -> Report:
+    """The report. `others`: what else holds the population; `independent`: how somebody else counts it.
+
+    It has no size limit: rows pass through files. Equal inputs give equal reports; nothing in it is the time at
+    which it was made.
+    """
+    listed, exceptions = Spooled(), Spooled()
+    outcomes: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    flawed = 0
+    matcher = Matcher(independent or ())
+    held: dict[tuple[str, str], int] = {}
+    places: dict[int, tuple[int, int]] = {}
+    for block in trail.deployments(period, environments):
+        steps = trail.approvals(block)
+        events, findings = by_deployment(trail.events(block)), by_deployment(trail.findings(block))
+        for deployment in block:
+            key = (deployment["region"], deployment["deployment_id"])
+            found = audited(deployment, about(deployment, steps), events.get(key, ()), findings.get(key, ()))
+            listed.append(found.row)
+            for exception in found.exceptions:
+                exceptions.append(exception)
+                kinds[exception[0]] += 1
+            flawed += bool(found.exceptions)
+            outcomes[deployment["state"]] += 1
+            held[key] = deployment["revision"]
+            partition, offset = deployment["kafka_partition"], deployment["kafka_offset"]
+            first, last = places.get(partition, (offset, offset))
+            places[partition] = (min(first, offset), max(last, offset))
+            matcher.take(deployment)
+    mine = Population("report and ClickHouse", held, places)
+    stores = [other() for other in others]
+    apart = rows(differences(mine, stores))
+    unknown = rows(
+        ("independent population", f"line {known.line}: {known.deployment_id or known.service}", "is not on record")
+        for known in matcher.missing
+    )
+    ranges = trail.ranges(_EVIDENCE)
+    facts = (
+        ("Period", str(period)),
+        ("Environments", ", ".join(environments)),
+        ("As of", format_instant(as_of) if as_of is not None else "all that had arrived: see the ranges"),
+        ("Deployments", str(len(listed))),
+        ("Outcomes", ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items())) or "none"),
+        ("With exceptions", f"{flawed}, {len(exceptions)} exceptions"),
+        ("Population", _verdict(stores, apart, unknown, independent is not None)),
+    )
+    tables = [
+        Table(
+            "population",
+            "Population",
+            ("source", "deployments", "digest", "offsets of the records topic"),
+            rows([mine.row(), *(store.row() for store in stores)]),
+            "Every store counts the same deployments, or the table below names the ones on which they disagree.",
+        ),
+        Table("differences", "Differences", ("source", "deployment", "what"), rows([*apart, *unknown])),
+        Table("kinds", "Exceptions by kind", ("exception", "count"), rows((k, str(kinds[k])) for k in sorted(kinds))),
+        Table(
+            "exceptions",
+            "Exceptions",
+            EXCEPTION_COLUMNS,
+            exceptions,
+            "Verdicts that stand against a deployment, and what its record alone shows to be missing.",
+        ),
+        Table("deployments", "Every deployment", COLUMNS, listed, "By region, environment, service and time."),
+        Table(
+            "evidence",
+            "What this was made of",
+            ("table", "partition", "first offset", "last offset"),
+            rows((t, str(p), str(a), str(b)) for t, found in ranges.items() for p, (a, b) in found.items()),
+        ),
+    ]
+    return Report(f"Audit of deployments, {period.label}", facts, tuple(tables), main="deployments")
+
+
+def _verdict(
+    stores: Sequence[Population], apart: Sequence[object], unknown: Sequence[object], counted_elsewhere: bool
+) -> str:
+    if apart or unknown:
+        return f"does not reconcile: {len(apart) + len(unknown)} differences"
+    read = [store.source for store in stores if not store.note]
+    if not read:
+        return "not reconciled: nothing but ClickHouse was read"
+    named = ", ".join(["ClickHouse", *read, *(["the independent population"] if counted_elsewhere else [])])
+    left = [store.source for store in stores if store.note]
+    return f"reconciles: {named}" + (f"; not read: {', '.join(left)}" if left else "")
