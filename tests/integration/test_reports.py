@@ -70,6 +70,7 @@ def stores(own_kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFac
         RecordType.RECORD,
         *(record(f"shop-{n}", NOON + n * MINUTE, state="running", finished_at=None) for n in range(700)),
         *(record(f"shop-{n}", NOON + n * MINUTE, 2) for n in range(700)),
+        record("webhook-1", state="merged", merged_into="shop-1"),
         record("october", NOON - 5 * DAY),
         record("staged", environment="staging"),
         record("foreign", deployer="=cmd()|x", change_ticket=""),
@@ -77,7 +78,7 @@ def stores(own_kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFac
     found.put(
         Topic.EVENTS,
         RecordType.DEPLOYMENT_EVENT,
-        event("started", deployment_id="shop-1", permit_id="p-1", tags={"commit_authors": "cy"}),
+        event("started", deployment_id="webhook-1", permit_id="p-1", tags={"commit_authors": "cy"}),
     )
     found.put(
         Topic.EVENTS,

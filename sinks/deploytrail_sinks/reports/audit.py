@@ -38,8 +38,14 @@ def audit(
     held: dict[tuple[str, str], int] = {}
     places: dict[int, tuple[int, int]] = {}
     for block in trail.deployments(period, environments):
-        steps = trail.approvals(block)
-        events, findings = by_deployment(trail.events(block)), by_deployment(trail.findings(block))
+        names = trail.names(block)
+        others_of = {name for _, name in names}
+        steps = [
+            step | {"deployment_id": names.get((step["region"], step["deployment_id"]), step["deployment_id"])}
+            for step in trail.approvals(block, others_of)
+        ]
+        events = by_deployment(trail.events(block, others_of), names)
+        findings = by_deployment(trail.findings(block, others_of), names)
         for deployment in block:
             key = (deployment["region"], deployment["deployment_id"])
             found = audited(deployment, about(deployment, steps), events.get(key, ()), findings.get(key, ()))

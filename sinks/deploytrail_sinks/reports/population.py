@@ -81,7 +81,7 @@ class Collector:
     def _counts(self, record: Mapping[str, Any]) -> bool:
         began = next((record[name] for name in _BEGAN if record[name] is not None), None)
         inside = began is not None and self._period.start <= began < self._period.end
-        return inside and record["environment"] in self._environments
+        return inside and record["environment"] in self._environments and not record.get("merged_into")
 
 
 def differences(report: Population, others: Iterable[Population]) -> Iterator[tuple[str, str, str]]:

@@ -7,7 +7,7 @@ instant shows, never what an earlier one did, so that a report can be made again
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,7 +54,8 @@ class Trail:
             "FROM (SELECT * FROM {db:Identifier}.deployment_revisions "
             "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND environment IN {environments:Array(String)} "
             "ORDER BY revision DESC, kafka_offset DESC LIMIT 1 BY region, deployment_id) "
-            "WHERE began >= fromUnixTimestamp64Micro({start:Int64}) AND began < fromUnixTimestamp64Micro({end:Int64}) "
+            "WHERE merged_into = '' AND began >= fromUnixTimestamp64Micro({start:Int64}) "
+            "AND began < fromUnixTimestamp64Micro({end:Int64}) "
             "ORDER BY region, environment, service, began, deployment_id",
             start=period.start,
             end=period.end,
@@ -69,9 +70,22 @@ class Trail:
         if block:
             yield block
 
-    def approvals(self, deployments: Iterable[Value]) -> list[Value]:
-        """Every step that names one of the deployments or its change ticket, in order of time."""
+    def names(self, deployments: Iterable[Value]) -> dict[tuple[str, str], str]:
+        """Region and every id that the deployments have been reported under → the id of their record."""
         ids = sorted({d["deployment_id"] for d in deployments})
+        found = self._rows(
+            "SELECT region, deployment_id, merged_into FROM (SELECT * FROM {db:Identifier}.deployment_revisions "
+            "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND (region, deployment_id) IN (SELECT region, "
+            "deployment_id FROM {db:Identifier}.deployment_revisions WHERE merged_into IN {ids:Array(String)}) "
+            "ORDER BY revision DESC, kafka_offset DESC LIMIT 1 BY region, deployment_id) WHERE merged_into != '' "
+            "ORDER BY region, deployment_id",
+            ids=ids,
+        )
+        return {(region, name): into for region, name, into in found}
+
+    def approvals(self, deployments: Iterable[Value], names: Iterable[str] = ()) -> list[Value]:
+        """Every step that names one of the deployments or its change ticket, in order of time."""
+        ids = sorted({d["deployment_id"] for d in deployments} | set(names))
         tickets = sorted({d["change_ticket"] for d in deployments} - {""})
         return self._values(
             _APPROVAL,
@@ -83,17 +97,17 @@ class Trail:
             tickets=tickets,
         )
 
-    def events(self, deployments: Iterable[Value]) -> list[Value]:
+    def events(self, deployments: Iterable[Value], names: Iterable[str] = ()) -> list[Value]:
         """What the deployments' own events say of permits, justifications and authors, in order of time."""
         return self._values(
             _EVENT,
             f"SELECT {', '.join(_EVENT)} FROM {{db:Identifier}}.deployment_events "
             "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND deployment_id IN {ids:Array(String)} "
             "ORDER BY corrected_at, event_id, kafka_offset LIMIT 1 BY event_id",
-            ids=sorted({d["deployment_id"] for d in deployments}),
+            ids=sorted({d["deployment_id"] for d in deployments} | set(names)),
         )
 
-    def findings(self, deployments: Iterable[Value]) -> list[Value]:
+    def findings(self, deployments: Iterable[Value], names: Iterable[str] = ()) -> list[Value]:
         """The verdicts on the deployments that nothing has superseded, by rule, time and id."""
         return self._values(
             _FINDING,
@@ -102,7 +116,7 @@ class Trail:
             "AND finding_id NOT IN (SELECT supersedes FROM {db:Identifier}.findings "
             "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND supersedes != '') "
             "ORDER BY rule, occurred_at, finding_id, kafka_offset LIMIT 1 BY finding_id",
-            ids=sorted({d["deployment_id"] for d in deployments}),
+            ids=sorted({d["deployment_id"] for d in deployments} | set(names)),
         )
 
     def ranges(self, tables: Sequence[str]) -> dict[str, dict[int, tuple[int, int]]]:
@@ -135,9 +149,10 @@ class Trail:
         return {"db": self._database, "as_of": self.as_of, **named}
 
 
-def by_deployment(values: Iterable[Value]) -> dict[tuple[str, str], list[Value]]:
-    """Values by region and deployment, in their order."""
+def by_deployment(values: Iterable[Value], names: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], list[Value]]:
+    """Values by region and deployment, in their order. `names`: other ids of deployments."""
     found: defaultdict[tuple[str, str], list[Value]] = defaultdict(list)
     for value in values:
-        found[value["region"], value["deployment_id"]].append(value)
+        key = (value["region"], value["deployment_id"])
+        found[value["region"], names.get(key, key[1])].append(value)
     return found

@@ -124,8 +124,10 @@ def test_a_step_that_names_a_ticket_alone_is_about_its_place_only() -> None:
 
 def record(name: str, at: datetime, revision: int = 1, **fields: Any) -> bytes:
     micros = int(at.timestamp() * 1_000_000)
-    value = {"deployment_id": name, "revision": revision, "state": "succeeded", "recorded_at": micros,
-             "region": "eu-west-1", "environment": "production", "service": "shop", "started_at": micros} | fields  # fmt: skip
+    value = {
+        "deployment_id": name, "revision": revision, "state": "succeeded", "recorded_at": micros, "region": "eu-west-1",
+        "environment": "production", "service": "shop", "started_at": micros,
+    } | fields  # fmt: skip
     return encode(RecordType.RECORD, value)
 
 
@@ -136,6 +138,7 @@ def test_stores_that_hold_the_same_in_another_order_have_one_digest_and_others_a
         one.add(*message)
     for message in reversed(messages):
         other.add(*message)
+    one.add(1, 3, 4, record("alias", STARTED, merged_into="a"))
     november = record("later", STARTED.replace(month=11))
     for ignored in (november, record("test", STARTED, environment="test"), b"\x00"):
         one.add(1, 2, 4, ignored)
