@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import client_config
@@ -74,10 +74,11 @@ class Predecessor:
 
     def _members(self, group: str) -> int:
         try:
-            [found] = _admin(self._settings).describe_consumer_groups([group], request_timeout=_TIMEOUT).values()
+            admin = _admin(self._settings)  # held: without it its answers never come
+            [found] = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT).values()
             return len(found.result(_TIMEOUT).members)
-        except KafkaException as error:
-            if error.args[0].code() == error.args[0].GROUP_ID_NOT_FOUND:
+        except (KafkaException, TimeoutError) as error:
+            if _is_unknown_group(error):
                 return 0
             raise RetryLater(f"Kafka does not describe the group {group}: {error}") from error
 
@@ -85,11 +86,12 @@ class Predecessor:
 def committed(settings: Settings, group: str, topic: Topic) -> dict[int, int]:
     """The offsets that a group has committed, by partition; empty for a group that never did."""
     try:
+        admin = _admin(settings)
         asked = ConsumerGroupTopicPartitions(group)
-        [found] = _admin(settings).list_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
+        [found] = admin.list_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
         partitions = found.result(_TIMEOUT).topic_partitions
-    except KafkaException as error:
-        if error.args[0].code() == error.args[0].GROUP_ID_NOT_FOUND:
+    except (KafkaException, TimeoutError) as error:
+        if _is_unknown_group(error):
             return {}
         raise RetryLater(f"Kafka does not tell how far the group {group} has read: {error}") from error
     return {p.partition: p.offset for p in partitions if p.topic == topic.value and p.offset >= 0}
@@ -114,10 +116,15 @@ def offsets_at(settings: Settings, topic: Topic, at_ms: int) -> Mapping[int, int
 def _offsets(settings: Settings, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
     asked = {TopicPartition(topic.value, partition): spec for partition in range(settings.partitions)}
     try:
-        found = _admin(settings).list_offsets(asked, request_timeout=_TIMEOUT)
+        admin = _admin(settings)
+        found = admin.list_offsets(asked, request_timeout=_TIMEOUT)
         return {asked_for.partition: future.result(_TIMEOUT).offset for asked_for, future in found.items()}
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise RetryLater(f"Kafka does not tell the offsets of {topic.value}: {error}") from error
+
+
+def _is_unknown_group(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND
 
 
 def _admin(settings: Settings) -> AdminClient:
