@@ -28,6 +28,7 @@ OWN = {
     "poll": ("deploytrail.poll_command", "main", "ask APIs for what webhooks missed (needs deploytrail[gateway])"),
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
+    "subject": ("deploytrail.subject_command", "main", "show and erase whose pseudonym it is"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
     "require-permit": (
         "deploytrail.require_permit_command",

@@ -76,6 +76,9 @@ class Settings:
     archive_log_seconds: float = _setting(5.0, "seconds between two looks of sequencer and signer for what is new")
     archive_timestamp_url: str = _setting("", "RFC 3161 authority that stamps checkpoints, http(s)://…; empty: none")
     archive_timestamp_seconds: float = _setting(3600.0, "seconds between two time stamps of checkpoints")
+    pseudonyms: str = _setting(
+        "", "file in which the gateway keeps names of people and their pseudonyms; empty: names stay as they are"
+    )
     oncall_url: str = _setting(
         "", "where pages go: alertmanager+http://host:port (Alertmanager v2 API) or http(s)://… (webhook)"
     )

@@ -14,7 +14,6 @@ from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.json_values import Violation
 from deploytrail_schemas.reasons import Refusal
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.redaction import redact_value
 from deploytrail_schemas.scopes import PLACES, bounds, overridden, violations
 from deploytrail_schemas.settings import Settings
 from starlette.requests import Request
@@ -49,8 +48,9 @@ class Acceptance:
 
         Problem where one cannot be stored or said: then none is.
         """
-        records = [(kind, redact_value(value)) for kind, value in _within_scope(records, caller)]
+        records = _within_scope(records, caller)
         try:
+            records = [(kind, self._relay.cleaned(kind, value)) for kind, value in records]
             await self._relay.prepare(kind for kind, _ in records)
         except RetryLater as error:
             raise _away(error) from error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas import headers as names
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.pseudonyms import NameMap, pseudonymised
 from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_value
@@ -27,7 +29,16 @@ class Relay:
         self._publisher = publisher
         self._regions = RegionMap.from_settings(settings)
         self._wire = wire_format(settings)
+        self._names = NameMap(Path(settings.pseudonyms)) if settings.pseudonyms else None
         self._signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
+
+    def cleaned(self, kind: RecordType, value: dict[str, Any]) -> dict[str, Any]:
+        """The value without secrets and, where DEPLOYTRAIL_PSEUDONYMS is set, without people's names.
+
+        RetryLater where the table of names cannot be used.
+        """
+        value = redact_value(value)
+        return value if self._names is None else pseudonymised(kind, value, self._names.pseudonym)
 
     async def prepare(self, kinds: Iterable[RecordType]) -> None:
         """Learn what `outgoing` needs of the schema registry, if there is one; RetryLater where it does not answer."""
@@ -50,5 +61,5 @@ class Relay:
             (names.REPORTER, reporter.encode()),
         )
         await self.prepare(kind for kind, _ in records)
-        redacted = [(kind, redact_value(value)) for kind, value in records]
+        redacted = [(kind, self.cleaned(kind, value)) for kind, value in records]
         await self._publisher.publish([self.outgoing(value, encode(kind, value), said) for kind, value in redacted])

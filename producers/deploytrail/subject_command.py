@@ -1,0 +1,64 @@
+"""`deploytrail subject show|erase`: the table of people and their pseudonyms."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.pseudonyms import NameMap
+from deploytrail_schemas.settings import Settings
+
+EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
+EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_CONFIG = 78  # EX_CONFIG
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0; 66 where nobody of that name is known, 69 where the table is in use, 78 where a setting is wrong."""
+    parser = argparse.ArgumentParser(prog="deploytrail subject", description="People and their pseudonyms.")
+    words = parser.add_subparsers(dest="word", required=True)
+    for word, text in (
+        ("show", "the pseudonym of a name, as policies and questions need it, or the name of a pseudonym"),
+        ("erase", "forget whose pseudonym it is, for good"),
+    ):
+        words.add_parser(word, help=text).add_argument("name", metavar="NAME")
+    options = parser.parse_args(argv)
+    try:
+        path = Settings.load().pseudonyms
+        if not path:
+            raise ConfigurationError("DEPLOYTRAIL_PSEUDONYMS is not set; expected the gateway's file of names")
+        if not Path(path).expanduser().exists():
+            raise ConfigurationError(f"DEPLOYTRAIL_PSEUDONYMS: there is no {path}; the gateway makes it")
+        return _WORDS[options.word](NameMap(Path(path)), options.name)
+    except ConfigurationError as error:
+        code, text = EXIT_CONFIG, str(error)
+    except DeploytrailError as error:
+        code, text = EXIT_UNAVAILABLE, str(error)
+    sys.stderr.write(f"deploytrail subject: {text}\n")
+    return code
+
+
+def _show(names: NameMap, name: str) -> int:
+    found = names.find(name) or names.name_of(name)
+    if found is None:
+        return _unknown()
+    print(found)
+    return 0
+
+
+def _erase(names: NameMap, name: str) -> int:
+    pseudonym = names.erase(name)
+    if pseudonym is None:
+        return _unknown()
+    print(f"{pseudonym} is nobody's now")
+    return 0
+
+
+def _unknown() -> int:
+    sys.stderr.write("deploytrail subject: nobody of that name is in the table\n")
+    return EXIT_NOTHING
+
+
+_WORDS = {"show": _show, "erase": _erase}
