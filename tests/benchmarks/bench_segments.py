@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import fastavro
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.archive.raw_records import SCHEMA, Record, salts
 from deploytrail_sinks.archive.retention import RetentionClass
 from deploytrail_sinks.archive.sequence import Sequence
 from deploytrail_sinks.archive.store import LocalFolder
-
-from benchmarks.bench_sink import _row
+from support.values import NOON, event
 
 RECORDS, REPEATS, TARGET = 50_000, 5, 150_000
 
@@ -23,9 +24,8 @@ def run() -> list[tuple[str, str]]:
     """Records a second of both, alternating, and their ratio."""
     fresh, records = salts(), []
     for number in range(RECORDS):
-        row = _row(number)
         headers = (("dt-sent-at", b"1795600000000123"),)
-        records.append(Record(number, row.timestamp + number, 1, row.key, row.value, headers, next(fresh)))
+        records.append(Record(number, NOON // 1000 + number, 1, b"checkout", _value(number), headers, next(fresh)))
     ours: list[float] = []
     plain: list[float] = []
     for _ in range(REPEATS + 1):
@@ -50,6 +50,24 @@ def run() -> list[tuple[str, str]]:
         ("records/s of a general writer of Avro, in memory, without digest", f"{statistics.median(plain[1:]):,.0f}"),
         ("ratio", f"{ratio:.1f}"),
     ]
+
+
+def _value(number: int) -> bytes:
+    value = event(
+        ("started", "progressed", "succeeded")[number % 3],
+        NOON + number * 1000,
+        deployment_id=f"checkout-{number // 3}",
+        service=f"service-{number % 200}",
+        version=f"4.{number % 50}.0",
+        commit_sha=f"{number:040x}",
+        artifact_digest=f"sha256:{number:064x}",
+        repository="acme/checkout",
+        build_system="github_actions",
+        build_url=f"https://ci.example/acme/checkout/runs/{number}",
+        deployer=f"deployer-{number % 30}",
+        tags={"sprint": str(number % 20), "feature": f"SHOP-{number % 999}"},
+    )
+    return encode(RecordType.DEPLOYMENT_EVENT, value)
 
 
 def _plain(record: Record) -> dict[str, object]:
