@@ -11,8 +11,9 @@ import csv
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
+from urllib.parse import quote
 
 from deploytrail_sinks.reports.document import Report, Table
 
@@ -28,10 +29,11 @@ th{background:#f2f2f2}dt{font-weight:600}dd{margin:0 0 .4rem}
 @media print{@page{size:A3 landscape}body{margin:0;font-size:9px}}"""
 
 
-def markdown(report: Report, out: TextIO) -> None:
-    """CommonMark with GitHub's tables."""
+def markdown(report: Report, out: TextIO, pictures: Sequence[str] = ()) -> None:
+    """CommonMark with GitHub's tables. `pictures`: the files that hold the report's."""
     out.write(f"# {_marked(report.title)}\n\n")
     out.writelines(f"- **{_marked(label)}**: {_marked(text)}\n" for label, text in report.facts)
+    out.writelines(f"\n![{_marked(report.title)}]({quote(name)})\n" for name in pictures)
     for table in report.tables:
         out.write(f"\n## {_marked(table.title)}\n\n")
         if table.note:

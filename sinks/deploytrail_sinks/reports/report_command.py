@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
@@ -15,12 +18,14 @@ from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect
+from deploytrail_sinks.reports import pdf, views
 from deploytrail_sinks.reports.audit import audit
 from deploytrail_sinks.reports.document import Report
-from deploytrail_sinks.reports.period import month
-from deploytrail_sinks.reports.population import Collector, independent
-from deploytrail_sinks.reports.rendering import FORMATS, as_csv
+from deploytrail_sinks.reports.period import Period, month, quarter
+from deploytrail_sinks.reports.population import Collector, Population, independent
+from deploytrail_sinks.reports.rendering import FORMATS, as_csv, as_html, markdown
 from deploytrail_sinks.reports.sources import of_archive, of_kafka
+from deploytrail_sinks.reports.timeline import timeline
 from deploytrail_sinks.reports.trail import LATEST, Trail
 from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
@@ -30,42 +35,57 @@ EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 
 def main(argv: list[str]) -> int:
     """0 done; 1 the population does not reconcile; 64 usage; 69 something is away; 78 a setting is wrong."""
+    given = _parser().parse_args(argv)
+    quieten_drivers()
+    try:
+        if given.format == "pdf" and not given.output:
+            raise ConfigurationError("--format pdf needs --output FILE")
+        return _write(_REPORTS[given.word](given, Settings.load()), given)
+    except ConfigurationError as error:
+        sys.stderr.write(f"deploytrail report: {error}\n")
+        return EXIT_CONFIGURATION
+    except (ClickHouseError, DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
+        sys.stderr.write(f"deploytrail report: {error}\n")
+        return EXIT_UNAVAILABLE
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="deploytrail report", description="Reports for auditors and teams.")
     words = parser.add_subparsers(dest="word", required=True)
-    common = _common()
-    one = words.add_parser("audit", parents=[common], help="every production deployment of a month, and what is wrong")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--format", choices=[*sorted(FORMATS), "pdf"], default="markdown")
+    common.add_argument("--table", help="one table as CSV; without it, CSV has the report's main one")
+    common.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
+    as_of = argparse.ArgumentParser(add_help=False)
+    as_of.add_argument("--as-of", metavar="INSTANT", help="only what had arrived by then, e.g. 2026-11-05T00:00:00Z")
+    span = argparse.ArgumentParser(add_help=False)
+    which = span.add_mutually_exclusive_group(required=True)
+    which.add_argument("--month", metavar="YYYY-MM")
+    which.add_argument("--quarter", metavar="YYYY-Qn")
+    span.add_argument("--zone", default="UTC", help="of the period's first and last moment; an IANA name")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--environment", default="production")
+
+    one = words.add_parser("audit", parents=[common, as_of], help="every production deployment, and what is wrong")
     one.add_argument("--month", required=True, metavar="YYYY-MM")
     one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
     one.add_argument("--environment", action="append", help="instead of production; several times for several")
     one.add_argument("--population", type=Path, metavar="CSV", help="deployments as somebody else counts them")
     one.add_argument("--without", action="append", default=[], choices=("kafka", "archive"), help="do not read it")
-    given = parser.parse_args(argv)
-    quieten_drivers()
-    try:
-        return _write(_REPORTS[given.word](given, Settings.load()), given)
-    except ConfigurationError as error:
-        sys.stderr.write(f"deploytrail report: {error}\n")
-        return EXIT_CONFIGURATION
-    except (ClickHouseError, DeploytrailError, OSError) as error:
-        sys.stderr.write(f"deploytrail report: {error}\n")
-        return EXIT_UNAVAILABLE
-
-
-def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--as-of", metavar="INSTANT", help="only what had arrived by then, e.g. 2026-11-05T00:00:00Z")
-    common.add_argument("--format", choices=sorted(FORMATS), default="markdown")
-    common.add_argument("--table", help="one table as CSV; without it, CSV has the report's main one")
-    common.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
-    return common
+    words.add_parser("access", parents=[common, span], help="who could against who did, unused grants first")
+    words.add_parser("coverage", parents=[common, span, place], help="what runs that nobody reported, and other gaps")
+    scores = words.add_parser("team", parents=[common, as_of, span, place], help="a team's scorecard")
+    scores.add_argument("team")
+    line = words.add_parser("timeline", parents=[common], help="an incident, for its post-mortem, with a picture")
+    line.add_argument("incident", help="an incident_id or an alert's signal_id")
+    return parser
 
 
 def _audit(given: argparse.Namespace, settings: Settings) -> Report:
-    as_of = _as_of(given.as_of)
-    period = month(given.month, given.zone)
+    as_of, period = _as_of(given), month(given.month, given.zone)
     environments = given.environment or ["production"]
     last = (as_of if as_of is not None else to_micros(LATEST)) // 1000
-    others: list[Callable[[], object]] = []
+    others: list[Callable[[], Population]] = []
     if "kafka" not in given.without:
         others.append(lambda: of_kafka(settings, Collector("Kafka", period, environments, last)))
     if "archive" not in given.without:
@@ -75,40 +95,82 @@ def _audit(given: argparse.Namespace, settings: Settings) -> Report:
         period,
         environments,
         as_of=as_of,
-        others=others,  # type: ignore[arg-type]
+        others=others,
         independent=independent(given.population) if given.population else None,
     )
 
 
-_REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {"audit": _audit}
+def _access(given: argparse.Namespace, settings: Settings) -> Report:
+    return views.access(_views(settings), _period(given))
 
 
-def _as_of(text: str | None) -> int | None:
+def _coverage(given: argparse.Namespace, settings: Settings) -> Report:
+    return views.coverage(_views(settings), _period(given), given.environment)
+
+
+def _team(given: argparse.Namespace, settings: Settings) -> Report:
+    return views.team(_views(settings), given.team, _period(given), given.environment, _as_of(given))
+
+
+def _timeline(given: argparse.Namespace, settings: Settings) -> Report:
+    return timeline(_views(settings), given.incident)
+
+
+_REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {
+    "audit": _audit,
+    "access": _access,
+    "coverage": _coverage,
+    "team": _team,
+    "timeline": _timeline,
+}
+
+
+def _views(settings: Settings) -> views.Views:
+    return views.Views(connect(settings), settings.clickhouse_database)
+
+
+def _period(given: argparse.Namespace) -> Period:
+    return month(given.month, given.zone) if given.month else quarter(given.quarter, given.zone)
+
+
+def _as_of(given: argparse.Namespace) -> int | None:
     try:
-        return parse_instant(text) if text else None
+        return parse_instant(given.as_of) if given.as_of else None
     except ValueError as error:
         raise ConfigurationError(f"--as-of: {error}") from None
 
 
 def _write(report: Report, given: argparse.Namespace) -> int:
     if given.table and given.table not in report.names():
-        sys.stderr.write(
-            f"deploytrail report: there is no table {given.table!r}; there are {', '.join(report.names())}\n"
-        )
+        there = ", ".join(report.names())
+        sys.stderr.write(f"deploytrail report: there is no table {given.table!r}; there are {there}\n")
         return EXIT_USAGE
-    out = given.output.open("w", encoding="utf-8", newline="") if given.output else _standard_output()
-    try:
-        if given.table:
-            as_csv(report.table(given.table), out)
-        else:
-            FORMATS[given.format](report, out)
-        out.flush()
-    finally:
-        if given.output:
-            out.close()
-    return EXIT_FLAWED if any(text.startswith("does not reconcile") for _, text in report.facts) else 0
+    if given.format == "pdf" and not given.table:
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "report.html"
+            with page.open("w", encoding="utf-8") as file:
+                as_html(report, file)
+            pdf.print_page(page, given.output)
+    elif given.output:
+        with given.output.open("w", encoding="utf-8", newline="") as file:
+            _render(report, given, file)
+    else:
+        sys.stdout.flush()
+        out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
+        _render(report, given, out)
+        out.detach()  # it is not ours to close
+    return EXIT_FLAWED if any(said.startswith("does not reconcile") for _, said in report.facts) else 0
 
 
-def _standard_output() -> io.TextIOWrapper:
-    sys.stdout.flush()
-    return io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
+def _render(report: Report, given: argparse.Namespace, out: TextIO) -> None:
+    if given.table:
+        as_csv(report.table(given.table), out)
+    elif given.format == "markdown" and given.output:
+        beside = []
+        for number, picture in enumerate(report.pictures, 1):  # Markdown holds no picture: it lies beside the file
+            path = given.output.with_suffix(f".{number}.svg")
+            path.write_text(picture, encoding="utf-8")
+            beside.append(path.name)
+        markdown(report, out, beside)
+    else:
+        FORMATS[given.format](report, out)

@@ -1,0 +1,164 @@
+"""Tables of reports that are answers of ClickHouse's views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.query import QueryResult
+
+from deploytrail_sinks.reports.audit_rows import instant
+from deploytrail_sinks.reports.document import Report, Table, rows
+from deploytrail_sinks.reports.period import Period
+
+Value = dict[str, Any]
+
+
+class Views:
+    """Asks the views of a database."""
+
+    def __init__(self, client: Client, database: str) -> None:
+        self._client, self._database = client, database
+
+    def ask(self, question: str, **named: Any) -> list[Value]:
+        """The rows of an answer. `{db}` in the question is the database; instants are µs, given as `DateTime64(6)`."""
+        found = self._answer(question, named)
+        return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
+
+    def table(self, name: str, title: str, question: str, note: str = "", **named: Any) -> Table:
+        """An answer as a table of text; its columns are the view's."""
+        found = self._answer(question, named)
+        columns = tuple(column.replace("_", " ") for column in found.column_names)
+        return Table(name, title, columns, rows([text(cell) for cell in row] for row in found.result_rows), note)
+
+    def _answer(self, question: str, named: dict[str, Any]) -> QueryResult:
+        # A parameterised view is named like a function, and ClickHouse takes no parameter for that.
+        database = "`" + self._database.replace("\\", "\\\\").replace("`", "\\`") + "`"
+        return self._client.query(question.replace("{db}", database), parameters=named)
+
+
+def text(value: Any) -> str:
+    """A value of ClickHouse as a cell: instants in UTC, shares to four digits, lists by commas, null as nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return instant(value if value.tzinfo else value.replace(tzinfo=UTC))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={text(cell)}" for key, cell in sorted(value.items()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(text, value))
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _within(period: Period, as_of: int | None) -> dict[str, Any]:
+    return {"since": period.start, "until": period.end, "as_of": period.end if as_of is None else as_of}
+
+
+_SPAN = "since = fromUnixTimestamp64Micro({since:Int64}), until = fromUnixTimestamp64Micro({until:Int64})"
+_COUNTED = (
+    f"{_SPAN}, as_of = fromUnixTimestamp64Micro({{as_of:Int64}}), environment = {{environment:String}}, "
+    "excluded_kinds = ['configuration_change', 'feature_flag']"
+)
+
+
+def access(views: Views, period: Period) -> Report:
+    """Who could deploy, register and approve, against who did; unused grants first."""
+    table = views.table(
+        "access",
+        "Who could and who did",
+        f"SELECT * FROM {{db}}.access_review({_SPAN})",
+        "Credentials that held in the period, unused ones first; then who reported without a grant that is known.",
+        **_within(period, None),
+    )
+    place = table.columns.index("verdict")
+    verdicts = [row[place] for row in table.rows]
+    counts = ", ".join(f"{name.replace('_', ' ')} {verdicts.count(name)}" for name in dict.fromkeys(verdicts))
+    facts = (("Period", str(period)), ("Credentials", counts or "none"))
+    return Report(f"Review of access, {period.label}", facts, (table,), main="access")
+
+
+def coverage(views: Views, period: Period, environment: str) -> Report:
+    """What runs of which a deployment was reported, what has no end, what has no name, which tickets lead nowhere."""
+    named = _within(period, None) | {"environment": environment}
+    tables = (
+        views.table(
+            "coverage",
+            "Coverage by team and tool",
+            f"SELECT * FROM {{db}}.coverage({_SPAN})",
+            "Of all that was seen to run, how much somebody reported to have deployed.",
+            **named,
+        ),
+        views.table(
+            "unreported",
+            "Runs without a deployment",
+            "SELECT region, environment, service, deployment_id, version, artifact_digest, confidence, started_at "
+            "FROM {db}.deployments WHERE provenance = 'inferred' "
+            "AND started_at >= fromUnixTimestamp64Micro({since:Int64}) "
+            "AND started_at < fromUnixTimestamp64Micro({until:Int64}) "
+            "ORDER BY region, environment, service, started_at, deployment_id",
+            "Inferred from what runs; nobody reported it since.",
+            **named,
+        ),
+        views.table(
+            "tickets",
+            "Links to tickets that do not hold",
+            f"SELECT * FROM {{db}}.broken_ticket_links({_SPAN}, environment = {{environment:String}})",
+            **named,
+        ),
+        views.table(
+            "loss",
+            "Events that never arrived",
+            f"SELECT * FROM {{db}}.loss({_SPAN}) WHERE missing > 0 OR told_lost > 0",
+            "Gaps in what each producer counts.",
+            **named,
+        ),
+    )
+    seen, known = (sum(int(row[tables[0].columns.index(c)]) for row in tables[0].rows)
+                   for c in ("running", "running registered"))  # fmt: skip
+    share = f"{known} of {seen} ({known / seen:.1%})" if seen else "nothing was seen to run"
+    facts = (("Period", str(period)), ("Tickets", f"of {environment}"), ("Running and reported", share))
+    return Report(f"Coverage, {period.label}", facts, tables, main="coverage")
+
+
+def team(views: Views, name: str, period: Period, environment: str, as_of: int | None) -> Report:
+    """A team's scorecard: the four keys, how often, what went wrong."""
+    named = _within(period, as_of) | {"environment": environment, "team": name, "zone": period.zone}
+    tables = (
+        views.table(
+            "dora",
+            "The four keys",
+            f"SELECT * FROM {{db}}.dora({_COUNTED}) WHERE team = {{team:String}}",
+            "Rates with their 95 % interval (Wilson), medians with the interval of order statistics; parts of a "
+            "deployment, configuration changes and flags are left out, rollbacks counted by themselves.",
+            **named,
+        ),
+        views.table(
+            "frequency",
+            "Deployments by day and service",
+            f"SELECT * FROM {{db}}.deployment_frequency({_COUNTED}, zone = {{zone:String}}) "
+            "WHERE team = {team:String}",
+            **named,
+        ),
+        views.table(
+            "findings",
+            "Verdicts against it",
+            "SELECT rule, reason, service, count() AS findings, min(occurred_at) AS first, max(occurred_at) AS last "
+            "FROM {db}.findings WHERE verdict = 'violation' AND environment = {environment:String} "
+            "AND kafka_timestamp <= fromUnixTimestamp64Micro({as_of:Int64}) "
+            "AND occurred_at >= fromUnixTimestamp64Micro({since:Int64}) "
+            "AND occurred_at < fromUnixTimestamp64Micro({until:Int64}) "
+            "AND finding_id NOT IN (SELECT supersedes FROM {db}.findings WHERE supersedes != '') "
+            "AND (region, deployment_id) IN (SELECT region, deployment_id FROM "
+            f"{{db}}.counted_deployments({_COUNTED}) WHERE team = {{team:String}}) "
+            "GROUP BY rule, reason, service ORDER BY findings DESC, rule, reason, service",
+            **named,
+        ),
+    )
+    facts = (("Team", name), ("Period", str(period)), ("Environment", environment))
+    return Report(f"Scorecard of {name}, {period.label}", facts, tables, main="dora")
