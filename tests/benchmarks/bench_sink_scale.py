@@ -78,10 +78,10 @@ def _send(bootstrap: str, values: list[bytes | None], rows: int) -> None:
 
 def _stored(client: Client, pid: int, rows: int) -> float:
     """Wait for so many rows; the most MiB meanwhile."""
-    peak, deadline = 0.0, time.monotonic() + 400
+    peak, deadline = 0.0, time.monotonic() + 900
     while int(client.query("SELECT count() FROM deploytrail.deployment_events").result_rows[0][0]) < rows:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{rows} rows were not stored within 400 s")
+            raise RuntimeError(f"{rows} rows were not stored within 900 s")
         peak = max(peak, used(pid)[1])
         time.sleep(0.1)
     return peak

@@ -82,8 +82,8 @@ class Buffer:
         return self.rows >= self._limits.rows or self.bytes >= self._limits.bytes
 
     def is_full(self) -> bool:
-        """Whether to read no further until a batch is stored."""
-        return self.rows >= 2 * self._limits.rows or self.bytes >= 2 * self._limits.bytes
+        """Whether to read no further until a batch is stored. An announced range is read whole, whatever the limits."""
+        return not self.announced and (self.rows >= 2 * self._limits.rows or self.bytes >= 2 * self._limits.bytes)
 
     def has_room(self) -> bool:
         """Whether to read on after it was full."""

@@ -108,6 +108,19 @@ def test_an_announced_range_is_sent_whole_beyond_the_limits() -> None:
     assert spans(made) == [(1, 0, 5)]
 
 
+def test_reading_does_not_pause_before_an_announced_range_is_whole() -> None:
+    """The limits may be lower than those of the sink that announced it."""
+    made = buffer(rows=2, p1=9)
+    for offset in range(8):
+        made.add(row(offset), now=0.0)
+        made.take(0.0)
+    before = made.is_full()
+    made.add(row(8), now=0.0)
+
+    assert not before
+    assert spans(made) == [(1, 0, 9)]
+
+
 def test_rows_of_partitions_that_went_are_left_to_others() -> None:
     made = buffer()
     made.add(row(0, partition=9), now=0.0)
