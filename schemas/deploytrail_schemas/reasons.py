@@ -235,6 +235,9 @@ class Reason(StrEnum):
     RUNS_UNDECLARED = "runs_undeclared"
     RUNS_AS_DECLARED = "runs_as_declared"
 
+    # any rule that was asked of a deployment under one of its other names
+    SAME_DEPLOYMENT = "same_deployment"
+
 
 class Outcome(StrEnum):
     """Why a deployment's record is in its state."""

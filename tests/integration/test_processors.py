@@ -200,7 +200,46 @@ def test_a_deployment_gets_one_record_whose_revisions_grow(worker: str) -> None:
     wait_for(lambda: "succeeded" in states(worker, "lived"), what="the record")
     found = of(worker, Topic.RECORDS, RecordType.RECORD, "lived")
 
-    assert [(r["revision"], r["state"]) for r in found] == [(1, "running"), (2, "succeeded")]
+    first = found[0]["revision"]  # of the format of the app's state: see state_formats.py
+    assert [(r["revision"] - first, r["state"]) for r in found] == [(0, "running"), (1, "succeeded")]
+
+
+@pytest.mark.requirement("M2.1")
+def test_library_webhook_and_argo_cd_give_one_record_and_one_finding(worker: str) -> None:
+    place = {"service": "windowed", "occurred_at": 1_793_534_400_000_000 + 30 * MINUTE}  # a Sunday
+    run = {"build_system": "github_actions", "build_id": "77"}
+    hook = {"deployment_id": "github:api.github.com:5", "source": "github", "producer_id": "github", **place}
+    sync = {"deployment_id": "argocd:5f0e:1", "source": "argocd", "producer_id": "argocd", **place}
+    later = place["occurred_at"] + MINUTE
+    report(worker, event("started", **hook), event("succeeded", **hook | {"occurred_at": later}))
+    wait_for(lambda: "succeeded" in states(worker, hook["deployment_id"]), what="the webhook's own record")
+    report(
+        worker,
+        event("started", **sync, parent_deployment_id=hook["deployment_id"]),
+        event("started", deployment_id="ours", source="library", **place, **run),
+        # The link comes last.
+        event("progressed", **hook, **run),
+        event("succeeded", deployment_id="ours", source="library", **place | {"occurred_at": later}),
+    )
+    wait_for(lambda: "succeeded" in states(worker, "ours"), what="the end")
+    names = sorted(("ours", hook["deployment_id"], sync["deployment_id"]))
+    wait_for(
+        lambda: (
+            {name: states(worker, name)[-1:] for name in names}
+            == {name: ["succeeded" if name == "ours" else "merged"] for name in names}
+        ),
+        what="one record for all names",
+    )
+    [ours] = of(worker, Topic.RECORDS, RecordType.RECORD, "ours")[-1:]
+    newest = {
+        name: [f for f in of(worker, Topic.FINDINGS, RecordType.FINDING, name) if f["rule"] == "change_window"][-1:]
+        for name in names
+    }
+
+    assert ours["deployment_ids"] == names
+    assert ours["sources"] == ["argocd", "github", "library"]
+    assert [f["verdict"] for f in newest["ours"]] == ["violation"]
+    assert {f["reason"] for name in names if name != "ours" for f in newest[name]} == {"same_deployment"}
 
 
 def test_a_rollback_closes_what_it_undoes(worker: str) -> None:

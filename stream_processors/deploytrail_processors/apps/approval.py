@@ -15,35 +15,29 @@ from deploytrail_processors.rules import lifecycle, unapproved
 from deploytrail_processors.rules.approval_required import is_production
 from deploytrail_processors.safe_app import SafeApp
 
-MOST_SHOWN = 20
-
 
 class Approval:
-    """Row: facts, the permits that the deployment's events have `shown`, whether it was `judged`, and the standing
-    `findings` by rule."""
+    """Row: facts, whether it was `judged`, and the standing `findings` by rule."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._deployments = Deployments(context, self._due)
+        self._deployments = Deployments(context, self._due, says=("findings",))
         self._known = Approvals(context)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
-            row = self._deployments.get(partition, value["deployment_id"])
-            row["facts"] = lifecycle.add(row["facts"], value)
-            if value["permit_id"]:
-                row["shown"] = sorted({*row.get("shown", ()), value["permit_id"]})[:MOST_SHOWN]
-            self._judge(partition, row)
+            for row in self._deployments.add(partition, value).rows:
+                self._judge(partition, row)
         elif kind is RecordType.APPROVAL:
             for deployment_id in self._known.add(partition, value):
                 row = self._deployments.get(partition, deployment_id)
                 # Of what never starts there is nothing to say, but for the use of its permits.
-                if row["facts"]["marks"] or value["approval_type"] == "permit_used":
+                if lifecycle.has_begun(row["facts"]) or value["approval_type"] == "permit_used":
                     self._judge(partition, row, place=value)
 
     def on_tick(self, partition: int, now: int) -> None:
-        for _, row in self._deployments.agenda.pop_all(partition, now):
-            self._judge(partition, dict(row))
+        for row in self._deployments.due(partition, now):
+            self._judge(partition, row)
         self._deployments.forget_old(partition, now)
         self._known.forget_old(partition, now)
 
@@ -53,12 +47,12 @@ class Approval:
 
     def _judge(self, partition: int, row: Row, place: dict[str, Any] | None = None) -> None:
         content = self._deployments.derive(partition, row["facts"])
-        if place is not None and not row["facts"]["marks"]:
+        if place is not None and not lifecycle.has_begun(row["facts"]):
             # A permit was used for a deployment that nobody has reported yet.
             content |= {name: place[name] for name in ("service", "environment", "region")}
             row["facts"] = row["facts"] | {"last": max(row["facts"]["last"], place["corrected_at"])}
             content["last_event_at"] = row["facts"]["last"]
-        steps = self._known.of(partition, row["facts"]["id"])
+        steps = self._known.of_names(partition, row["facts"]["id"], content["deployment_ids"])
         due = unapproved.due(content)
         is_due = due is not None and self._context.partition_time(partition) >= due
         found: dict[str, list[Any]] = {}
@@ -66,17 +60,20 @@ class Approval:
         if is_due or row.get("judged"):
             found, documents = unapproved.against_start(content, steps, self._context.policies_at)
             row["judged"] = True
-        misuse = unapproved.against_permits(row["facts"]["id"], steps, row.get("shown", ()))
+        misuse = unapproved.against_permits(row["facts"]["id"], steps, row["facts"]["permits"])
         found[unapproved.MISUSE] = [*found.get(unapproved.MISUSE, ()), *misuse]
         at = content["started_at"] or content["last_event_at"] or 0
         production = is_production(content["environment"], self._context.policies_at(at))
         for rule, problems in found.items():
             standing = row.get("findings", {}).get(rule)
             made = unapproved.to_finding(rule, content, problems, documents, standing, production=production)
+            if made is not None and made is not standing:
+                made = self._deployments.anew(row, made)
+                made = standing if standing and standing["finding_id"] == made["finding_id"] else made
             if made is not None:
                 row["findings"] = {**row.get("findings", {}), rule: made}
                 self._context.forward(Topic.FINDINGS, partition, made["finding_id"], RecordType.FINDING, made)
-        if row["facts"]["marks"] or row.get("findings"):
+        if lifecycle.has_begun(row["facts"]) or row.get("findings"):
             self._deployments.put(partition, row)
 
     def _due(self, row: Row) -> int | None:

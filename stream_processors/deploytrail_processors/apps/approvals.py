@@ -8,7 +8,7 @@ from typing import Any
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, row_key
 from deploytrail_processors.apps.deployments import DAY
-from deploytrail_processors.rules.approval_steps import Step, keep
+from deploytrail_processors.rules.approval_steps import Step, deployment_of, keep
 
 # Of one deployment or ticket, so many steps are kept, the latest, and so many deployments of a ticket.
 MOST_STEPS = 200
@@ -73,7 +73,15 @@ class Approvals:
         ticket = content["change_ticket"]
         if ticket:
             self._note(partition, content["deployment_id"], ticket, content["last_event_at"] or 0)
-        return self.of(partition, content["deployment_id"], (ticket,))
+        return self.of_names(partition, content["deployment_id"], content["deployment_ids"], (ticket,))
+
+    def of_names(self, partition: int, known_as: str, names: Iterable[str], tickets: Iterable[str] = ()) -> list[Row]:
+        """Every step of a deployment under any of its names, told of the one that stands for it."""
+        found: dict[str, Row] = {}
+        for name in sorted(names):
+            for step in self.of(partition, name, tickets):
+                found[step["approval_id"]] = step | {"deployment_id": known_as} if deployment_of(step) == name else step
+        return list(found.values())
 
     def forget_old(self, partition: int, now: int) -> None:
         """Drop what has been quiet for as long as the settings say."""

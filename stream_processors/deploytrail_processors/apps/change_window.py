@@ -15,7 +15,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import DAY, Deployments
-from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
+from deploytrail_processors.rules import break_glass, change_window, overrun
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -27,15 +27,14 @@ class ChangeWindow:
     def __init__(self, context: Context) -> None:
         self._told_again: set[int] = set()
         self._context = context
-        self._deployments = Deployments(context, lambda row: row.get("look_at"))
+        self._deployments = Deployments(context, lambda row: row.get("look_at"), says=("finding", "overrun"))
         self._approvals = Approvals(context, keeps=break_glass.matters)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)
         if kind is RecordType.DEPLOYMENT_EVENT:
-            row = self._deployments.get(partition, value["deployment_id"])
-            row["facts"] = lifecycle.add(row["facts"], value)
-            self._judge(partition, row)
+            for row in self._deployments.add(partition, value).rows:
+                self._judge(partition, row)
         elif kind is RecordType.APPROVAL:
             for deployment_id in self._approvals.add(partition, value):
                 row = self._deployments.get(partition, deployment_id)
@@ -44,8 +43,8 @@ class ChangeWindow:
 
     def on_tick(self, partition: int, now: int) -> None:
         self._tell_again(partition)
-        for _, row in self._deployments.agenda.pop_all(partition, now):
-            self._judge(partition, dict(row))
+        for row in self._deployments.due(partition, now):
+            self._judge(partition, row)
         self._deployments.forget_old(partition, now)
         self._approvals.forget_old(partition, now)
 
@@ -73,27 +72,27 @@ class ChangeWindow:
         if content["started_at"] is not None and content["state"] != "voided":
             policies = self._context.policies_at(content["started_at"])
             subject = _subject(content, policies)
-            row["finding"] = self._start(partition, content, subject, policies, row.get("finding"))
+            row["finding"] = self._start(partition, row, content, subject, policies)
             self._write(partition, row["finding"])
             now = self._context.partition_time(partition)
             found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
             if found is not None:
+                found = found if "overrun" in row else self._deployments.anew(row, found)
                 if found != row.get("overrun"):
                     row["overrun"], row["told_at"] = found, now
                 self._write(partition, found)
             row["look_at"] = overrun.next_due(content, subject, policies, now=now)
         self._deployments.put(partition, row)
 
-    def _start(
-        self, partition: int, content: Row, subject: dict[str, str], policies: Policies, standing: Row | None
-    ) -> Row:
+    def _start(self, partition: int, row: Row, content: Row, subject: dict[str, str], policies: Policies) -> Row:
         """The finding about the start: the standing one, or what supersedes it."""
+        standing: Row | None = row.get("finding")
         at, width = content["started_at"], content["started_at_uncertainty_ms"] or 0
         approvals = self._approvals.about(partition, content)
         judgement = change_window.judge(subject, policies, at=at, uncertainty=width * 1000)
         emergency = break_glass.judge(content, subject, policies, approvals, at=at, uncertainty=width * 1000)
         event = {**content, "corrected_at": at, "uncertainty_ms": width}
-        found = change_window.to_finding(event, subject, judgement, emergency=emergency)
+        found = self._deployments.anew(row, change_window.to_finding(event, subject, judgement, emergency=emergency))
         if standing is None:
             return found
         if standing["finding_id"] == found["finding_id"]:

@@ -14,7 +14,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
-from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.apps.deployments import DAY, Changed, Deployments
 from deploytrail_processors.rules import causes, correlation, lifecycle
 from deploytrail_processors.rules.causes import Habit
 from deploytrail_processors.rules.policies import Policies
@@ -31,6 +31,8 @@ KEEP_HABITS = 90 * DAY
 # The habit of all alerts of a region and environment together.
 EVERYONE = "everyone"
 _COUNTED = 16
+# What is kept of a deployment beside its facts, whatever name it was told of.
+CARRIED = (correlation.LINES_CHANGED,)
 _SIGNAL_FIELDS = (
     *("signal_id", "signal_type", "region", "environment", "service", "source", "severity", "title", "fingerprint"),
     *("corrected_at", "uncertainty_ms"),
@@ -49,7 +51,8 @@ class Correlation:
         """Another app that needs the answers runs this over its own `deployments`, and is told (`tell`) of each answer;
         then nothing is written."""
         self._context = context
-        self._deployments = deployments or Deployments(context, lambda _: None)
+        self._deployments = deployments or Deployments(context, lambda _: None, carries=CARRIED)
+        self.changed: Changed | None = None  # what the last event changed, for that other app
         self._tell = tell or self._forward
         self._signals = context.table("signals")
         self._habits = context.table("habits")
@@ -93,13 +96,16 @@ class Correlation:
         self._answer_from(partition, row["signal"]["corrected_at"])
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
-        row = self._deployments.get(partition, event["deployment_id"])
-        before = lifecycle.place(row["facts"])
-        row["facts"] = lifecycle.add(row["facts"], event)
+        before = lifecycle.place(self._deployments.get(partition, event["deployment_id"])["facts"])
+        self.changed = changed = self._deployments.add(partition, event)
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
-            row[correlation.LINES_CHANGED] = lines
-        self._deployments.put(partition, row)
-        self._recent_of(partition)[row["facts"]["id"]] = row["facts"]["last"]
+            changed.own[correlation.LINES_CHANGED] = lines
+        recent = self._recent_of(partition)
+        for row in changed.merged:
+            recent.pop(row["facts"]["id"], None)
+        for row in changed.rows:
+            self._deployments.put(partition, row)
+            recent[row["facts"]["id"]] = row["facts"]["last"]
         related = [
             signal["corrected_at"]
             for signal in (answered["signal"] for _, answered in rows_of(self._signals, partition))
@@ -140,12 +146,13 @@ class Correlation:
         """What may have caused the signal: changes around it, and whatever caused an alert before it."""
         inherited = {cause for earlier in past.earlier for cause in earlier.causes} - {causes.NONE}
         at = signal["corrected_at"]
+        wanted = {self._deployments.stands_for(partition, name) for name in inherited}
         near = [name for name, last in self._recent_of(partition).items() if -REOPEN < at - last < correlation.OLDEST]
         found = []
-        for name in sorted({*near, *inherited}):
+        for name in sorted({self._deployments.stands_for(partition, name) for name in (*near, *inherited)}):
             row = self._deployments.get(partition, name)
             facts = row["facts"]
-            if name in inherited or correlation.is_related(signal, lifecycle.place(facts), policies):
+            if name in wanted or correlation.is_related(signal, lifecycle.place(facts), policies):
                 content = self._deployments.derive(partition, facts)
                 found.append(content | {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))})
         return found

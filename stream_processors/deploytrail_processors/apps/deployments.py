@@ -6,12 +6,16 @@ the id that stands for it carries what an app keeps beside the facts, and an app
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.topics import Topic
+
 from deploytrail_processors.apps.base import Agenda, Context, Row, row_key, rows_of
-from deploytrail_processors.rules import identity, lifecycle
+from deploytrail_processors.rules import findings, identity, lifecycle
+from deploytrail_processors.rules.findings import Finding
 from deploytrail_processors.rules.policies import Policies
 
 DAY = 86_400_000_000
@@ -36,16 +40,29 @@ class Changed:
 class Deployments:
     """A table of rows `{"facts": …}` by deployment, with what is due and what may be forgotten.
 
-    `next_due` says when a row wants attention besides being forgotten; None: never. Kept in rows besides facts and
-    what apps put there: `_group`, the ids that the row stands for; `_into`, the id that stands for the row; `_by`, the
-    event that last changed one of them; `_again`, how often it stood for itself again after that.
+    `next_due` says when a row wants attention besides being forgotten; None: never. `says`: where an app puts what it
+    has found into a row, a finding, findings by name, or a chain of answers; they are taken back, and the app need not
+    care, once the row's id turns out to be another name. `carries`: what it puts there that is also true under another
+    name.
+
+    Kept in rows besides facts and what apps put there: `_group`, the ids that the row stands for; `_into`, the id that
+    stands for the row; `_in`, their partition; `_by`, the event that last changed one of them; `_gone`, what took the
+    row's findings back; `_again`, how often it stood for itself again after that.
     """
 
-    def __init__(self, context: Context, next_due: Callable[[Row], int | None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        next_due: Callable[[Row], int | None],
+        *,
+        says: Iterable[str] = (),
+        carries: Iterable[str] = (),
+    ) -> None:
         self._context = context
         self._table = context.table("deployments")
         self._keep = context.settings.remember_days * DAY
         self._next_due = next_due
+        self._says, self._carries = tuple(says), tuple(carries)
         self.agenda = Agenda(self._table, self._due)
         self._expiry = Agenda(self._table, self._forget_at)
         self._known: dict[int, _Known] = {}
@@ -87,7 +104,10 @@ class Deployments:
         told = [group for group in grouped if deployment_id in group or group[0] in changed]
         told.sort(key=lambda group: (deployment_id not in group, group))
         rows = own + [self.get(partition, group[0]) for group in told if not own or group != [deployment_id]]
-        return Changed(rows, [self._other_name(partition, name) for group in told for name in group[1:]])
+        merged = [self._other_name(partition, name) for group in told for name in group[1:]]
+        for other in merged:
+            self._take_back(partition, other, by)
+        return Changed(rows, merged)
 
     def get(self, partition: int, deployment_id: str) -> Row:
         """The row of the deployment that an id names; a new one where nothing is known of it."""
@@ -133,6 +153,22 @@ class Deployments:
             self._merged.pop(key, None)
             self._table.pop(key, None)
 
+    def anew(self, row: Row, found: Finding) -> Finding:
+        """A finding as it is to be written of a row: of one that stands for itself again it is another one than at
+        first."""
+        gone = {one["rule"]: one for one in row.get("_gone", ())}
+        return findings.anew(found, gone.get(found["rule"]), row.get("_again", 0))
+
+    def _take_back(self, partition: int, row: Row, by: str) -> None:
+        said = [one for name in self._says for one in _findings_in(row.get(name))]
+        if said:
+            gone = [findings.taken_back(one, row["_into"], row.get("_again", 0)) for one in said]
+            row = {name: given for name, given in row.items() if name not in self._says} | {"_gone": gone}
+            self.put(partition, row)
+        if said or row.get("_by") == by:
+            for one in row.get("_gone", ()):
+                self._context.forward(Topic.FINDINGS, partition, one["finding_id"], RecordType.FINDING, one)
+
     def _group(self, partition: int, group: list[str], by: str) -> bool:
         """Keep that ids name one deployment; whether this is, or at its first delivery was, new with `by`."""
         new, tell = False, False
@@ -171,12 +207,13 @@ class Deployments:
         if "_group" not in row:
             return dict(row)
         key = row_key(row["_in"], row["facts"]["id"])
+        rows = [self._read(row_key(row["_in"], name)) for name in row["_group"]]
+        members = [member for member in rows if member is not None]
         facts = self._merged.get(key)
         if facts is None:
-            members = (self._read(row_key(row["_in"], name)) for name in row["_group"])
-            facts = lifecycle.merge([member["facts"] for member in members if member is not None], row["facts"]["id"])
-            self._merged[key] = facts
-        return {**row, "facts": facts}
+            facts = self._merged[key] = lifecycle.merge([one["facts"] for one in members], row["facts"]["id"])
+        carried = {name: one[name] for one in members[1:] for name in self._carries if name in one}
+        return {**carried, **row, "facts": facts}
 
     def _other_name(self, partition: int, name: str) -> Row:
         row = self._read(row_key(partition, name))
@@ -245,6 +282,15 @@ class _Known:
             if len(sharing) <= MOST_NEAR:
                 found |= sharing
         return sorted(found)
+
+
+def _findings_in(said: Any) -> list[Finding]:
+    """The findings in what an app has put into a row."""
+    if not said:
+        return []
+    if "finding_id" in said:
+        return [said]
+    return [said["finding"]] if "finding" in said else list(said.values())
 
 
 def _heard(row: Row) -> int:

@@ -29,7 +29,7 @@ class Overdue:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._deployments = Deployments(context, self._due)
+        self._deployments = Deployments(context, self._due, says=("finding",))
         self._durations = context.table("durations")
         self._old_durations = Agenda(self._durations, lambda row: row["last"] + KEEP)
         self._told_again: set[int] = set()
@@ -38,15 +38,18 @@ class Overdue:
         self._tell_again(partition)
         if kind is not RecordType.DEPLOYMENT_EVENT:
             return
-        row = self._deployments.get(partition, value["deployment_id"])
-        row["facts"] = lifecycle.add(row["facts"], value)
-        self._learn(partition, row)
-        self._judge(partition, row)
+        changed = self._deployments.add(partition, value)
+        for other in changed.merged:  # what it taught is taught once
+            if "taught" in other:
+                self._teach(partition, other["taught"], other["facts"]["id"], None)
+        for row in changed.rows:
+            self._learn(partition, row)
+            self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:
         self._tell_again(partition)
-        for _, row in self._deployments.agenda.pop_all(partition, now):
-            self._judge(partition, dict(row))
+        for row in self._deployments.due(partition, now):
+            self._judge(partition, row)
         self._deployments.forget_old(partition, now)
         for key, _ in list(self._old_durations.pop(partition, now)):
             self._durations.pop(key, None)
@@ -98,6 +101,7 @@ class Overdue:
         found = standing
         if standing is None:
             found = overdue.find_overdue(content, policies, usual, now=now)
+            found = self._deployments.anew(row, found) if found is not None else None
         elif standing["verdict"] == "violation":
             found = overdue.find_in_time(content, policies, usual, overdue=standing) or standing
         if found is not None:

@@ -10,7 +10,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
 from deploytrail_processors.apps.deployments import Deployments
-from deploytrail_processors.rules import lifecycle
+from deploytrail_processors.rules import findings, lifecycle
 from deploytrail_processors.rules import rollback_verification as verification
 from deploytrail_processors.rules.correlation import alert_key
 from deploytrail_processors.rules.policies import RollbackVerification, rollback_verification_for
@@ -60,9 +60,30 @@ class Verification:
             agenda.forget()
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
-        row = self._deployments.get(partition, event["deployment_id"])
-        row["facts"] = lifecycle.add(row["facts"], event)
-        self._deployments.put(partition, row)
+        changed = self._deployments.add(partition, event)
+        for row in changed.merged:
+            self._take_back(partition, row_key(partition, row["facts"]["id"]), row)
+        for row in changed.rows:
+            self._deployments.put(partition, row)
+        for row in changed.rows:
+            self._follow(partition, row)
+
+    def _take_back(self, partition: int, key: str, other: Row) -> None:
+        """A rollback under another name is not verified a second time."""
+        row = self._rollbacks.get(key)
+        if row is None:
+            return
+        if row["place"]:
+            standing = row["finding"]
+            gone = findings.taken_back(standing, other["_into"], other.get("_again", 0)) if standing else None
+            row = {**row, "place": "", "next": None, "finding": gone}
+            self._put(partition, key, row)
+        if row["finding"] is not None:
+            said = row["finding"]
+            self._context.forward(Topic.FINDINGS, partition, said["finding_id"], RecordType.FINDING, said)
+
+    def _follow(self, partition: int, row: Row) -> None:
+        """Note a rollback, and judge anew what rests on a deployment."""
         content = self._deployments.derive(partition, row["facts"])
         key = row_key(partition, content["deployment_id"])
         if verification.is_rollback(content):

@@ -15,7 +15,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
-from deploytrail_processors.apps.correlation import Correlation
+from deploytrail_processors.apps.correlation import CARRIED, Correlation
 from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.rules import lifecycle
 from deploytrail_processors.rules import success_criteria as success
@@ -41,7 +41,9 @@ class Success:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._deployments = Deployments(context, lambda row: row.get("due"))
+        self._deployments = Deployments(
+            context, lambda row: row.get("due"), says=("answer",), carries=(*CARRIED, "undone")
+        )
         self._correlation = Correlation(context, self._deployments, self._answered)
         self._ends, self._health = context.table("ends"), context.table("health")
         self._old_ends = Agenda(self._ends, lambda row: row["last"] + context.settings.remember_days * DAY)
@@ -54,7 +56,12 @@ class Success:
         self._touched.clear()
         self._correlation.on_record(partition, kind, value)  # adds an event to the facts, too
         if kind is RecordType.DEPLOYMENT_EVENT:
-            self._touched |= self._deployment(partition, value["deployment_id"])
+            changed = self._correlation.changed
+            for row in changed.merged if changed else ():
+                if "ended_in" in row:
+                    self._put_ends(partition, row["ended_in"], row["facts"]["id"], None)
+            for row in changed.rows if changed else ():
+                self._touched |= self._deployment(partition, row["facts"]["id"])
         elif kind is RecordType.SIGNAL and value["signal_type"] == "health_check":
             self._touched |= self._seen(partition, value)
         for deployment_id in sorted(self._touched):
@@ -63,7 +70,7 @@ class Success:
     def on_tick(self, partition: int, now: int) -> None:
         self._tell_again(partition)
         self._correlation.on_tick(partition, now)
-        for _, row in self._deployments.agenda.pop_all(partition, now):
+        for row in self._deployments.due(partition, now):
             self._judge(partition, row["facts"]["id"], by_tick=True)
         for agenda, table in ((self._old_ends, self._ends), (self._old_health, self._health)):
             for key, _ in list(agenda.pop(partition, now)):
@@ -91,8 +98,8 @@ class Success:
         signal = answer["signal"]
         for deployment_id, found in answer["findings"].items():
             row = self._deployments.get(partition, deployment_id) if deployment_id else {"facts": {"ids": []}}
-            if not row["facts"]["ids"]:
-                continue
+            if not row["facts"]["ids"] or row["facts"]["id"] != deployment_id:
+                continue  # of another name nothing is noted: the answer names the one that stands for it, too
             incidents = dict(row.get("incidents", {}))
             if found["probability"] < success.POSSIBLE:
                 incidents.pop(signal["signal_id"], None)
@@ -110,7 +117,7 @@ class Success:
         """Note what an event has changed; the deployments whose verdicts that may change."""
         content = self._content(partition, deployment_id)
         touched = {deployment_id} | self._note_end(partition, deployment_id)
-        undone = lifecycle.undoes(content)
+        undone = self._deployments.stands_for(partition, lifecycle.undoes(content) or "")
         if undone and undone != deployment_id:
             row = self._deployments.get(partition, undone)
             row["undone"] = {**row.get("undone", {}), deployment_id: content["finished_at"]}
@@ -185,7 +192,9 @@ class Success:
                 found = success.judge(content, known, criteria, documents, now=now, stands=standing is not None)
             if found is not None and row["due"] <= now:
                 row["due"] = None
-        if found is not None and (link := next_link(row.get("answer"), found)) != row.get("answer"):
+        if found is not None and (link := next_link(row.get("answer"), self._deployments.anew(row, found))) != row.get(
+            "answer"
+        ):
             row["answer"], row["told_at"] = link, self._context.partition_time(partition)
             self._write(partition, link["finding"])
         self._deployments.put(partition, row)

@@ -15,7 +15,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
 from deploytrail_processors.apps.deployments import DAY, Deployments
-from deploytrail_processors.rules import lifecycle, suppression
+from deploytrail_processors.rules import findings, lifecycle, suppression
 from deploytrail_processors.rules.correlation import alert_key
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.rules.suppression import Known
@@ -39,7 +39,7 @@ class Suppress:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._deployments = Deployments(context, lambda _: None)
+        self._deployments = Deployments(context, lambda _: None, carries=("notes",))
         self._signals = context.table("signals")
         self._alerts = context.table("alerts")
         self._due = Agenda(self._signals, lambda row: row["due"])
@@ -92,25 +92,43 @@ class Suppress:
                 self._judge(partition, key, row)
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
-        row = self._deployments.get(partition, event["deployment_id"])
-        row["facts"] = lifecycle.add(row["facts"], event)
-        row["notes"] = suppression.note(_notes(row), event)
-        self._deployments.put(partition, row)
-        self._judge_around(partition, row)
-        content = self._deployments.derive(partition, row["facts"])
-        undone = lifecycle.undoes(content)
-        if undone and undone != content["deployment_id"]:
-            other = self._deployments.get(partition, undone)
-            other["notes"] = suppression.note_end(_notes(other), "", content["finished_at"])
-            self._deployments.put(partition, other)
-            self._judge_around(partition, other)
+        changed = self._deployments.add(partition, event)
+        for row in changed.rows:
+            self._deployments.put(partition, row)
+        for other in changed.merged:
+            self._bind_anew(partition, other)
+        for row in changed.rows:
+            self._judge_around(partition, row)
+            content = self._deployments.derive(partition, row["facts"])
+            undone = self._deployments.stands_for(partition, lifecycle.undoes(content) or "")
+            if undone and undone != content["deployment_id"]:
+                other = self._deployments.get(partition, undone)
+                known = other.get("notes") or suppression.new_notes()
+                other["notes"] = suppression.note_end(known, "", content["finished_at"])
+                self._deployments.put(partition, other)
+                self._judge_around(partition, other)
+
+    def _bind_anew(self, partition: int, other: Row) -> None:
+        """What another name of a deployment keeps quiet, the deployment does. What was released stays so."""
+        name, known_as = other["facts"]["id"], other["_into"]
+        for key, row in rows_of(self._signals, partition):
+            standing = row["finding"]
+            if row["bound"] == name and standing["reason"] not in suppression.RELEASES:
+                gone = findings.taken_back(standing, known_as, other.get("_again", 0))
+                gone |= {"signal_id": standing["signal_id"]}
+                row = {**row, "bound": known_as, "finding": findings.renamed(standing, gone, known_as), "gone": gone}
+                self._signals[key] = row
+            if row["bound"] == known_as and (row.get("gone") or {}).get("deployment_id") == name:
+                gone = row["gone"]
+                self._context.forward(Topic.FINDINGS, partition, gone["finding_id"], RecordType.FINDING, gone)
 
     def _judge_around(self, partition: int, row: Row) -> None:
         """Judge anew what a deployment suppresses, and what it might."""
         facts = row["facts"]
         place = lifecycle.place(facts)
         for key, known in rows_of(self._signals, partition):
-            about_it = facts["id"] in (known["bound"], (known["finding"] or {}).get("deployment_id"))
+            names = facts.get("names", [facts["id"]])
+            about_it = known["bound"] in names or (known["finding"] or {}).get("deployment_id") in names
             if about_it or (not known["bound"] and self._is_near(known["signal"], facts, place)):
                 self._judge(partition, key, known, again=about_it)
 
@@ -182,7 +200,11 @@ class Suppress:
 
 
 def _notes(row: Row) -> suppression.Notes:
-    return row.get("notes") or suppression.new_notes()
+    """What matters of a deployment's reports, and of rollbacks of it."""
+    notes = suppression.notes_of(row["facts"])
+    for cohort, at in (row.get("notes") or suppression.new_notes())["ended"].items():
+        notes = suppression.note_end(notes, cohort, at)
+    return notes
 
 
 def make(settings: Settings) -> SafeApp:

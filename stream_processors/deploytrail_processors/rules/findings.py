@@ -62,3 +62,41 @@ def next_link(link: Mapping[str, Any] | None, found: Finding) -> Link:
         "supersedes": link["finding"]["finding_id"],
     }
     return {"said": said, "count": count, "finding": found | behind}
+
+
+def taken_back(standing: Mapping[str, Any], known_as: str, times: int) -> Finding:
+    """What supersedes a finding about a deployment that turned out to be another name of one: the rule has answered,
+    or will, under the name that stands for it. `times`: how often it stood for itself again before."""
+    found = finding(
+        standing["rule"],
+        "ok",
+        Reason.SAME_DEPLOYMENT,
+        subject=standing["deployment_id"],
+        place=dict(standing),
+        occurred_at=standing["occurred_at"],
+        severity="info",
+        explanation=f"{standing['deployment_id']} is another name of the deployment {known_as}, which is judged once",
+        evidence={"deployment_id": known_as, "finding_id": standing["finding_id"], "times": str(times)},
+        deployment_id=standing["deployment_id"],
+    )
+    return found | {"supersedes": standing["finding_id"]}
+
+
+def anew(found: Finding, before: Mapping[str, Any] | None, times: int) -> Finding:
+    """A finding about an id that stands for itself again: with an id of its own, or what took it back would supersede
+    it. `before`: what took it back."""
+    if not times:
+        return found
+    again = {"finding_id": finding_id(found["rule"], found["finding_id"], "again", str(times))}
+    return found | again | ({"supersedes": before["finding_id"]} if before and not found.get("supersedes") else {})
+
+
+def renamed(standing: Mapping[str, Any], gone: Mapping[str, Any], known_as: str) -> Finding:
+    """A finding told of the id that stands for the one that it was about, behind what took that back (`gone`)."""
+    return {
+        **standing,
+        "deployment_id": known_as,
+        "finding_id": finding_id(standing["rule"], standing["finding_id"], known_as, gone["finding_id"]),
+        "evidence": standing["evidence"] | {"deployment_id": known_as},
+        "supersedes": gone["finding_id"],
+    }

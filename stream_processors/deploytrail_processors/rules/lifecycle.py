@@ -30,9 +30,9 @@ Content = dict[str, Any]
 Event = Mapping[str, Any]
 
 MINUTE = 60_000_000
-# The earliest of them are kept; more ends than these, or instances, no deployment has.
+# The earliest of them are kept; more ends than these, instances or permits no deployment has.
 MOST_ENDS = 64
-MOST_INSTANCES = 64
+MOST_NAMES = 64
 _APPROVALS = frozenset({"requested", "approved"})
 
 PLACE = ("region", "environment", "service")
@@ -71,6 +71,7 @@ def new_facts(deployment_id: str) -> Facts:
         "claims": {},  # field → source → [rank, value]; rank: [is an amendment, trust, at, event_id]
         "weights": {},  # cohort → [rank, weight]
         "instances": [],
+        "permits": [],
         "ids": [],  # ids of the events, progress left out
         "last": 0,  # latest corrected time
         "emergency": False,
@@ -92,6 +93,7 @@ def add(facts: Facts, event: Event) -> Facts:
     facts["confidence"] = min(facts["confidence"], event["confidence"])
     facts["voided"] = facts["voided"] or kind == "voided"
     facts["instances"] = _some(facts["instances"], [event["instance"]] if event["instance"] else [])
+    facts["permits"] = _some(facts["permits"], [event["permit_id"]] if event["permit_id"] else [])
     trust = trust_of(event["source"], event["provenance"])
     _claim(facts, event, trust)
     if event["cohort"] and event["cohort_weight"] is not None:
@@ -317,6 +319,7 @@ def _with(one: Facts, other: Facts) -> Facts:
     return both | {
         "claims": claims,
         "instances": _some(one["instances"], other["instances"]),
+        "permits": _some(one["permits"], other["permits"]),
         "ids": sorted({*one["ids"], *other["ids"]}),
         "names": sorted({*one.get("names", [one["id"]]), *other.get("names", [other["id"]])}),
         "last": max(one["last"], other["last"]),
@@ -334,7 +337,7 @@ def _earliest(facts: Facts, name: str, by: str, when: list[int]) -> Facts:
 
 
 def _some(known: list[str], more: list[str]) -> list[str]:
-    return sorted({*known, *more})[:MOST_INSTANCES] if more else known
+    return sorted({*known, *more})[:MOST_NAMES] if more else known
 
 
 def _claim(facts: Facts, event: Event, trust: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
+from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules import lifecycle
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies, Suppression, suppression_for
@@ -85,13 +86,15 @@ def new_notes() -> Notes:
     return {"announced": None, "ended": {}}
 
 
-def note(notes: Notes, event: Mapping[str, Any]) -> Notes:
-    """The notes with one more event: first announcement, and first end of each cohort. Equal for every order."""
-    at, kind = event["corrected_at"], event["event_type"]
-    if kind in ANNOUNCED:
-        announced = [at, (event["uncertainty_ms"] or 0) * 1000]
-        return {**notes, "announced": min(filter(None, (notes["announced"], announced)))}
-    return note_end(notes, event["cohort"], at) if kind in lifecycle.TERMINAL else notes
+def notes_of(facts: lifecycle.Facts) -> Notes:
+    """What a deployment's facts tell: first announcement, and first end of each cohort."""
+    told = outcome.read(facts).marks
+    announced = [[mark[0], mark[1] * 1000] for _, _, kind, mark in told if kind in ANNOUNCED]
+    notes = {**new_notes(), "announced": min(announced, default=None)}
+    for _, cohort, kind, mark in told:
+        if kind in lifecycle.TERMINAL:
+            notes = note_end(notes, cohort, mark[0])
+    return notes
 
 
 def note_end(notes: Notes, cohort: str, at: int) -> Notes:
