@@ -11,7 +11,7 @@ from deploytrail_processors.apps.lifecycle import Lifecycle
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.records import RecordType
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.processors import MemoryContext
 from support.values import MINUTE, NOON, SECOND, approval, event
@@ -308,6 +308,7 @@ def trails(draw: st.DrawFn) -> list[Event]:
     return list({one["event_id"]: one for one in events}.values())
 
 
+@settings(deadline=None)
 @given(trails(), st.randoms(use_true_random=False))
 def test_random_trails_give_the_same_records_in_every_order(events: list[Event], rng: random.Random) -> None:
     shuffled = [*events, *rng.sample(events, len(events) // 2)]
@@ -318,6 +319,7 @@ def test_random_trails_give_the_same_records_in_every_order(events: list[Event],
     assert Trail().read(*missing, events[0]).contents() == Trail().read(*events).contents()
 
 
+@settings(deadline=None)
 @given(trails(), st.integers(0, 9))
 def test_a_replay_gives_identical_records_and_a_restart_changes_none(events: list[Event], at: int) -> None:
     whole = Trail().read(*events).records()

@@ -13,7 +13,7 @@ from deploytrail.adapters.base import Defaults
 from deploytrail_processors.rules import identity, lifecycle
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.records import RecordType
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import golden
 from support.values import MINUTE, NOON, SECOND, event
@@ -266,6 +266,7 @@ def reported(draw: st.DrawFn) -> list[dict[str, Any]]:
     return events
 
 
+@settings(deadline=None)
 @given(reported(), st.randoms(use_true_random=False))
 def test_random_ids_fall_into_groups_that_keep_apart_what_one_source_calls_two(
     events: list[dict[str, Any]], rng: random.Random
@@ -280,6 +281,7 @@ def test_random_ids_fall_into_groups_that_keep_apart_what_one_source_calls_two(
         assert len({name.partition("-")[0] for name in group}) == len(group)
 
 
+@settings(deadline=None)
 @given(reported())
 def test_what_links_is_found_from_every_part_by_its_keys(events: list[dict[str, Any]]) -> None:
     parts = {name: part for name, facts in facts_of(events).items() if (part := identity.part_of(facts, 15))}

@@ -23,7 +23,7 @@ from deploytrail_processors.rules.lifecycle import (
     undo,
     undoes,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.values import MINUTE, NOON, SECOND, approval, event
 
@@ -267,6 +267,7 @@ def reported(draw: st.DrawFn) -> list[dict[str, Any]]:
     return events
 
 
+@settings(deadline=None)
 @given(reported(), st.randoms(use_true_random=False))
 def test_random_orders_with_repetitions_give_equal_content(events: list[dict[str, Any]], rng: random.Random) -> None:
     # A second delivery of one event may carry another correction of its clock.
@@ -279,6 +280,7 @@ def test_random_orders_with_repetitions_give_equal_content(events: list[dict[str
     assert facts_of(*shuffled) == facts_of(*repeated)
 
 
+@settings(deadline=None)
 @given(reported())
 def test_what_was_missing_converges_when_it_comes(events: list[dict[str, Any]]) -> None:
     partial = facts_of(*events[1:])
