@@ -59,7 +59,7 @@ class Settings:
     )
     archive_segment_records: int = _setting(50_000, "records after which an archive segment is closed")
     archive_segment_bytes: int = _setting(16 << 20, "bytes after which an archive segment is closed")
-    archive_segment_seconds: float = _setting(300.0, "age in seconds at which an archive segment is closed")
+    archive_segment_seconds: float = _setting(40.0, "age in seconds at which an archive segment is closed")
     archive_retention: str = _setting(
         "", "how archive classes are kept, CLASS=DAYS[:LOCK[:TIER]],…: production-regulated, production, non-production"
     )
