@@ -69,7 +69,8 @@ def _sequenced_and_verified(folder: Path) -> list[tuple[str, str]]:
     return [
         (
             "sequenced, signed and published, fsynced",
-            f"{log.sequencer.size / took:,.0f} leaves/s (target 20,000), {log.sequencer.size / worked:,.0f} per s of CPU",
+            f"{log.sequencer.size / took:,.0f} leaves/s (target 20,000), "
+            f"{log.sequencer.size / worked:,.0f} in a second of CPU",
         ),
         (
             f"full verification of {ENTRIES:,} records with the log",
