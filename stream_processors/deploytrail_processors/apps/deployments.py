@@ -57,9 +57,10 @@ class Deployments:
         *,
         says: Iterable[str] = (),
         carries: Iterable[str] = (),
+        table: str = "deployments",
     ) -> None:
         self._context = context
-        self._table = context.table("deployments")
+        self._table = context.table(table)
         self._keep = context.settings.remember_days * DAY
         self._next_due = next_due
         self._says, self._carries = tuple(says), tuple(carries)

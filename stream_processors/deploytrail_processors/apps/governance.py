@@ -16,7 +16,8 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors import metrics
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
-from deploytrail_processors.rules import names_and_grain, requirements, unapproved, velocity
+from deploytrail_processors.apps.deployments import Deployments
+from deploytrail_processors.rules import findings, names_and_grain, requirements, unapproved, velocity
 from deploytrail_processors.rules.findings import Finding
 from deploytrail_processors.rules.policies import Velocity
 from deploytrail_processors.safe_app import SafeApp
@@ -38,6 +39,7 @@ class Governance:
         self._regions = frozenset(RegionMap.from_settings(context.settings).numbers)
         keep = context.settings.remember_days * DAY
         self._deployments = context.table("deployments")
+        self._names = Deployments(context, lambda _: None, table="names")
         self._tickets = context.table("tickets")
         self._approvals = Approvals(context, names=("approvals", "approved_tickets"))
         self._services = context.table("services")
@@ -51,9 +53,14 @@ class Governance:
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
             self._say_once_a_day(partition, value)
+            changed = self._names.add(partition, value)
+            for row in changed.rows:
+                self._names.put(partition, row)
             self._know(partition, value["deployment_id"], value, requirements.with_event)
+            for row in changed.merged:
+                self._take_back(partition, row)
             self._hear_of_tickets(partition, value)
-            self._count(partition, value)
+            self._count(partition, value, is_merged=bool(changed.merged))
         elif kind is RecordType.APPROVAL:
             concerned = self._approvals.add(partition, value)
             if value["deployment_id"]:
@@ -71,10 +78,12 @@ class Governance:
             for key, _ in list(agenda.pop(partition, now)):
                 table.pop(key, None)
         self._approvals.forget_old(partition, now)
+        self._names.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._due.forget()
         self._approvals.on_recovered()
+        self._names.on_recovered()
         for _, agenda in self._expiries:
             agenda.forget()
 
@@ -106,12 +115,27 @@ class Governance:
         row = self._deployments.get(key)
         state = learn(row["state"] if row else requirements.new_state(deployment_id), value)
         last = max(row["last"] if row else 0, value["corrected_at"])
-        self._judge_requirements(
-            partition, key, {"state": state, "standing": row["standing"] if row else {}, "last": last}
-        )
+        self._deployments[key] = {**(row or {"standing": {}}), "state": state, "last": last}
+        self._judge_requirements(partition, key, self._deployments[key])
+
+    def _take_back(self, partition: int, other: Row) -> None:
+        """What was found of a deployment under another of its names."""
+        key = row_key(partition, other["facts"]["id"])
+        row = self._deployments.get(key)
+        if row is None:
+            return
+        if row["standing"]:
+            times = other.get("_again", 0)
+            gone = [findings.taken_back(one, other["_into"], times) for one in row["standing"].values()]
+            row = self._deployments[key] = {**row, "standing": {}, "gone": gone}
+        for one in row.get("gone", ()):
+            self._forward(partition, one)
 
     def _judge_requirements(self, partition: int, key: str, row: Row) -> None:
-        state, standing = row["state"], dict(row["standing"])
+        known_as = self._names.stands_for(partition, row["state"]["id"])
+        key = row_key(partition, known_as)
+        row = self._deployments.get(key) or row
+        state, standing = self._together(partition, known_as, row), dict(row["standing"])
         if state["since"] is not None:  # an approval alone is no deployment yet
             policies = self._context.policies_at(state["since"])
             known = {
@@ -134,11 +158,19 @@ class Governance:
         self._deployments[key] = row | {"standing": standing}
         self._expiries[0][1].put(partition, key, self._deployments[key])
 
+    def _together(self, partition: int, known_as: str, row: Row) -> Row:
+        """What is known of a deployment under all its names."""
+        names = self._names.get(partition, known_as)["facts"].get("names", ())
+        rows = [self._deployments.get(row_key(partition, name)) for name in names]
+        states = [one["state"] for one in rows if one is not None]
+        return requirements.together(states, known_as) if len(states) > 1 else row["state"]
+
     def _is_approved(self, partition: int, state: Row, asked: requirements.Asked) -> bool:
         if asked.requirement is None or "approved" not in asked.requirement.controls:
             return False
         deployment, moment = requirements.approval_asked(state, self._context.policies_at(state["since"]))
-        steps = self._approvals.of(partition, state["id"])
+        names = self._names.get(partition, state["id"])["facts"].get("names", [state["id"]])
+        steps = self._approvals.of_names(partition, state["id"], names)
         return unapproved.is_approved(deployment, steps, self._context.policies_at, moment)
 
     def _hear_of_tickets(self, partition: int, record: Row) -> None:
@@ -180,14 +212,15 @@ class Governance:
         self._tickets[key] = row | {"last": max(row["last"], last)}
         self._expiries[1][1].put(partition, key, self._tickets[key])
 
-    def _count(self, partition: int, event: Row) -> None:
+    def _count(self, partition: int, event: Row, *, is_merged: bool) -> None:
         key = row_key(partition, f"{event['environment']}/{event['service']}")
         row = self._services.get(key) or {"starts": {}, "standing": {}}
         starts = velocity.with_event(row["starts"], event)
         if starts == row["starts"]:
             for found in row["standing"].values():
                 self._forward(partition, found)  # perhaps a redelivery: a crash may have lost it
-            return
+            if not is_merged or not starts:
+                return
         place = {name: event[name] for name in ("region", "environment", "service", "team", "tier")}
         # Judged at the next tick: by partition time, whatever the event's own time is.
         now = self._context.partition_time(partition)
@@ -206,14 +239,15 @@ class Governance:
             "tier": service.tier or row["place"]["tier"],
         }
         document = velocity.policy_for(place, policies)
+        counted = velocity.once(starts, lambda name: self._names.stands_for(partition, name))
         due = None
         if document is not None and isinstance(document.spec, Velocity):
             for limit in velocity.limits_of(document.spec):
-                found = velocity.judge(starts, document, standing.get(limit.rule), limit, place, now=now)
+                found = velocity.judge(counted, document, standing.get(limit.rule), limit, place, now=now)
                 if found is not None:
                     standing[limit.rule] = found
                     self._forward(partition, found)
-            due = velocity.next_change(starts, document, standing, now)
+            due = velocity.next_change(counted, document, standing, now)
         newest = max((start[0] or 0 for start in starts.values()), default=0)
         self._services[key] = row | {
             "starts": starts,

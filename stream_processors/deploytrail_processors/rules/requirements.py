@@ -8,7 +8,7 @@ ever dropped for a gap: the deployment is quarantined in the word of its finding
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,30 @@ def _grown(state: State, has: set[str], controls: set[str], said: Mapping[str, A
         "controls": sorted({*state["controls"], *controls}),
         "tickets": {name: sorted({*state["tickets"].get(name, []), ticket}) for name, ticket in tickets.items()}
         | {name: known for name, known in state["tickets"].items() if name not in tickets},
+    }
+
+
+def together(states: Sequence[State], known_as: str) -> State:
+    """What is known of one deployment under several names. Equal for every order."""
+    every = sorted(states, key=lambda state: str(state["id"]))
+    told: dict[str, list[Any]] = {}
+    tickets: dict[str, set[str]] = {}
+    for state in every:
+        for name, one in state["told"].items():
+            told[name] = max(one, told.get(name, one))
+        for name, some in state["tickets"].items():
+            tickets.setdefault(name, set()).update(some)
+    return {
+        "id": known_as,
+        "since": min((s["since"] for s in every if s["since"] is not None), default=None),
+        "place": max((s["place"] for s in every if s["place"]), key=lambda one: one[0], default=None),
+        "started": min((s["started"] for s in every if s["started"]), default=None),
+        "told": told,
+        "has": sorted({name for s in every for name in s["has"]}),
+        "tickets": {name: sorted(some) for name, some in tickets.items()},
+        "controls": sorted({name for s in every for name in s["controls"]}),
+        "unauthenticated": any(s["unauthenticated"] for s in every),
+        "voided": any(s["voided"] for s in every),
     }
 
 

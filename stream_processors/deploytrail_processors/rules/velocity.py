@@ -8,7 +8,7 @@ many cohorts, instances or children of it were reported; a voided one does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from deploytrail_schemas.instants import from_micros
@@ -56,6 +56,17 @@ def with_event(starts: Starts, event: Mapping[str, Any]) -> Starts:
 def without_old(starts: Starts, now: int) -> Starts:
     """The starts that a limit may still count."""
     return {name: start for name, start in starts.items() if start[0] is None or start[0] > now - KEEP}
+
+
+def once(starts: Starts, stands_for: Callable[[str], str]) -> Starts:
+    """The starts with those of one deployment under several names as one."""
+    found: Starts = {}
+    for name in sorted(starts):
+        at, kind, voided = starts[name]
+        known_at, known_kind, known_voided = found.get(stands_for(name), [None, "", False])
+        earliest = min((one for one in (at, known_at) if one is not None), default=None)
+        found[stands_for(name)] = [earliest, max(kind, known_kind), voided or known_voided]
+    return found
 
 
 def policy_for(subject: dict[str, str], policies: Policies) -> Document | None:

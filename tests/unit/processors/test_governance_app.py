@@ -195,6 +195,7 @@ def test_state_goes_when_its_time_is_over() -> None:
     tick(app, context, NOON + MINUTE)
     assert {name: len(table) for name, table in context.tables.items()} == {
         "deployments": 1,
+        "names": 1,
         "tickets": 1,
         "approvals": 0,
         "approved_tickets": 0,

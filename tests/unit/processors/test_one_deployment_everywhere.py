@@ -9,6 +9,7 @@ import pytest
 from deploytrail_processors.apps.approval import Approval
 from deploytrail_processors.apps.change_window import ChangeWindow
 from deploytrail_processors.apps.correlation import Correlation
+from deploytrail_processors.apps.governance import Governance
 from deploytrail_processors.apps.impact import Impact
 from deploytrail_processors.apps.overdue import Overdue
 from deploytrail_processors.apps.rollback_verification import Verification
@@ -37,6 +38,8 @@ SPECS = {
     "thresholds": {"overdue_after_minutes": 30},
     "suppression": {"severities": ["error"]},
     "success_criteria": {"observe_minutes": 5},
+    "required_fields": {"fields": ["change_ticket", "feature_ticket"]},
+    "velocity": {"burst": 1, "burst_minutes": 30},
     "service": {"team": "retail", "depends_on": ["cart"]},
 }
 
@@ -141,6 +144,19 @@ def test_an_alert_kept_quiet_under_another_name_stays_so_and_is_released_once() 
     assert {key[2:] for key in standing(quiet) if key[1] == about} == {("lib", "ok", "suppressed_during_deployment")}
     assert {key[2:] for key in standing(ended) if key[1] == about} == {("lib", "ok", "released_at_end")}
     assert standing(told(Suppress, [EARLIER, HOOK, STARTED, ALERT, ENDED], ())) == standing(ended)
+
+
+@pytest.mark.requirement("M1.6", "M3.6")
+def test_what_governs_deployments_counts_one_and_asks_one() -> None:
+    events = [STARTED | {"change_ticket": "CHG-1"}, HOOK | {"feature_ticket": "F-1"}, SYNC]
+    early = told(Governance, [HOOK], ())
+
+    # One has the ticket, the other the feature: nothing is missing of the deployment, and one start is no burst.
+    for order in itertools.permutations(events):
+        stands = standing(told(Governance, list(order), (NOON + 5 * MINUTE, NOON + 6 * MINUTE)))
+
+        assert {key[2:] for key in stands} <= {("lib", "ok", "healed")}
+    assert [f["deployment_id"] for f in early if f["rule"] == "required_fields"] == ["github:5"]
 
 
 def test_an_id_that_stands_for_itself_again_is_judged_anew() -> None:
