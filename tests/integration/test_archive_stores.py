@@ -15,6 +15,7 @@ from deploytrail_sinks.archive.s3 import S3Store, connect
 from deploytrail_sinks.archive.segment import Record, read_segment
 from deploytrail_sinks.archive.store import LocalFolder, Lock, ObjectExists, ObjectKept, ObjectStore, Terms, open_store
 from deploytrail_sinks.archive.verify import verify
+from support.archive_log import fill, published
 from support.object_stores import CREDENTIALS, REGION, FaultProxy, lost, make_bucket, refused, unheard, url_of
 from support.object_stores import moto as moto_server
 from support.object_stores import versitygw as versitygw_server
@@ -239,6 +240,30 @@ def test_segments_go_through_every_store(store: ObjectStore) -> None:
 
     assert [r.offset for n in names for r in read_segment(store.read(n)).records] == list(range(20))
     assert verify(store).flaws == []
+
+
+@pytest.mark.requirement("M5.1")
+def test_the_log_goes_through_every_store(store: ObjectStore, tmp_path: Path) -> None:
+    fill(store, range(60), every=20)
+    log = published(tmp_path / "signer", store)
+    fill(store, range(60, 80), every=20)
+    log.publish()
+    report, of_log = log.check()
+
+    assert report.flaws == []
+    assert of_log is not None
+    assert (of_log.checkpoints, of_log.unpublished, of_log.uncovered_segments) == (2, 0, 0)
+
+
+@both
+def test_a_newer_version_over_an_object_of_the_log_is_named(endpoint: str, bucket: str, tmp_path: Path) -> None:
+    store = open_store(url_of(endpoint, bucket))
+    fill(store, range(20), every=20)
+    log = published(tmp_path / "signer", store)
+    state = next(store.list("log/states"))
+    store.replace(state, b"newer")
+
+    assert state in {flaw.name for flaw in log.check()[0].flaws}
 
 
 @both
