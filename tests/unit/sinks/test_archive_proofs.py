@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.log import verify_proof
+from deploytrail_sinks.archive.log.commands import Bar
 from deploytrail_sinks.archive.log.entries import LABEL, record_entry
 from deploytrail_sinks.archive.log.names import CHECKPOINT
 from deploytrail_sinks.archive.log.notes import KeyKind, Signer, read_signer
@@ -99,6 +101,21 @@ def test_only_what_is_new_is_verified_behind_a_kept_checkpoint(
     arguments = ["verify", "--trust", str(archive / "trust"), "--since", str(archive / "kept"), "--json"]
     assert command.main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["records"] == 40
+
+
+def test_witnesses_may_change_since_older_checkpoints(tmp_path: Path) -> None:
+    store = LocalFolder(tmp_path / "archive")
+    fill(store, range(20))
+    published(tmp_path / "signer", store)
+    late = key("late.example.com", KeyKind.COSIGNER_ED25519)
+    fill(store, range(20, 40))
+    with witness_at(late, tmp_path / "late") as url:
+        trust = (
+            f"log {LOG_KEY.verifier}\n#sequencer {SEQUENCER_KEY.verifier}\nwitness w {late.verifier} {url}\nquorum w\n"
+        )
+        log = published(tmp_path / "signer", store, trust)
+
+    assert log.check()[0].flaws == []
 
 
 def test_a_quorum_that_is_not_met_is_a_flaw_that_names_the_checkpoint(
@@ -239,6 +256,33 @@ def test_a_proof_in_the_format_of_others_is_written_too(audited: Path) -> None:
     assert lines[2 : 2 + len(first["proof"])] == first["proof"]
     assert lines[2 + len(first["proof"])] == ""
     assert "\n".join(lines[3 + len(first["proof"]) :]) == bundle["checkpoint"]
+
+
+def test_a_flaw_is_reported_for_machines_too(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "archive"
+    shutil.copytree(audited / "archive", copy)
+    tile = copy / "log/tile/0/000.p/126"
+    tile.chmod(0o600)
+    tile.write_bytes(tile.read_bytes()[:-1] + b"?")
+    monkeypatch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{copy}")
+
+    assert command.main(["verify", "--trust", str(audited / "trust"), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["whole"] is False
+    assert [flaw["name"] for flaw in report["flaws"]] == ["log/tile/0/000.p/126"]
+
+
+def test_progress_is_shown_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    Bar(False)("entries", 1, 2)
+    assert capsys.readouterr().err == ""
+    bar = Bar(True)
+    for done in (1, 1, 2):
+        bar("entries", done, 2)
+    shown = capsys.readouterr().err
+    assert shown.count("50 %") == 1
+    assert shown.endswith("100 %\n")
 
 
 def test_what_the_log_does_not_cover_is_said(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

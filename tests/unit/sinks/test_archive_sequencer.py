@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_sinks.archive.log import sequencer as sequencer_module
 from deploytrail_sinks.archive.log import signer as signer_module
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
@@ -152,6 +153,7 @@ class History:
 @pytest.mark.timeout(300)
 def test_no_crash_makes_two_roots_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kills = 0
+    monkeypatch.setattr(sequencer_module, "POSITIONS_EVERY", 3)  # so that there are some to resume from
     for seed in range(HISTORIES):
         history = History(random.Random(seed), tmp_path / str(seed))
         for _ in range(12):
@@ -178,6 +180,7 @@ def test_no_crash_makes_two_roots_of_one_size(tmp_path: Path, monkeypatch: pytes
             assert roots == {check_tree(history.store, signed_size, leaves)}
         report, _ = verify_archive(history.store, Asked())
         assert report.flaws == []
+        assert list(history.store.list("log/positions"))
     assert kills >= HISTORIES
 
 

@@ -131,7 +131,7 @@ class LogCheck:
         try:
             checkpoint, note = open_checkpoint(data)
             if self.trust is not None:
-                self.trust.check(note)
+                self.trust.check(note, quorum=name == CHECKPOINT)
         except NoteError as error:
             self.say(name, str(error))
             return None

@@ -4,6 +4,7 @@
     log/checkpoints/SIZE                every published checkpoint, with its cosignatures
     log/timestamps/SIZE                 RFC 3161 time stamps of some of them
     log/batches/START                   which segments were appended from START on; written before they are
+    log/positions/SIZE                  now and then: how far each sequence of segments is, for a quick restart
     log/states/SIZE                     the tree at a size, signed by the sequencer for the signer
     log/tile/LEVEL/INDEX[.p/WIDTH]      hashes (C2SP tlog-tiles)
     log/tile/entries/INDEX[.p/WIDTH]    entries (C2SP tlog-tiles)
