@@ -126,8 +126,8 @@ from when it is applied:
   Days and times without a zone are where the window lies that leaves them out.
 
 break_glass/hotfixes, from when it is applied:
-  An emergency may start while windows are closed, if somebody other than its deployer has approved it as one, with a \
-reason and an end.
+  An emergency may start while windows are closed, if somebody other than its deployer and authors has approved it as \
+one, with a reason and an end.
   Who approves is cto or incident-commander.
   The approval holds for 24 hours at most.
   It may be given up to 30 minutes after the start.

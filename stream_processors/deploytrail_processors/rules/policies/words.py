@@ -221,8 +221,8 @@ def _calendar(_: str, raw: Raw) -> Iterator[str]:
 
 def _break_glass(_: str, raw: Raw) -> Iterator[str]:
     yield (
-        "An emergency may start while windows are closed, if somebody other than its deployer has approved it as "
-        "one, with a reason and an end."
+        "An emergency may start while windows are closed, if somebody other than its deployer and authors has approved "
+        "it as one, with a reason and an end."
     )
     if raw.get("approver_roles"):
         yield f"Who approves is {_or(raw['approver_roles'])}."
