@@ -16,7 +16,7 @@ from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.records import RecordType
 
 FAILED = "deployment_failed"
-_ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back", "voided"})
+_ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back", "superseded", "voided", "merged"})
 _URGENT = frozenset({"critical", "error"})
 
 
@@ -74,6 +74,8 @@ def _of_record(record: Mapping[str, Any]) -> list[Change]:
 
 def _of_finding(finding: Mapping[str, Any]) -> list[Change]:
     rule, at = finding["rule"], finding["occurred_at"]
+    if rule == "alert_suppression" and finding["reason"] == "same_deployment":
+        return []  # the deployment goes by another name, under which the same is said of the alert
     if rule == "alert_suppression":
         action = _SAID_OF_AN_ALERT.get(finding["reason"], Action.LET_GO)
         return [Change(f"incident_correlation/{finding['signal_id']}", action, at)]

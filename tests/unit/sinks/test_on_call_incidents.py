@@ -62,14 +62,20 @@ def test_failed_deployment_in_production_pages() -> None:
     assert of_record("failed", environment="staging") == []
 
 
-@pytest.mark.parametrize("state", ["succeeded", "rolled_back", "running"])
+@pytest.mark.parametrize("state", ["succeeded", "rolled_back", "running", "merged"])
 def test_what_is_no_longer_failed_clears_the_page(state: str) -> None:
     assert of_record(state)[0] == ("deployment_failed/shop-1", Action.RESOLVE)
 
 
 def test_deployment_that_ended_is_no_longer_overdue() -> None:
     assert ("overdue/shop-1", Action.RESOLVE) in of_record("succeeded")
+    assert ("overdue/shop-1", Action.RESOLVE) in of_record("superseded")
+    assert ("overdue/shop-1", Action.RESOLVE) in of_record("merged")
     assert ("overdue/shop-1", Action.RESOLVE) not in of_record("running")
+
+
+def test_an_alert_stays_held_while_its_deployment_changes_its_name() -> None:
+    assert of_finding("alert_suppression", "ok", reason="same_deployment", signal_id="s-1") == []
 
 
 @pytest.mark.parametrize("rule", ["change_window", "change_window_overrun", "overdue"])
