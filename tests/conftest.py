@@ -57,6 +57,15 @@ def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def own_kafka_needs() -> None:
+    """Skips where no Kafka can be started from its jars."""
+    try:
+        _needs_of_kafka()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the real ClickHouse engine behind HTTP."""
     from support.clickhouse import ClickHouseProcess

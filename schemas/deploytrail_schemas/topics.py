@@ -91,6 +91,9 @@ def create_topics(
                 )
             continue
         config = {"max.message.bytes": str(_MESSAGE_BYTES), "compression.type": "producer"} | spec.config
+        if settings.replication >= 3:
+            # What is acknowledged is on two brokers, and one may be away: with Kafka's default one copy would do.
+            config |= {"min.insync.replicas": "2"}
         missing.append(NewTopic(name, partitions, settings.replication, config=config))
     if not missing:
         return []

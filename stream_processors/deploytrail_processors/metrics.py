@@ -34,7 +34,17 @@ UNMAPPED_NAMES = Counter(
 PARTITION_TIME = Gauge(
     "deploytrail_partition_time_seconds", "Newest tick of a partition, seconds since the epoch.", ["app", "partition"]
 )
-STATE_ROWS = Gauge("deploytrail_state_rows", "Rows of an app's tables.", ["app"])
+STATE_ROWS = Gauge("deploytrail_state_rows", "Rows of an app's tables in this worker.", ["app", "table"])
+STATE_BYTES = Gauge(
+    "deploytrail_state_bytes",
+    "Size of an app's tables in this worker as JSON, from 200 of their rows.",
+    ["app", "table"],
+)
+LAG = Gauge(
+    "deploytrail_processor_lag_records",
+    "Records of a partition that an app has not answered and committed.",
+    ["app", "partition"],
+)
 GATE_ANSWERS = Counter(
     "deploytrail_gate_answers_total",
     "Answers to requests for permits: allowed, refused, uncertain, away (503), forwarded, invalid.",

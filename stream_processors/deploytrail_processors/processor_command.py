@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas import logs
@@ -25,16 +26,43 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 def main(argv: list[str]) -> int:
     """Run until SIGTERM or Ctrl-C; the exit code of the process."""
     parser = argparse.ArgumentParser(prog="deploytrail processor", description="Run stream processors.")
-    parser.add_argument("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--verbose", action="store_true", help="log what Faust does")
+    _replay_arguments(parser)
     options = parser.parse_args(argv)
+    names = list(dict.fromkeys(options.names))
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"there is no processor {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if not names and not options.replay:
+        parser.error(f"which processors? Name some of {', '.join(NAMES)}")
+    if options.compare and not options.replay:
+        parser.error("--compare says with what a replay is compared: give --replay, too")
     logs.configure(logging.INFO if options.verbose else logging.WARNING)
     try:
         settings = Settings.load()
-        return run(list(dict.fromkeys(options.names)), settings, verbose=options.verbose)
+        if options.replay:
+            from deploytrail_processors.replay_command import NOT_REPLAYED, run_replay
+
+            return run_replay(names or [name for name in NAMES if name not in NOT_REPLAYED], options, settings)
+        return run(names, settings, verbose=options.verbose)
     except DeploytrailError as error:
         print(f"deploytrail processor: {redact_text(str(error))}", file=sys.stderr)
         return EXIT_UNAVAILABLE
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a replay."""
+    group = parser.add_argument_group("replay")
+    group.add_argument("--replay", action="store_true", help="tell the trail to fresh state in memory; write nothing")
+    group.add_argument(
+        "--compare", action="store_true", help="with what stands on the topics; exit status 1: it differs"
+    )
+    group.add_argument("--partitions", metavar="N,…", help="of these partitions only")
+    group.add_argument("--until", metavar="OFFSET|TIME", help="up to an offset of one partition, or an RFC 3339 time; "
+                       "without it as far as each app has come")  # fmt: skip
+    group.add_argument("--policies", metavar="PATH", action="append", type=Path,
+                       help="as if these files had been applied, in place of policies of the same name")  # fmt: skip
+    group.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
 
 def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
@@ -43,6 +71,8 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
     # Faust takes over the process: its imports wait until a processor really runs.
     os.environ.setdefault("FAUST_LOOP", "aio")
     import faust
+
+    from deploytrail_processors.serving import Serving
 
     apps = [importlib.import_module(f"deploytrail_processors.apps.{name}").make(settings) for name in names]
     make_changelogs(apps, settings)
@@ -95,42 +125,3 @@ def make_changelogs(apps: list[Any], settings: Settings) -> None:
     spec = TopicSpec(settings.partitions, {"cleanup.policy": "compact", "segment.ms": str(6 * 3_600_000)})
     names = [table.changelog_topic.get_topic_name() for app in apps for table in app.tables.values()]
     create_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings, dict.fromkeys(names, spec))
-
-
-class Serving:
-    """Says when every app is ready, and serves /healthz, /readyz and /metrics where a port is set."""
-
-    def __init__(self, names: list[str], apps: list[Any], settings: Settings) -> None:
-        self._names, self._apps, self._settings = names, apps, settings
-
-    def ready(self) -> bool:
-        """Whether every app has joined, has its tables, and is not rebalancing."""
-        return all(app.tables.actives_ready and not app.rebalancing and app.consumer.assignment() for app in self._apps)
-
-    async def run(self) -> None:
-        """Print one line when ready; keep serving."""
-        if self._settings.metrics_port:
-            await self._listen()
-        while not self.ready():
-            await asyncio.sleep(0.05)
-        print(f"deploytrail processor: ready: {' '.join(self._names)}", file=sys.stderr, flush=True)
-
-    async def _listen(self) -> None:
-        from aiohttp import web
-        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-        async def metrics(_: web.Request) -> web.Response:
-            return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-        async def healthz(_: web.Request) -> web.Response:
-            return web.Response(text="ok\n")
-
-        async def readyz(_: web.Request) -> web.Response:
-            ready = self.ready()
-            return web.Response(text="ready\n" if ready else "recovering\n", status=200 if ready else 503)
-
-        server = web.Application()
-        server.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
-        runner = web.AppRunner(server, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self._settings.metrics_port).start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from deploytrail_processors.apps.base import Context, Handler, MemoryContext
@@ -18,16 +18,19 @@ PARTITION = 1
 class Handled:
     """A handler that is told of records and ticks of one partition; its policies hold from the beginning of time."""
 
-    def __init__(self, make: Callable[[Context], Handler], policies: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, make: Callable[[Context], Handler], policies: Iterable[dict[str, Any]] = (), partition: int = PARTITION
+    ) -> None:
         read = [read_document(document) for document in policies]
         assert [problem for document in read for problem in document.problems] == []
+        self._partition = partition
         self._kept: list[dict[str, Any]] = []
         self._context = MemoryContext("test", Settings(), PolicySet().with_documents(read), self._keep)
         self._context.keep_time()
         self.handler = make(self._context)
 
     def _keep(self, _: Topic, partition: int, __: str, kind: RecordType, value: dict[str, Any]) -> None:
-        assert partition == PARTITION
+        assert partition == self._partition
         self._kept.append(decode(encode(kind, value))[1])  # as it reads after the wire
 
     def tell(self, *records: dict[str, Any]) -> Handled:
@@ -35,8 +38,17 @@ class Handled:
         for record in records:
             kind = RecordType.TICK if "tick" in record else _kind(record)
             value = {"at": record["tick"]} if "tick" in record else record
-            self._context.handle(self.handler, PARTITION, kind, value)
+            self.handle(kind, value)
         return self
+
+    def handle(self, kind: RecordType, value: dict[str, Any]) -> None:
+        """A record of the trail, ticks included."""
+        self._context.handle(self.handler, self._partition, kind, value)
+
+    @property
+    def tables(self) -> Mapping[str, MutableMapping[str, Any]]:
+        """What is kept, by table."""
+        return self._context.tables
 
     @property
     def findings(self) -> list[dict[str, Any]]:

@@ -7,19 +7,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+DEPLOYTRAIL = (str(BIN / "deploytrail"),)
 
 
 class Command:
     """A long-running command; what it says on standard error is kept."""
 
-    def __init__(self, *argv: str, env: dict[str, str], cwd: Path) -> None:
+    def __init__(self, *argv: str, env: dict[str, str], cwd: Path, program: Sequence[str] = DEPLOYTRAIL) -> None:
         self.process = subprocess.Popen(
-            [str(BIN / "deploytrail"), *argv],
+            [*program, *argv],
             env={**os.environ, **env},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -65,19 +66,21 @@ class Command:
 
 
 @contextmanager
-def running(*argv: str, env: dict[str, str], cwd: Path) -> Iterator[Command]:
+def running(*argv: str, env: dict[str, str], cwd: Path, program: Sequence[str] = DEPLOYTRAIL) -> Iterator[Command]:
     """A command that is ready, and stopped whatever the test does."""
-    command = Command(*argv, env=env, cwd=cwd)
+    command = Command(*argv, env=env, cwd=cwd, program=program)
     try:
         yield command.wait_ready()
     finally:
         command.kill()
 
 
-def run(*argv: str, env: dict[str, str], cwd: Path, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
+def run(
+    *argv: str, env: dict[str, str], cwd: Path, seconds: float = 60.0, program: Sequence[str] = DEPLOYTRAIL
+) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
     return subprocess.run(
-        [str(BIN / "deploytrail"), *argv],
+        [*program, *argv],
         env={**os.environ, **env},
         cwd=cwd,
         stdin=subprocess.DEVNULL,

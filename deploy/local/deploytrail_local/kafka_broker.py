@@ -1,4 +1,4 @@
-"""Apache Kafka itself, one KRaft node, from its jars: no Docker, no root.
+"""Apache Kafka itself, from its jars: one KRaft node, or several; no Docker, no root.
 
 In: a folder for data and logs, a port. Out: a broker on loopback that survives kill -9 and restart.
 """
@@ -11,6 +11,7 @@ import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -55,10 +56,29 @@ def resolve_jars(progress: Progress = quiet) -> list[Path]:
     return jars
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the nodes of a cluster agree on. `voters`: the port of each node's controller, the first node's first."""
+
+    id: str
+    voters: tuple[int, ...]
+
+    @property
+    def quorum(self) -> str:
+        """The voters as Kafka reads them."""
+        return ",".join(f"{number}@{ports.LOOPBACK}:{port}" for number, port in enumerate(self.voters, 1))
+
+    @property
+    def copies(self) -> int:
+        """Replicas of Kafka's own topics."""
+        return min(3, len(self.voters))
+
+
 class KafkaBroker:
     """One broker. `start` returns when it answers; a context manager stops it.
 
-    `port` and `controller_port` None: free ones are chosen. The same folder keeps the same data.
+    `port` and `controller_port` None: free ones are chosen. The same folder keeps the same data. A node of a `cluster`
+    is `spawn`ed, since it answers only once most nodes run, and awaited with `wait_ready`.
     """
 
     def __init__(
@@ -68,10 +88,12 @@ class KafkaBroker:
         port: int | None = None,
         controller_port: int | None = None,
         progress: Progress = quiet,
+        cluster: Cluster | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.port = port or ports.free_port()
         self.controller_port = controller_port or ports.free_port()
+        self._cluster = cluster or Cluster(new_cluster_id(), (self.controller_port,))
         self.process: subprocess.Popen[bytes] | None = None
         self._progress = progress
 
@@ -91,11 +113,20 @@ class KafkaBroker:
         ConfigurationError for a port in use, MissingDependencyError without Java or jars,
         DeploytrailError with the log's end where it dies.
         """
+        self.spawn()
+        return self.wait_ready()
+
+    def spawn(self) -> None:
+        """Start the broker's process. ConfigurationError for a port in use, MissingDependencyError as `start`."""
         for port, setting in ((self.port, "DEPLOYTRAIL_KAFKA"), (self.controller_port, "the controller port")):
             if not ports.is_free(port):
                 raise ConfigurationError(f"port {port} is in use; free it or choose another one ({setting})")
         command = self.command()
         self.process = processes.spawn(command, log=self.log, env=_environment())
+
+    def wait_ready(self) -> KafkaBroker:
+        """Return when the broker answers. DeploytrailError with the log's end where it dies."""
+        assert self.process is not None
         if not processes.wait_until(self._answers_or_died, seconds=_READY_SECONDS):
             self.stop()
             raise DeploytrailError(f"Kafka did not answer within {_READY_SECONDS:.0f} s; see {self.log}")
@@ -133,10 +164,8 @@ class KafkaBroker:
         self.stop()
 
     def _format(self, tool: list[str]) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        # Ids that begin with a dash would be taken for an option.
         done = subprocess.run(
-            [*tool, "format", "--cluster-id", "d" + cluster[1:], "--config", str(self.folder / "server.properties")],
+            [*tool, "format", "--cluster-id", self._cluster.id, "--config", str(self.folder / "server.properties")],
             capture_output=True,
             text=True,
             timeout=60,
@@ -146,10 +175,11 @@ class KafkaBroker:
             raise DeploytrailError(f"Kafka's storage in {self.folder} cannot be formatted: {done.stdout}{done.stderr}")
 
     def _write_configuration(self) -> None:
+        copies = self._cluster.copies
         lines = {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@{ports.LOOPBACK}:{self.controller_port}",
+            "node.id": self._cluster.voters.index(self.controller_port) + 1,
+            "controller.quorum.voters": self._cluster.quorum,
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{ports.LOOPBACK}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.listener.names": "CONTROLLER",
@@ -157,13 +187,13 @@ class KafkaBroker:
             "log.dirs": self.folder / "data",
             "num.partitions": 1,
             "auto.create.topics.enable": "false",
-            "offsets.topic.replication.factor": 1,
+            "offsets.topic.replication.factor": copies,
             "offsets.topic.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": max(1, copies - 1),
             "transaction.state.log.num.partitions": 4,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": max(1, copies - 1),
             "group.initial.rebalance.delay.ms": 0,
             # A killed broker is let in again only when the lease of its former life is over.
             "broker.session.timeout.ms": 3000,
@@ -188,8 +218,13 @@ class KafkaBroker:
 
         with contextlib.suppress(KafkaException):
             admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-            return len(admin.list_topics(timeout=2).brokers) == 1
+            return self.port in {broker.port for broker in admin.list_topics(timeout=2).brokers.values()}
         return False
+
+
+def new_cluster_id() -> str:
+    """A fresh id of a cluster. One that began with a dash would be taken for an option."""
+    return "d" + urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()[1:]
 
 
 def _environment() -> dict[str, str]:

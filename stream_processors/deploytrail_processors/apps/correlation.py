@@ -60,6 +60,8 @@ class Correlation:
         self._old_habits = Agenda(self._habits, lambda row: row["last"] + KEEP_HABITS)
         # By partition: recent deployments and when something was last heard of each. Most of a table is older.
         self._recent: dict[int, dict[str, int]] = {}
+        # Contents of deployments while alerts are answered one after the other: half of the work is deriving them.
+        self._derived: dict[str, dict[str, Any]] = {}
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
@@ -122,6 +124,7 @@ class Correlation:
             key=lambda item: (item[1]["signal"]["corrected_at"], item[1]["signal"]["signal_id"]),
         )
         known = [(row["signal"], _causes(row)) for _, row in rows]
+        self._derived.clear()
         for index, (key, row) in enumerate(rows):
             if row["signal"]["corrected_at"] >= at:
                 row = self._answer(partition, key, row, known[:index])
@@ -153,8 +156,10 @@ class Correlation:
             row = self._deployments.get(partition, name)
             facts = row["facts"]
             if name in wanted or correlation.is_related(signal, lifecycle.place(facts), policies):
-                content = self._deployments.derive(partition, facts)
-                found.append(content | {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))})
+                if name not in self._derived:
+                    lines = {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))}
+                    self._derived[name] = self._deployments.derive(partition, facts) | lines
+                found.append(self._derived[name])
         return found
 
     def _recent_of(self, partition: int) -> dict[str, int]:

@@ -1,0 +1,102 @@
+"""Every app with two workers, killed, restarted and cut off under load: what it finds is what it would have found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.bench_kill import Load
+from deploytrail_local.kafka_broker import KafkaBroker
+from deploytrail_schemas.codec import decode
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.topics import Topic
+from support.disturbed import Pair, Teller
+from support.kafka import make_topics, read_topic, wait_for
+from support.story import APPS, EFFECTS, LIVE, effects
+
+LIVES = 10
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What stands when all is over."""
+
+    kafka: str
+    differences: list[dict[str, Any]]
+    exits: list[int]
+    told: int
+
+
+@pytest.fixture(scope="module")
+def broker(own_kafka_needs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A broker of this module, which it restarts."""
+    with KafkaBroker(tmp_path_factory.mktemp("disturbed-kafka")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
+    kafka, folder = broker.bootstrap, tmp_path_factory.mktemp("disturbed")
+    make_topics(kafka)
+    with Pair(kafka, folder) as pair:
+        teller = Teller(kafka, LIVE, LIVES, seconds=40)
+        teller.start()
+        time.sleep(3)  # some of the load is under way
+        pair.kill(0)
+        pair.restart(1)
+        pair.restart(0)
+        broker.stop()
+        broker.start()
+        told = teller.finish()
+        pair.revive()
+        pair.wait_until_read()
+        exits = pair.stop()
+        return Aftermath(kafka, pair.differences(), exits, told)
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.requirement("M3.4", "M8.4")
+@pytest.mark.parametrize("name", APPS)
+def test_each_app_finds_what_it_would_have_found_undisturbed(name: str, aftermath: Aftermath) -> None:
+    assert name in EFFECTS, f"say in support/story.py what {name} makes of the story"
+    assert effects(aftermath.kafka, name)
+    assert [one for one in aftermath.differences if one["app"] == name] == []
+
+
+def test_nothing_was_set_aside_and_both_workers_ended_well(aftermath: Aftermath) -> None:
+    letters = read_topic(aftermath.kafka, Topic.DEAD_LETTERS)
+
+    assert [dict(letter.headers() or []) for letter in letters] == []
+    assert aftermath.exits == [0, 0]
+    assert aftermath.told > len(LIVE) * LIVES * 5
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.requirement("M8.4")
+def test_two_intake_workers_forward_each_event_with_one_content(
+    broker: KafkaBroker, aftermath: Aftermath, tmp_path: Path
+) -> None:
+    with Pair(broker.bootstrap, tmp_path, ("intake",)) as pair:
+        load = Load(broker.bootstrap)
+        load.start()
+        time.sleep(2)
+        pair.kill(0)
+        pair.restart(1)
+        load.stop()
+
+        def trail() -> set[tuple[str, bytes]]:
+            decoded = (
+                (m.value() or b"", *decode(m.value() or b"")) for m in read_topic(broker.bootstrap, Topic.EVENTS)
+            )
+            of_events = ((v, d) for d, k, v in decoded if k is RecordType.DEPLOYMENT_EVENT)
+            return {(v["event_id"], data) for v, data in of_events if v["service"] == "load"}
+
+        wait_for(lambda: len({i for i, _ in trail()}) >= load.sent, seconds=90, what="every event")
+        found = trail()
+
+    assert len({event_id for event_id, _ in found}) == load.sent
+    assert len(found) == load.sent

@@ -1,0 +1,44 @@
+"""Three brokers, one of which dies under load: nothing is lost, and nothing waits for its return."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # no __all__
+from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic, ensure_topics
+from support.disturbed import Pair, Teller
+from support.kafka import read_topic
+from support.kafka_cluster import KafkaCluster
+from support.story import APPS, effects
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.requirement("M3.4", "M8.4")
+def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: Path) -> None:
+    with KafkaCluster(tmp_path / "kafka") as cluster:
+        settings = Settings(kafka=cluster.bootstrap, replication=3)
+        admin = AdminClient(client_config(settings))
+        ensure_topics(admin, settings)
+        asked = ConfigResource(ConfigResource.Type.TOPIC, Topic.EVENTS.value)
+        [config] = admin.describe_configs([asked]).values()
+        with Pair(cluster.bootstrap, tmp_path, DEPLOYTRAIL_REPLICATION="3") as pair:
+            teller = Teller(cluster.bootstrap, (1, 2, 3), 8, seconds=20)
+            teller.start()
+            time.sleep(4)
+            cluster.kill(0)
+            teller.finish()
+            pair.wait_until_read()
+            ended = pair.revive()
+            exits = pair.stop()
+            differences = pair.differences()
+        found = {name: len(effects(cluster.bootstrap, name)) for name in APPS}
+        letters = read_topic(cluster.bootstrap, Topic.DEAD_LETTERS)
+
+    assert config.result(10)["min.insync.replicas"].value == "2"
+    assert differences == []
+    assert all(found.values()), found
+    assert (ended, exits, letters) == (0, [0, 0], [])

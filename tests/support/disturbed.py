@@ -1,0 +1,116 @@
+"""Two workers of every app over the trail, and a story told to them while they are disturbed."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Producer
+from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
+
+from support.commands import Command, run
+from support.story import APPS, apply_policies, encoded, tell, wait_until_read
+
+
+class Teller(threading.Thread):
+    """Writes the story onto the trail, all partitions beside each other, over some seconds."""
+
+    def __init__(self, kafka: str, partitions: Iterable[int], lives: int, seconds: float) -> None:
+        super().__init__(daemon=True)
+        stories = [encoded(tell(lives, partition)) for partition in partitions]
+        self._messages = [message for row in zip_longest(*stories) for message in row if message is not None]
+        self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 120_000})
+        self._seconds = seconds
+        self._errors: list[object] = []
+
+    def run(self) -> None:
+        began = time.monotonic()
+        for number, (partition, key, value) in enumerate(self._messages):
+            self._producer.produce(
+                Topic.EVENTS.value,
+                value,
+                key,
+                partition=partition,
+                on_delivery=lambda error, _: error and self._errors.append(error),
+            )
+            self._producer.poll(0)
+            time.sleep(max(0.0, began + number * self._seconds / len(self._messages) - time.monotonic()))
+
+    def finish(self) -> int:
+        """How many messages were written, once all are acknowledged."""
+        self.join()
+        if self._producer.flush(120) or self._errors:
+            raise RuntimeError(f"the story was not delivered: {self._errors[:3]}")
+        return len(self._messages)
+
+
+class Pair:
+    """Two processes with every app over the trail in each."""
+
+    def __init__(self, kafka: str, folder: Path, apps: tuple[str, ...] = APPS, **env: str) -> None:
+        self.kafka, self.folder, self._apps = kafka, folder, apps
+        self._env = {"DEPLOYTRAIL_KAFKA": kafka, **env}
+        self.workers: list[Command] = []
+
+    def __enter__(self) -> Pair:
+        apply_policies(self.kafka, self.folder)
+        try:
+            self.workers.append(self._new("a").wait_ready(90))
+            self.workers.append(self._new("b").wait_ready(90))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:
+            for worker in self.workers:
+                stack.callback(worker.kill)
+
+    def kill(self, number: int) -> None:
+        """kill -9, and a new worker in its place."""
+        self.workers[number].kill()
+        self.workers[number] = self._new("ab"[number])
+        self.workers[number].wait_ready(120)
+
+    def restart(self, number: int) -> None:
+        """SIGTERM, and a new worker in its place once the old one has ended well."""
+        assert self.workers[number].stop(60) == 0
+        self.workers[number] = self._new("ab"[number])
+        self.workers[number].wait_ready(120)
+
+    def revive(self) -> int:
+        """Start workers anew that ended by themselves, as a supervisor does; how many those were."""
+        ended = [n for n, worker in enumerate(self.workers) if worker.process.poll() is not None]
+        for number in ended:
+            self.workers[number] = self._new("ab"[number])
+            self.workers[number].wait_ready(120)
+        return len(ended)
+
+    def wait_until_read(self, seconds: float = 180) -> None:
+        """Until every app has committed all of the trail."""
+        wait_until_read(self.kafka, self._apps, seconds=seconds)
+
+    def stop(self) -> list[int]:
+        """The exit codes."""
+        return [worker.stop(60) for worker in self.workers]
+
+    def differences(self) -> list[dict[str, Any]]:
+        """What a replay would have written otherwise."""
+        words = ("processor", "--replay", "--compare", "--json", *self._apps)
+        done = run(*words, env=self._env, cwd=self.folder, seconds=120)
+        assert done.returncode in (0, 1), done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)["differences"]
+        return found
+
+    def _new(self, name: str) -> Command:
+        state = {"DEPLOYTRAIL_STATE": str(self.folder / f"state-{name}")}
+        return Command("processor", *self._apps, env=self._env | state, cwd=self.folder)
