@@ -16,7 +16,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 from deploytrail_schemas import headers
-from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.codec import DecodeError, decode, encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
 from deploytrail_schemas.records import RecordType
@@ -48,6 +48,12 @@ class Outputs:
                 self.records[value["deployment_id"]] = value
         elif kind is RecordType.FINDING:
             self.findings[value["finding_id"]] = value
+
+    def as_on_the_wire(self) -> None:
+        """Give what would have been written every field that it has once it is read from a topic."""
+        for kind, values in ((RecordType.RECORD, self.records), (RecordType.FINDING, self.findings)):
+            for name, value in values.items():
+                values[name] = decode(encode(kind, value))[1]
 
     def standing(self) -> dict[str, Value]:
         """The findings that none other supersedes, by id."""
@@ -108,6 +114,8 @@ class Replay:
                             f"{app.name} failed on {Topic.EVENTS.value}:{partition}:{offset}: {error!r}"
                         )
         found.seconds = time.perf_counter() - began
+        for outputs in found.outputs.values():
+            outputs.as_on_the_wire()
         return found
 
     def written(self, partition: int) -> dict[str, Outputs]:

@@ -1,6 +1,6 @@
 """`deploytrail processor …` of a version in which the state of every app has the next format.
 
-Run as `python -m support.other_format WORDS…`.
+Run as `python -m support.other_format processor WORDS…`.
 """
 
 from __future__ import annotations
@@ -12,4 +12,4 @@ from deploytrail_processors.state_formats import STATE_FORMATS, state_format
 
 if __name__ == "__main__":
     STATE_FORMATS.update({name: state_format(name) + 1 for name in NAMES})
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[2:]))
