@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
@@ -29,6 +30,7 @@ STATE_FORMATS: dict[str, int] = {
 # Revisions of a rebuilt state count from here on, times the format: never below those that stand on the topic.
 REVISIONS = 1_000_000
 _TIMEOUT = 15.0
+_Answer = TypeVar("_Answer")
 
 
 def state_format(name: str) -> int:
@@ -73,28 +75,22 @@ class Predecessor:
             time.sleep(1.0)
 
     def _members(self, group: str) -> int:
-        try:
-            admin = _admin(self._settings)  # held: without it its answers never come
+        def ask(admin: AdminClient) -> int:
             [found] = admin.describe_consumer_groups([group], request_timeout=_TIMEOUT).values()
             return len(found.result(_TIMEOUT).members)
-        except (KafkaException, TimeoutError) as error:
-            if _is_unknown_group(error):
-                return 0
-            raise RetryLater(f"Kafka does not describe the group {group}: {error}") from error
+
+        return _asked(self._settings, ask, f"who is in the group {group}") or 0
 
 
 def committed(settings: Settings, group: str, topic: Topic) -> dict[int, int]:
     """The offsets that a group has committed, by partition; empty for a group that never did."""
-    try:
-        admin = _admin(settings)
-        asked = ConsumerGroupTopicPartitions(group)
-        [found] = admin.list_consumer_group_offsets([asked], request_timeout=_TIMEOUT).values()
+
+    def ask(admin: AdminClient) -> dict[int, int]:
+        [found] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
         partitions = found.result(_TIMEOUT).topic_partitions
-    except (KafkaException, TimeoutError) as error:
-        if _is_unknown_group(error):
-            return {}
-        raise RetryLater(f"Kafka does not tell how far the group {group} has read: {error}") from error
-    return {p.partition: p.offset for p in partitions if p.topic == topic.value and p.offset >= 0}
+        return {p.partition: p.offset for p in partitions if p.topic == topic.value and p.offset >= 0}
+
+    return _asked(settings, ask, f"how far the group {group} has read") or {}
 
 
 def first_offsets(settings: Settings, topic: Topic) -> Mapping[int, int]:
@@ -114,18 +110,27 @@ def offsets_at(settings: Settings, topic: Topic, at_ms: int) -> Mapping[int, int
 
 
 def _offsets(settings: Settings, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
-    asked = {TopicPartition(topic.value, partition): spec for partition in range(settings.partitions)}
-    try:
-        admin = _admin(settings)
+    def ask(admin: AdminClient) -> dict[int, int]:
+        asked = {TopicPartition(topic.value, partition): spec for partition in range(settings.partitions)}
         found = admin.list_offsets(asked, request_timeout=_TIMEOUT)
-        return {asked_for.partition: future.result(_TIMEOUT).offset for asked_for, future in found.items()}
-    except (KafkaException, TimeoutError) as error:
-        raise RetryLater(f"Kafka does not tell the offsets of {topic.value}: {error}") from error
+        return {partition.partition: future.result(_TIMEOUT).offset for partition, future in found.items()}
+
+    return _asked(settings, ask, f"the offsets of {topic.value}") or {}
 
 
-def _is_unknown_group(error: Exception) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND
+def _asked(settings: Settings, ask: Callable[[AdminClient], _Answer], what: str) -> _Answer | None:
+    """What Kafka answers; None about a group that does not exist. RetryLater where it does not answer in time.
 
-
-def _admin(settings: Settings) -> AdminClient:
-    return AdminClient(client_config(settings) | {"log_level": 0})
+    A broker that has just started answers for a moment that it knows nothing yet, in many words.
+    """
+    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            return ask(admin)
+        except (KafkaException, TimeoutError) as error:
+            if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return None
+            if time.monotonic() > deadline:
+                raise RetryLater(f"Kafka does not tell {what}: {error or 'no answer'}") from error
+        time.sleep(0.2)

@@ -15,7 +15,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from support.values import event
 
-NOWHERE = Settings(kafka="127.0.0.1:1")
+NOWHERE = Settings(kafka="127.0.0.1:1", kafka_client="log_level=0")
 
 
 class Kept:
