@@ -1,6 +1,6 @@
 """Every question of sinks/README.md on two years of a company: latency, rows and bytes read, and how they grow.
 
-DEPLOYTRAIL_BENCH_EVENTS: numbers of events to load, one after the other (default 200000,1000000; 10 M take
+BENCH_EVENTS: numbers of events to load, one after the other (default 200000,1000000; 10 M take
 some ten minutes and 4 GB of disk).
 """
 
@@ -50,7 +50,7 @@ QUESTIONS = {
 
 def run() -> list[tuple[str, str]]:
     """A line a question: p50 / p99 in milliseconds and what was read, for each size."""
-    sizes = [int(text) for text in os.environ.get("DEPLOYTRAIL_BENCH_EVENTS", "200000,1000000").split(",")]
+    sizes = [int(text) for text in os.environ.get("BENCH_EVENTS", "200000,1000000").split(",")]
     found: dict[str, list[str]] = {name: [] for name in QUESTIONS}
     firsts: dict[str, float] = {}
     lines = []
