@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
 from deploytrail_sinks.archive.log.names import CHECKPOINT, numbered
 from deploytrail_sinks.archive.log.notes import Note
@@ -58,6 +59,35 @@ def test_an_archive_that_nobody_touched_is_whole(log: Published) -> None:
     assert (of_log.checkpoints, of_log.unpublished, of_log.uncovered_segments) == (3, 0, 0)
     assert of_log.entries > 290
     assert report.records == 290
+
+
+def test_a_log_that_is_written_while_it_is_verified_is_whole(tmp_path: Path) -> None:
+    store = MemoryStore()
+    fill(store, range(40))
+    log = published(tmp_path, store)
+    written = []
+
+    def meanwhile(what: str, done: int, total: int) -> None:
+        if what == "segments" and done == total and not written:
+            written.append(True)
+            fill(store, range(40, 80))
+            log.publish()
+
+    report, _ = verify_archive(store, Asked(log.trust, log.trust.sequencers), meanwhile)
+    assert report.flaws == []
+    listing = store.list
+
+    def slow(prefix: str) -> Iterator[str]:
+        names = list(listing(prefix))
+        if prefix == "log" and len(written) == 1:
+            written.append(True)
+            fill(MemoryStore(store.objects), range(80, 120))
+            log.publish()
+        return iter(names)
+
+    store.list = slow  # type: ignore[method-assign]
+    assert log.check()[0].flaws == []
+    assert len(written) == 2
 
 
 def positions(data: bytes, rng: random.Random) -> Iterator[int]:

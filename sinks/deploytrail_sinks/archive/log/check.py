@@ -66,6 +66,7 @@ class LogCheck:
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
     _visited: set[str] = field(default_factory=set)
     _entered: dict[str, int] = field(default_factory=dict)  # segments by name: the index of their first entry
+    _since_read: set[str] = field(default_factory=set)  # segments archived after `seen` was made
     _positions: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> LogReport:
@@ -118,7 +119,9 @@ class LogCheck:
             return newest
         self._visited.add(CHECKPOINT)
         published = self._checkpoint(CHECKPOINT, current)
-        if published and published.size > newest:
+        if published and published.size > newest and self._is_kept(published, current):
+            newest = published.size  # published since the others were listed
+        elif published and published.size > newest:
             self.say(numbered("checkpoints", published.size), f"is missing, and {CHECKPOINT} is of that size")
             newest = published.size
         elif published and current != data:
@@ -126,6 +129,15 @@ class LogCheck:
         if self.since is not None and newest < self.since.size:
             self.say(CHECKPOINT, f"is of {newest} entries; the checkpoint that you kept is of {self.since.size}")
         return newest
+
+    def _is_kept(self, checkpoint: Checkpoint, data: bytes) -> bool:
+        name = numbered("checkpoints", checkpoint.size)
+        if read_or_none(self.store, name) != data:
+            return False
+        self._visited.add(name)
+        self._kept[checkpoint.size] = checkpoint
+        self.report.checkpoints += 1
+        return True
 
     def _checkpoint(self, name: str, data: bytes) -> Checkpoint | None:
         try:
@@ -281,6 +293,8 @@ class LogCheck:
         if seen is None:
             if self.purged.get(planned.name, planned.sha256) != planned.sha256:
                 self.say(planned.name, "is purged with another digest than the log says")
+            elif planned.name not in self.purged:
+                self._unseen(planned)
             return
         if seen.sha256 != planned.sha256:
             self.say(planned.name, "has another digest than the log says")
@@ -297,6 +311,12 @@ class LogCheck:
             self.say(planned.name, f"is in the log at index {index}, and is missing")
         elif sha256(there).hexdigest() != planned.sha256:
             self.say(planned.name, "has another digest than the log says")
+
+    def _unseen(self, planned: Planned) -> None:
+        """A segment that was not there when segments were read: archived since then, if it is what the log says."""
+        there = read_or_none(self.store, planned.name)
+        if there is not None and sha256(there).hexdigest() == planned.sha256:
+            self._since_read.add(planned.name)
 
     @staticmethod
     def _said(entry: bytes) -> dict[str, Any] | None:
@@ -347,7 +367,7 @@ class LogCheck:
     def _segments(self) -> None:
         """Segments that the log has and the archive has not, and the other way round."""
         for name, index in self._entered.items():
-            if name in self.purged:
+            if name in self.purged or name in self._since_read:
                 continue
             if is_segment(name) and name not in self.seen and not (self.since and index < self.since.size):
                 self.say(name, f"is in the log at index {index}, and not in the archive")
