@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
-from deploytrail_processors.state_formats import group_of
+from deploytrail_processors.state_formats import group_of, state_format
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.kafka import client_config
@@ -28,7 +28,7 @@ name: hasty
 effective_from: 2020-01-01T00:00:00Z
 spec: {grace_minutes: 0.1, settle_minutes: 0.02}
 """
-GROUP = group_of("reconciliation", 1)
+GROUP = group_of("reconciliation", state_format("reconciliation"))
 APPS = ("intake", "lifecycle", "reconciliation")
 
 
