@@ -92,7 +92,10 @@ class Deployments:
         seeds = {deployment_id, *known.near_id(deployment_id), *self._names(row)}
         known.put(deployment_id, self._part(row["facts"]))
         seeds |= set(known.near_id(deployment_id))
-        grouped = identity.groups(identity.reachable(seeds, known.parts, known.near))
+        if len(seeds) > 1:
+            grouped = identity.groups(identity.reachable(seeds, known.parts, known.near))
+        else:  # the usual: nothing is near it
+            grouped = [[deployment_id]]
         if "_in" not in row and all(group == [deployment_id] or deployment_id not in group for group in grouped):
             own = [row]  # one write is enough where it has one name: the app's
         else:

@@ -73,9 +73,11 @@ def part_of(facts: lifecycle.Facts, window_minutes: float) -> Part | None:
     started = outcome.marks_of(told, "started")
     kinds = claims["kind"]
     runs = _runs(facts)
-    keys = {("id", facts["id"]), *(("id", parent) for parent in claims["parent_deployment_id"]), *runs}
-    keys |= {("digest", digest) for digest in claims["artifact_digest"]}
-    keys |= {("commit", commit) for commit in claims["commit_sha"]}
+    keys: set[Key] = {("id", facts["id"]), *(("id", parent) for parent in claims["parent_deployment_id"])}
+    told_of = [*runs, *(("digest", one) for one in claims["artifact_digest"])]
+    told_of += [("commit", one) for one in claims["commit_sha"]]
+    # With the place, since one commit or one run may reach a hundred services.
+    keys |= {(where["region"], where["environment"], service, *one) for service in services for one in told_of}
     return Part(
         id=facts["id"],
         trust=INFERRED if facts["inferred"] else BY_THE_LIBRARY if any(m[8] == BY_THE_LIBRARY for m in marks)
