@@ -15,7 +15,7 @@ from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
-from deploytrail_sinks.archive import holds_command, lengthen_command, purge_command
+from deploytrail_sinks.archive import holds_command, lengthen_command, purge_command, restore_command
 from deploytrail_sinks.archive.log import commands as log_commands
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.names import is_of_log
@@ -28,7 +28,12 @@ EXIT_FLAWED = 1
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
-_OTHERS = {"hold": holds_command.main, "purge": purge_command.main, "lengthen": lengthen_command.main}
+_OTHERS = {
+    "hold": holds_command.main,
+    "purge": purge_command.main,
+    "lengthen": lengthen_command.main,
+    "restore": restore_command.main,
+}
 
 
 def main(argv: list[str]) -> int:
