@@ -6,12 +6,18 @@ and `ledger` are of team money, `search` of team discovery.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
 
 from support.questions import Trail, at, candidate, record
 from support.values import approval, event, observation, signal
+
+MONDAY = "since = '2026-11-02 00:00:00', until = '2026-11-03 00:00:00'"
+LATER = "as_of = '2026-11-04 00:00:00'"
+PRODUCTION = "environment = 'production', excluded_kinds = ['configuration_change']"
+COUNTED = f"{MONDAY}, {LATER}, {PRODUCTION}"
 
 
 def play(trail: Trail) -> None:
@@ -137,3 +143,11 @@ OBSERVATIONS = [
     observation(at("20:30"), service="payments", instance="pay-1", version="7.2"),
     observation(at("20:30"), service="secret-cron", instance="cron-1", version="0.1"),
 ]
+
+
+def by(rows: list[dict[str, Any]], *keys: str) -> dict[Any, dict[str, Any]]:
+    return {tuple(r[k] for k in keys) if len(keys) > 1 else r[keys[0]]: r for r in rows}
+
+
+def clock(when: datetime | None) -> str | None:
+    return when.strftime("%H:%M") if when else None
