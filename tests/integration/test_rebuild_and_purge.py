@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -148,23 +147,37 @@ def test_a_rebuild_that_is_killed_leaves_the_tables_whole_and_another_one_ends(
 
 
 @pytest.mark.timeout(300)
-def test_the_sink_goes_on_during_a_replay_and_nothing_it_wrote_is_lost(
+def test_a_sink_steps_aside_for_the_swap_and_nothing_is_lost_around_it(
     env: dict[str, str], filled: str, client: Client, tmp_path: Path
 ) -> None:
-    found: list[int] = []
-    more = [(5, b"k", encode(RecordType.SIGNAL, signal(at=NOON + i, title="meanwhile"))) for i in range(40)]
-    with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
-        rebuild = Command("rebuild", env=env, cwd=tmp_path)
-        wait_for(lambda: any("stop the sink now" in line for line in rebuild.lines), seconds=90, what="its question")
-        write(env["DEPLOYTRAIL_KAFKA"], Topic.EVENTS, more)
-        asked = f"SELECT count() FROM {filled}.signals WHERE title = 'meanwhile'"
-        wait_for(lambda: client.query(asked).result_rows == [(40,)], what="rows of the sink")
-        assert sink.stop() == 0
-    threading.Thread(target=lambda: found.append(rebuild.process.wait(120))).start()
-    wait_for(lambda: bool(found), seconds=120, what="the end of the rebuild")
+    def more(title: str) -> None:
+        values = [(5, b"k", encode(RecordType.SIGNAL, signal(at=NOON + i, title=title))) for i in range(40)]
+        write(env["DEPLOYTRAIL_KAFKA"], Topic.EVENTS, values)
 
-    assert found == [0], "".join(rebuild.lines)
-    assert client.query(asked).result_rows == [(40,)]
+    def stored(title: str) -> int:
+        found = client.query(f"SELECT count() FROM {filled}.signals WHERE title = '{title}'").result_rows
+        return int(found[0][0])
+
+    with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
+        more("before")
+        wait_for(lambda: stored("before") == 40, what="rows of the sink")
+        rebuild = Command("rebuild", env=env, cwd=tmp_path)
+        wait_for(lambda: sink.process.poll() is not None, seconds=90, what="the sink's end")
+        more("meanwhile")
+        # As its supervisor would start it again at once.
+        again = Command("sink", "clickhouse", env=env, cwd=tmp_path)
+        try:
+            code = rebuild.process.wait(120)
+            again.wait_ready(90)
+            wait_for(lambda: stored("meanwhile") == 40, what="rows of after the swap")
+            assert again.stop() == 0
+        finally:
+            again.kill()
+
+    assert code == 0, "".join(rebuild.lines)
+    assert sink.process.returncode == 69
+    assert any("a rebuild is about to swap tables" in line for line in sink.lines)
+    assert (stored("before"), stored("meanwhile")) == (40, 40)
 
 
 @pytest.mark.requirement("M7.2")

@@ -54,6 +54,12 @@ def lock(client: Client, table: str, patience: float) -> Iterator[None]:
         client.command(f"DROP TABLE IF EXISTS {table} SYNC")
 
 
+def is_held(client: Client, table: str) -> bool:
+    """Whether somebody holds it who was alive a minute ago."""
+    holder = _holder(client, table)
+    return holder is not None and holder[1] <= STALE_SECONDS
+
+
 def _take(client: Client, table: str, mine: str) -> bool:
     now = client.command("SELECT toUnixTimestamp(now())")
     try:

@@ -1,10 +1,10 @@
 """The tables made again from the trail: replayed beside them, compared with them, put in their place.
 
-The replay goes into a shadow database while the sink goes on. Then the sink has to be stopped for a moment;
-the shadow catches up to where the sink stopped, both are compared row by row (by a hash of every column),
-and each table takes over the shadow's parts in one atomic step (REPLACE PARTITION), so that views, grants
-and what the tables know of earlier inserts stay as they are. Killed at any moment, the tables are as they
-were or as they should be, and another run begins again.
+The replay goes into a shadow database while the sinks go on. Then they see its lock, end, and wait for it
+when their supervisor starts them again; the shadow catches up to where they stopped, both are compared row
+by row (by a hash of every column), and each table takes over the shadow's parts in one atomic step
+(REPLACE PARTITION), so that views, grants and what the tables know of earlier inserts stay as they are.
+Killed at any moment, the tables are as they were or as they should be, and another run begins again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def rebuild(
 ) -> Rebuilt:
     """Replay, compare, swap. With differences, swap only where `accept` says that the trail is right.
 
-    RetryLater where the sink is not stopped within `patience` seconds after the replay, and where a sink
+    RetryLater where a sink does not step aside within `patience` seconds after the replay, and where one
     wrote during the swap: run it again. ConfigurationError on a cluster: there, each shard is rebuilt by itself.
     """
     if settings.clickhouse_cluster or settings.clickhouse_shards:
@@ -83,8 +83,8 @@ def rebuild(
         try:
             say("replaying; the sink may go on")
             count = replay.up_to(committed(settings)[0], lambda n: say(f"{n} messages"))
-            _wait_for_stop(settings, patience, say)
             with lock(client, f"{live}.{SWAP_LOCK}", _LOCK_PATIENCE):
+                _wait_for_sinks(settings, patience, say)
                 _settle(settings)
                 ends, _ = committed(settings)
                 count += replay.up_to(ends)
@@ -103,15 +103,15 @@ def rebuild(
     return Rebuilt(count, compared, swapped)
 
 
-def _wait_for_stop(settings: Settings, patience: float, say: Callable[[str], None]) -> None:
+def _wait_for_sinks(settings: Settings, patience: float, say: Callable[[str], None]) -> None:
     deadline = time.monotonic() + patience
     said = False
     while count := members(settings):
         if not said:
-            say("replayed; stop the sink now (the trail waits in Kafka), and start it again when this has ended")
+            say("replayed; waiting for the sinks to step aside, which wait until this has ended")
             said = True
         if time.monotonic() > deadline:
-            raise RetryLater(f"{count} sinks are still running; stop them and run this again: nothing was changed")
+            raise RetryLater(f"{count} sinks still have partitions; stop them and run this again: nothing was changed")
         time.sleep(0.5)
 
 
@@ -119,7 +119,7 @@ def _settle(settings: Settings) -> None:
     """Let a sink that was killed in the middle of a range have that range stored whole."""
     if not committed(settings)[1]:
         return
-    sink = ClickHouseSink(settings)
+    sink = ClickHouseSink(settings, heeds_swaps=False)
     failure: list[BaseException] = []
 
     def run() -> None:

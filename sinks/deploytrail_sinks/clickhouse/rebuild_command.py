@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
         prog="deploytrail rebuild",
         description="Replay the trail into tables beside those in use, compare them, put them in their place.",
     )
-    parser.add_argument("--wait", type=float, default=600.0, help="seconds to wait for the sink to be stopped (600)")
+    parser.add_argument("--wait", type=float, default=600.0, help="seconds to wait for the sinks to step aside (600)")
     parser.add_argument("--accept", action="store_true", help="take the trail's word where contents differ")
     given = parser.parse_args(argv)
     quieten_drivers()

@@ -8,7 +8,7 @@ import time
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.settings import Settings
 
-from deploytrail_sinks.clickhouse.lock import STALE_SECONDS, SWAP_LOCK
+from deploytrail_sinks.clickhouse.lock import SWAP_LOCK, is_held
 from deploytrail_sinks.clickhouse.migrate import migrate_as_set
 from deploytrail_sinks.clickhouse.sink import ClickHouseSink
 from deploytrail_sinks.clickhouse.writer import connect
@@ -54,10 +54,5 @@ def prepare(settings: Settings, patience: float = 60.0) -> None:
 
 def wait_for_swap(settings: Settings) -> None:
     """RetryLater while a rebuild puts its tables in place: what is inserted then would be gone."""
-    query = (
-        "SELECT count() FROM system.tables WHERE database = {d:String} AND name = {t:String} "
-        "AND toUInt32OrZero(splitByChar(' ', comment)[2]) > toUnixTimestamp(now()) - {s:UInt32}"
-    )
-    named = {"d": settings.clickhouse_database, "t": SWAP_LOCK, "s": STALE_SECONDS}
-    if connect(settings).query(query, parameters=named).result_rows[0][0]:
+    if is_held(connect(settings), f"{settings.clickhouse_database}.{SWAP_LOCK}"):
         raise RetryLater(f"a rebuild of {settings.clickhouse_database} is swapping tables")

@@ -9,12 +9,14 @@ One batch is being stored while the next one gathers; with twice a batch waiting
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import RetryLater
@@ -26,6 +28,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Row
 from deploytrail_sinks.clickhouse.buffer import Buffer, Limits
+from deploytrail_sinks.clickhouse.lock import SWAP_LOCK, is_held
 from deploytrail_sinks.clickhouse.storing import Batch, Storing
 from deploytrail_sinks.clickhouse.writer import Writer
 
@@ -34,6 +37,7 @@ GROUP = "deploytrail-sink-clickhouse"
 TOPICS = (Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS, Topic.POLICIES)
 ENDS = "end="  # metadata of a committed offset: the range that follows it ends here
 _POLL_SECONDS = 0.05
+_LOOK_SECONDS = 5.0  # between two looks for a rebuild
 _STOP_SECONDS = 8.0  # for what is pending when the sink is stopped; the rest comes again
 _REVOKE_SECONDS = 5.0  # for the batch in flight when partitions go to another sink
 
@@ -41,10 +45,13 @@ _REVOKE_SECONDS = 5.0  # for the batch in flight when partitions go to another s
 class ClickHouseSink:
     """One consumer: `run` until `stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, heeds_swaps: bool = True) -> None:
+        self._writer = Writer(settings)
+        self._swap_lock = f"{settings.clickhouse_database}.{SWAP_LOCK}" if heeds_swaps else ""
+        self._looked: float | None = None  # when it last looked for a rebuild
         self._consumer = Consumer(consumer_config(settings, GROUP) | _CONSUMER)
         self._producer = Producer(producer_config(settings))
-        self._storing = Storing(Writer(settings), self._set_aside, settings.clickhouse_insert_threads)
+        self._storing = Storing(self._writer, self._set_aside, settings.clickhouse_insert_threads)
         self._buffer = Buffer(
             Limits(settings.clickhouse_batch_rows, settings.clickhouse_batch_bytes, settings.clickhouse_batch_seconds)
         )
@@ -61,7 +68,8 @@ class ClickHouseSink:
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consume until `stop`, which stores what is pending, in bounded time. What is not, comes again.
 
-        ConfigurationError where ClickHouse gives an answer that only an operator can change.
+        ConfigurationError where ClickHouse gives an answer that only an operator can change; RetryLater where a
+        rebuild is about to swap tables: started again, the sink waits for its end.
         """
         names = [topic.value for topic in TOPICS]
         self._consumer.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
@@ -116,8 +124,20 @@ class ClickHouseSink:
         """End the batch that is stored; begin the next one when it is due."""
         if self._batch is not None and self._batch.done():
             self._finish(self._batch)
+        if self._batch is None:
+            self._heed_swaps(now)
         if self._batch is None and self._buffer.due_in(now) == 0.0:
             self._begin(now)
+
+    def _heed_swaps(self, now: float) -> None:
+        """Leave the group where a rebuild asks for it: it waits until nobody is left who could write."""
+        if not self._swap_lock or not self._buffer.pending or (self._looked and now < self._looked + _LOOK_SECONDS):
+            return
+        self._looked, asked = now, False
+        with contextlib.suppress(ClickHouseError, OSError, RetryLater):  # while it is away nobody rebuilds
+            asked = is_held(self._writer.client(), self._swap_lock)
+        if asked:
+            raise RetryLater("a rebuild is about to swap tables; started again, the sink waits for its end")
 
     def _begin(self, now: float) -> None:
         ranges = self._buffer.take(now)
@@ -188,6 +208,7 @@ class ClickHouseSink:
             if metadata.startswith(ENDS) and committed.offset >= 0:
                 announced[committed.topic, committed.partition] = int(metadata[len(ENDS) :])
         self._buffer.assign(announced)
+        self._looked = None  # before the first batch
         self._paused = False
         self._assigned_once = True
 
