@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse import lock as locking
 from deploytrail_sinks.clickhouse.lock import lock
 from deploytrail_sinks.clickhouse.migrate import migrate, migrations, pending
+from deploytrail_sinks.clickhouse.tables import TABLES
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import run
 
@@ -62,15 +64,42 @@ def test_the_command_applies_what_is_missing_and_then_nothing(
     assert "migration_lock" not in tables(client, database)
 
 
-def test_a_migration_that_was_cut_short_is_applied_again(client: Client, database: str) -> None:
-    """After each statement of each migration in turn, as a kill would leave it."""
+def definitions(client: Client, database: str) -> dict[str, str]:
+    query = "SELECT name, create_table_query FROM system.tables WHERE database = {d:String}"
+    rows = client.query(query, parameters={"d": database}).result_rows
+    texts = {str(name): str(text).replace(database, "d") for name, text in rows}
+    return {name: re.sub(r"UUID '[^']*'", "", text) for name, text in texts.items() if name != "schema_migrations"}
+
+
+def test_each_migration_can_be_repeated_that_was_cut_short_before_it_was_remembered(
+    client: Client, database: str
+) -> None:
     client.command(f"CREATE DATABASE {database}")
     for migration in migrations():
-        for statement in migration.statements(database):
+        for statement in (*migration.statements(database), *migration.statements(database)):
             client.command(statement.text)
+    fresh = f"{database}_fresh"
+    migrate(client, fresh)
 
-    assert migrate(client, database) == NAMES
-    assert pending(client, database) == []
+    assert definitions(client, database) == {
+        name: text.replace("d_fresh", "d") for name, text in definitions(client, fresh).items()
+    }
+
+
+@pytest.mark.requirement("M7.1")
+@pytest.mark.parametrize("table", [table.name for table in TABLES])
+def test_what_comes_back_from_the_archive_has_the_columns_of_its_table(
+    client: Client, database: str, table: str
+) -> None:
+    """A migration that gives a table a column gives it to its rehydrated twin and to the view of both."""
+    migrate(client, database)
+
+    def columns(name: str) -> list[tuple[str, str]]:
+        return [(str(row[0]), str(row[1])) for row in client.query(f"DESCRIBE {database}.{name}").result_rows]
+
+    assert columns(f"{table}_rehydrated") == columns(table)
+    assert columns(f"all_{table}") == columns(table)
+    assert client.query(f"SELECT count() FROM {database}.all_{table}").result_rows == [(0,)]
 
 
 @pytest.mark.parametrize("stop", [1, 7, 13])
