@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import wait
+from functools import lru_cache
 from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
@@ -113,6 +115,7 @@ def _offsets(settings: Settings, topic: Topic, spec: OffsetSpec) -> dict[int, in
     def ask(admin: AdminClient) -> dict[int, int]:
         asked = {TopicPartition(topic.value, partition): spec for partition in range(settings.partitions)}
         found = admin.list_offsets(asked, request_timeout=_TIMEOUT)
+        wait(found.values(), _TIMEOUT)  # all of them, before one that failed is told: they are answered in one go
         return {partition.partition: future.result(_TIMEOUT).offset for partition, future in found.items()}
 
     return _asked(settings, ask, f"the offsets of {topic.value}") or {}
@@ -123,7 +126,7 @@ def _asked(settings: Settings, ask: Callable[[AdminClient], _Answer], what: str)
 
     A broker that has just started answers for a moment that it knows nothing yet, in many words.
     """
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    admin = _admin(settings)
     deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
@@ -134,3 +137,9 @@ def _asked(settings: Settings, ask: Callable[[AdminClient], _Answer], what: str)
             if time.monotonic() > deadline:
                 raise RetryLater(f"Kafka does not tell {what}: {error or 'no answer'}") from error
         time.sleep(0.2)
+
+
+@lru_cache(maxsize=8)
+def _admin(settings: Settings) -> AdminClient:
+    # Kept: a client that goes away while its answers come takes the process with it.
+    return AdminClient(client_config(settings) | {"log_level": 0})
