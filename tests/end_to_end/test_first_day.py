@@ -166,7 +166,7 @@ def test_overdue_deployments_are_found_and_no_others(played: Played) -> None:
 @pytest.mark.requirement("M2.2", "M3.2")
 def test_every_deployment_has_its_outcome(played: Played) -> None:
     check(played.row("deployments of the day"))
-    for state in ("succeeded", "failed", "rolled_back", "cancelled", "lost", "running"):
+    for state in ("succeeded", "failed", "rolled_back", "cancelled", "lost", "superseded", "running"):
         check(played.row(state))
 
 

@@ -252,7 +252,7 @@ class FirstDay:
     def _ask_states(self, client: Client) -> None:
         simulated = {d: s for d, s in demo_questions.states(client).items() if d in self.truth.deployments}
         self.summary.rows.append(Row.compare("deployments of the day", self.truth.deployments, simulated))
-        for state in ("succeeded", "failed", "rolled_back", "cancelled", "lost", "running"):
+        for state in ("succeeded", "failed", "rolled_back", "cancelled", "lost", "superseded", "running"):
             found = {d for d, s in simulated.items() if s == state}
             self.summary.rows.append(Row.compare(f"  {state}", self.truth.with_outcome(state), found))
         in_order = {d for d in self.truth.disordered if simulated.get(d) == self.truth.deployments[d].outcome}

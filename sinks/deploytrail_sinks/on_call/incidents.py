@@ -67,7 +67,8 @@ def _of_record(record: Mapping[str, Any]) -> list[Change]:
         failed = Change(f"{FAILED}/{deployment_id}", Action.TRIGGER, at, "error", title, _details(record))
     else:
         failed = Change(f"{FAILED}/{deployment_id}", Action.RESOLVE, at)
-    if record["state"] in _ENDED:
+    # What was lost and followed by a newer one needs nobody any more, though it never told of its end.
+    if record["state"] in _ENDED or record["superseded_by"]:
         return [failed, Change(f"overdue/{deployment_id}", Action.RESOLVE, at)]
     return [failed]
 

@@ -168,11 +168,17 @@ def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) 
     told = outcome.read(facts)
     became = _became(facts, told)
     overtaken = facts.get("overtaken", {})
-    if became.state in OPEN and lost_after_minutes is not None and partition_time >= due(facts, lost_after_minutes):
+    overtaken_at = min(overtaken.values())[0] if overtaken else 0
+    # What was lost before a newer one succeeded stays lost: that nobody told of its end is not mended by the next
+    # release, and would else be counted nowhere.
+    if (
+        became.state in OPEN
+        and lost_after_minutes is not None
+        and (overtaken_at or partition_time) >= due(facts, lost_after_minutes)
+    ):
         became = outcome.Became("lost", Outcome.NO_END_REPORTED, None)
-    if overtaken and became.state not in TERMINAL | {"voided", "unknown"}:
-        at, width = min(overtaken.values())
-        became = outcome.Became("superseded", Outcome.SUPERSEDED_BY_NEWER, _outside(at, width))
+    elif overtaken and became.state not in TERMINAL | {"voided", "unknown"}:
+        became = outcome.Became("superseded", Outcome.SUPERSEDED_BY_NEWER, _outside(*min(overtaken.values())))
     started, end, duration = in_order(first_of(outcome.marks_of(told, "started")), became.end)
     if became.state == "superseded":  # nobody knows when it stopped, only when it did not matter any more
         duration = {"duration_ms": None, "duration_uncertainty_ms": None}

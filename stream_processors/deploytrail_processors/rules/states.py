@@ -34,7 +34,7 @@ DERIVED: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("degraded",), "all have ended", "failed"),
     (("running",), "all cohorts or components succeeded", "succeeded"),
     (tuple(state for state in _BEFORE_ITS_END if state in OPEN), "nothing is heard of it for too long", "lost"),
-    ((*_BEFORE_ITS_END, "lost"), "a newer one succeeded", "superseded"),
+    (_BEFORE_ITS_END, "a newer one succeeded", "superseded"),
     (("running", "succeeded", "failed"), "its rollback succeeded", "rolled_back"),
 )
 # From whatever state.

@@ -90,9 +90,10 @@ def test_every_case_is_planted(truth: GroundTruth) -> None:
 
     assert len(truth.outside_window) == 4
     assert len(truth.uncertain_window) == 1
-    assert len(truth.overdue) == 2
+    assert len(truth.overdue) == 3
     assert len(truth.overdue_taken_back) == 1
     assert len(truth.with_outcome("lost")) == 1
+    assert len(truth.with_outcome("superseded")) == 1
     assert len(truth.with_outcome("rolled_back")) == 2
     assert len(truth.with_outcome("running")) == 5
     assert len(truth.canaries) == 4 + 3 * 3

@@ -1,4 +1,7 @@
-"""The pure rules, asked about the simulated day without any transport: they find what was planted."""
+"""The rules, asked about the simulated day without any transport: they find what was planted.
+
+Records are those of the app `lifecycle` in memory, since they also rest on other deployments of the day.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from typing import Any
 import deploytrail_local
 import pytest
 from deploytrail_local.simulation import GroundTruth, simulate
-from deploytrail_local.simulation.world import LOST_AFTER_MINUTES
+from deploytrail_local.simulation.world import HOUR, MINUTE
+from deploytrail_processors.apps.lifecycle import Lifecycle
 from deploytrail_processors.policy_files import read_files
-from deploytrail_processors.rules import aliases, change_window, clock, correlation, lifecycle, overdue
+from deploytrail_processors.rules import aliases, change_window, clock, correlation, overdue
 from deploytrail_processors.rules.policies import Policies, PolicySet
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.instants import parse_instant
 from deploytrail_schemas.json_values import validate
 from deploytrail_schemas.records import RecordType
+from support.apps import Handled, tick
 
 KINDS = {"deployment": RecordType.DEPLOYMENT_EVENT, "signal": RecordType.SIGNAL}
 Value = dict[str, Any]
@@ -28,6 +33,7 @@ class Judged:
     def __init__(self, seed: int) -> None:
         lines, self.truth = simulate(seed)
         sources, _ = read_files([Path(deploytrail_local.__file__).parent / "policies"])
+        self._documents = [source.value for source in sources]
         self.policies: Policies = PolicySet().with_documents(s.document for s in sources).at(self.truth.closes_at)
         clocks: dict[str, clock.ClockState] = {}
         self.canonical: dict[str, Value] = {}
@@ -54,22 +60,25 @@ class Judged:
                 "uncertainty_ms": fixed.uncertainty_ms,
             }
             self.canonical[value[kind.id_field]] = value
-        self.records = self._derive()
+        self.records = self._tell_lifecycle(lines)
 
-    def _derive(self) -> dict[str, Value]:
-        facts: dict[str, Value] = {}
-        for value in self.canonical.values():
-            if "event_id" in value:
-                name = value["deployment_id"]
-                facts[name] = lifecycle.add(facts.get(name) or lifecycle.new_facts(name), value)
-        records = {name: lifecycle.derive(f, self.truth.closes_at, LOST_AFTER_MINUTES) for name, f in facts.items()}
-        for record in list(records.values()):
-            undone = lifecycle.undoes(record)
-            if undone:
-                end, width = record["finished_at"], record["finished_at_uncertainty_ms"]
-                facts[undone] = lifecycle.undo(facts[undone], record["deployment_id"], end, width)
-                records[undone] = lifecycle.derive(facts[undone], self.truth.closes_at, LOST_AFTER_MINUTES)
-        return records
+    def _tell_lifecycle(self, lines: list[Value]) -> dict[str, Value]:
+        """The records that the app writes: what deployments of one place do to each other is in them, too."""
+        handled = Handled(Lifecycle, self._documents)
+        time = 0
+        told: set[str] = set()
+        for line in lines:
+            received = parse_instant(line["received_at"])
+            if received - received % MINUTE > time:
+                time = received - received % MINUTE
+                handled.tell(tick(time))
+            kind = KINDS.get(line["kind"])
+            name = line["value"][kind.id_field] if kind is not None else ""
+            if kind is RecordType.DEPLOYMENT_EVENT and name not in told:
+                told.add(name)
+                handled.handle(kind, self.canonical[name])
+        handled.tell(tick(self.truth.closes_at))
+        return {record["deployment_id"]: record for record in handled.written}
 
     def window_positions(self) -> dict[str, set[str]]:
         found = defaultdict(set)
@@ -85,7 +94,7 @@ class Judged:
         return str(findings[0]["deployment_id"])
 
 
-@pytest.fixture(scope="module", params=(1, 7, 42))
+@pytest.fixture(scope="module", params=(1, 4, 7, 42))
 def judged(request: pytest.FixtureRequest) -> Judged:
     return Judged(request.param)
 
@@ -128,11 +137,48 @@ def test_too_long_deployments_are_found(judged: Judged, truth: GroundTruth) -> N
 
 
 @pytest.mark.requirement("M2.2")
-@pytest.mark.parametrize("state", ["failed", "rolled_back", "lost", "running", "cancelled", "succeeded"])
+@pytest.mark.parametrize("state", ["failed", "rolled_back", "lost", "superseded", "running", "cancelled", "succeeded"])
 def test_outcomes_are_derived_as_planted(judged: Judged, truth: GroundTruth, state: str) -> None:
     found = {name for name, record in judged.records.items() if record["state"] == state}
 
     assert found == truth.with_outcome(state)
+
+
+@pytest.mark.requirement("M2.1")
+def test_no_two_deployments_are_taken_for_one(judged: Judged, truth: GroundTruth) -> None:
+    assert {name for name, record in judged.records.items() if record["deployment_ids"] == [name]} == {
+        *truth.deployments
+    }
+
+
+@pytest.mark.requirement("M2.2")
+def test_what_nobody_ended_is_told_apart_from_what_a_newer_one_replaced_in_time(
+    judged: Judged, truth: GroundTruth
+) -> None:
+    (lost,), (superseded,) = truth.with_outcome("lost"), truth.with_outcome("superseded")
+    gone, replaced = judged.records[lost], judged.records[superseded]
+
+    assert gone["outcome_reason"] == "no_end_reported"
+    assert gone["finished_at"] is None
+    assert truth.deployments[gone["superseded_by"]].outcome == "succeeded"
+    assert replaced["outcome_reason"] == "superseded_by_newer"
+    assert replaced["first_ended_at"] is None
+    assert replaced["finished_at"] == judged.records[replaced["superseded_by"]]["finished_at"]
+
+
+@pytest.mark.requirement("M3.2", "M6.2")
+def test_what_ran_at_every_hour_is_in_the_records(judged: Judged, truth: GroundTruth) -> None:
+    hours = range(truth.opens_at + HOUR // 2, truth.closes_at, HOUR)
+    ran = {
+        at: {
+            name
+            for name, record in judged.records.items()
+            if record["started_at"] <= at < (record["finished_at"] or truth.closes_at)
+        }
+        for at in hours
+    }
+
+    assert [at for at in hours if not truth.running_at(at).holds(ran[at])] == []
 
 
 @pytest.mark.requirement("M4.3", "M6.2")

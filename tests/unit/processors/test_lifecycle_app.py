@@ -130,6 +130,22 @@ def test_a_newer_success_supersedes_what_had_not_ended() -> None:
     assert Trail().read(older, newer, ended, late).states() == {"a": "failed", "b": "succeeded"}
 
 
+@pytest.mark.requirement("M2.2")
+def test_the_next_release_does_not_hide_that_nobody_ended_one() -> None:
+    older = event("started", deployment_id="a")
+    newer = [event(kind, NOON + 2 * DAY + i, deployment_id="b") for i, kind in enumerate(("started", "succeeded"))]
+    in_time = [event(kind, NOON + i * MINUTE, deployment_id="c") for i, kind in ((1, "started"), (2, "succeeded"))]
+    lost = Trail().read(older).tick(NOON + 2 * DAY)
+    assert lost.states() == {"a": "lost"}
+
+    record = lost.read(*newer).tick(NOON + 3 * DAY).records()["a"]
+
+    assert (record["state"], record["superseded_by"], record["finished_at"]) == ("lost", "b", None)
+    assert Trail(NOON + 3 * DAY).read(*reversed(newer), older).contents() == lost.contents()
+    # One that succeeded in time, but was reported after that.
+    assert lost.read(*in_time).states()["a"] == "superseded"
+
+
 @pytest.mark.parametrize(
     "other", [{"region": "elsewhere"}, {"service": "cart"}, {"cohort": "canary"}, {"kind": "database_migration"}]
 )

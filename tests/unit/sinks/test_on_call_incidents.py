@@ -72,6 +72,8 @@ def test_deployment_that_ended_is_no_longer_overdue() -> None:
     assert ("overdue/shop-1", Action.RESOLVE) in of_record("superseded")
     assert ("overdue/shop-1", Action.RESOLVE) in of_record("merged")
     assert ("overdue/shop-1", Action.RESOLVE) not in of_record("running")
+    assert ("overdue/shop-1", Action.RESOLVE) not in of_record("lost")
+    assert ("overdue/shop-1", Action.RESOLVE) in of_record("lost", superseded_by="shop-2")
 
 
 def test_an_alert_stays_held_while_its_deployment_changes_its_name() -> None:

@@ -283,3 +283,8 @@ class Planner:
         self.plans[plan.id] = replace(plan, outcome="rolled_back", undone_at=rollback.finished_at)
         self.plant("rollbacks", rollback)
         return rollback
+
+    def supersede(self, plan: Plan, newer: Plan) -> None:
+        """Note that a newer deployment took the place of one that nobody ended: that is all that is known of its end."""
+        assert newer.finished_at is not None
+        self.plans[plan.id] = replace(plan, finished_at=newer.finished_at)

@@ -62,8 +62,15 @@ def _slow_clock(p: Planner) -> None:
 def _durations(p: Planner) -> None:
     overdue = p.deploy("search", EU.name, EU.at(time(13, 5)), minutes=3.2 * 35)
     lost = p.deploy("recommendations", US.name, US.at(time(9, 20)), outcome="lost", deployer="kavya")
-    assert lost.started_at + (LOST_AFTER_MINUTES + 60) * MINUTE < p.closes_at
-    p.plant("overdue", overdue, lost)
+    lost_at = lost.started_at + LOST_AFTER_MINUTES * MINUTE
+    assert lost_at + HOUR < p.closes_at
+    # Nothing takes its place until it is lost. What does so later does not find it again.
+    p.reserve(US.name, frozenset({"recommendations"}), lost.started_at, lost_at)
+    p.deploy("recommendations", US.name, lost_at + 40 * MINUTE)
+    # Nobody tells of its end either, but a newer one succeeds while it is not lost yet.
+    hangs = p.deploy("reporting", US.name, US.at(time(12, 0)), outcome="superseded", deployer="jonas")
+    p.supersede(hangs, p.deploy("reporting", US.name, US.at(time(14, 10)), minutes=20))
+    p.plant("overdue", overdue, lost, hangs)
     # Ended in time, but its end came an hour late: first overdue, then taken back.
     p.plant("overdue_taken_back", p.deploy("catalogue", AP.name, AP.at(time(11, 15)), minutes=7, end_late=HOUR))
 

@@ -17,7 +17,8 @@ MARGIN = 30 * SECOND
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One deployment as it truly was. `finished_at` None: it had not ended when the day closed,
-    or nobody ever said so. `outcome` is the state of its record when the day closes."""
+    or nobody ever said so; of one that is superseded, when a newer one took its place. `outcome` is
+    the state of its record when the day closes."""
 
     id: str
     service: str

@@ -388,6 +388,21 @@ def test_what_has_not_ended_is_superseded_by_a_newer_one_until_its_end_comes() -
     assert derive(add(facts, FAILED), NOON, DAY)["state"] == "failed"
 
 
+@pytest.mark.requirement("M2.2")
+def test_what_was_lost_when_a_newer_one_succeeded_stays_lost() -> None:
+    hour = 60 * MINUTE
+    facts = facts_of(STARTED)
+    before, after = overtake(facts, "b", NOON + DAY * MINUTE - SECOND, 0), overtake(facts, "b", NOON + 25 * hour, 0)
+    lost = derive(after, NOON + 26 * hour, DAY)
+
+    assert derive(facts, NOON + 24 * hour, DAY)["state"] == "lost"
+    assert (lost["state"], lost["outcome_reason"]) == ("lost", "no_end_reported")
+    assert (lost["superseded_by"], lost["finished_at"]) == ("b", None)
+    assert derive(before, NOON + 26 * hour, DAY)["state"] == "superseded"
+    assert derive(after, NOON + 26 * hour, None)["state"] == "superseded"
+    assert derive(add(after, FAILED), NOON + 26 * hour, DAY)["state"] == "failed"
+
+
 def test_what_had_succeeded_keeps_its_state_and_names_who_followed() -> None:
     record = derive(overtake(facts_of(STARTED, SUCCEEDED), "shop-2", NOON + 5 * MINUTE, 0), NOON, DAY)
 
