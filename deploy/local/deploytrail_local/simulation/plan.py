@@ -285,6 +285,6 @@ class Planner:
         return rollback
 
     def supersede(self, plan: Plan, newer: Plan) -> None:
-        """Note that a newer deployment took the place of one that nobody ended: that is all that is known of its end."""
+        """Note that a newer deployment took the place of one of whose end nobody tells."""
         assert newer.finished_at is not None
         self.plans[plan.id] = replace(plan, finished_at=newer.finished_at)
