@@ -91,9 +91,13 @@ class Relations:
             other = self._lives[name]
             if succession.follows(life, other):
                 found.add(name)
-            if succession.covers(other, life):
+            if succession.covers(other, life) and not self._is_of_a_whole(other):
                 break  # whatever ended before that was followed by it, if by nothing else
         return found
+
+    def _is_of_a_whole(self, life: Life) -> bool:
+        """Whether it is a part or has parts: which do not follow each other."""
+        return bool(life.parent) or any(self._parts.get(name) for name in life.names)
 
     def _candidates(self, life: Life) -> Iterable[Life]:
         """Successes that may have followed, the earliest first: once one does, no later one counts."""

@@ -130,6 +130,18 @@ def test_a_newer_success_supersedes_what_had_not_ended() -> None:
     assert Trail().read(older, newer, ended, late).states() == {"a": "failed", "b": "succeeded"}
 
 
+def test_parts_of_one_do_not_hide_who_followed_them() -> None:
+    first, second = (
+        event("succeeded", NOON + at * MINUTE, deployment_id=name, parent_deployment_id="whole")
+        for at, name in enumerate(("a", "b"))
+    )
+    newer = event("succeeded", NOON + 2 * MINUTE, deployment_id="c")
+    records = Trail().read(first, second, newer).records()
+
+    assert {name: record["superseded_by"] for name, record in records.items()} == {"a": "c", "b": "c", "c": ""}
+    assert Trail().read(newer, first, second).contents() == Trail().read(first, second, newer).contents()
+
+
 @pytest.mark.requirement("M2.2")
 def test_the_next_release_does_not_hide_that_nobody_ended_one() -> None:
     older = event("started", deployment_id="a")
