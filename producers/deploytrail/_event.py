@@ -48,6 +48,8 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     Text that is too long is cut; what no field holds goes into `tags`; what cannot be read is
     left out. Each of these is said once. Secrets are taken out of every text.
     """
+    if _names_another_commit(facts, known):
+        known = {name: text for name, text in known.items() if name != "committed_at"}
     extra = {name: _text(text) for name, text in known.items() if name not in _specs()}
     value = {name: _converted(name, _specs()[name], text, extra) for name, text in known.items() if name in _specs()}
     for name, given in facts.items():
@@ -74,6 +76,12 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
     if value.get("rollback_of") and "kind" not in value:
         value["kind"] = "rollback"
     return redact_value(value)
+
+
+def _names_another_commit(facts: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether the caller deploys another commit than the one that the environment tells of."""
+    said = facts.get("commit_sha")
+    return isinstance(said, str) and said not in ("", known.get("commit_sha", ""))
 
 
 # When a registered deployment is to begin, and to have begun: what the Approval beside the event says.

@@ -160,6 +160,7 @@ class Settings:
     build_number: str = _setting("", "build number that producers report instead of the CI system's")
     build_url: str = _setting("", "build URL that producers report instead of the CI system's")
     commit_sha: str = _setting("", "commit that producers report instead of the CI system's")
+    committed_at: str = _setting("", "when that commit was made, RFC 3339; lead times are counted from there")
     repository: str = _setting("", "repository that producers report instead of the CI system's")
     ref: str = _setting("", "branch or tag that producers report instead of the CI system's")
     pipeline: str = _setting("", "pipeline that producers report instead of the CI system's")

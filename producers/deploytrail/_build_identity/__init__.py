@@ -28,13 +28,16 @@ _OFF = {"false", "0", "no", "off"}
 def read(environ: Environment) -> Identity:
     """The fields that the CI system of this environment tells, and those that somebody set; empty outside of one.
 
-    `ref` is the tag where one is built; the branch is then beside it as `branch`, which no field holds.
+    `ref` is the tag where one is built; the branch is then beside it as `branch`, which no field holds. Neither does
+    one hold `committed_at`, when the commit was made. Both become tags of the event.
     """
     system = _system(environ)
     found = system.read(environ) if system else {}
     said = overrides(environ)
     if "deployer" in said:
         found.pop("deployer_type", None)  # was said of somebody else
+    if said.get("commit_sha", found.get("commit_sha")) != found.get("commit_sha"):
+        found.pop("committed_at", None)  # was said of another commit
     found |= said
     tag, branch = found.pop("tag", ""), found.pop("branch", "")
     if "ref" not in found and (ref := tag or branch):

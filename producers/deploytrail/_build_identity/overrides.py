@@ -22,6 +22,7 @@ FIELDS = (
     "build_number",
     "build_url",
     "commit_sha",
+    "committed_at",  # no field, but a tag of the event: lead times are counted from there
     "repository",
     "ref",
     "pipeline",
@@ -33,6 +34,7 @@ FIELDS = (
 # The first that is set is taken.
 _PLACES: dict[str, tuple[str, ...]] = {field: (f"DEPLOYTRAIL_{field.upper()}",) for field in FIELDS}
 _PLACES["commit_sha"] += ("DD_GIT_COMMIT_SHA",)
+_PLACES["committed_at"] += ("DD_GIT_COMMIT_COMMITTER_DATE",)
 _PLACES["repository"] += ("DD_GIT_REPOSITORY_URL",)
 _PLACES |= {"tag": ("DD_GIT_TAG",), "branch": ("DD_GIT_BRANCH",)}
 _REFS = ("ref", "tag", "branch")

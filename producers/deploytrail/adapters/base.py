@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.ids import name_based_id
-from deploytrail_schemas.instants import EARLIEST, LATEST, parse_instant
+from deploytrail_schemas.instants import EARLIEST, LATEST, format_instant, parse_instant
 from deploytrail_schemas.records import RecordType
 
 UNKNOWN_PLACE = "unknown"
@@ -127,6 +127,17 @@ def instant(value: object, *path: str) -> int | None:
         with contextlib.suppress(ValueError):
             return parse_instant(f"{day}T{clock}{offset}")
     return None
+
+
+def moment(value: object, *path: str) -> str:
+    """The instant at a path as RFC 3339 text, for a tag; "" where there is none."""
+    micros = instant(value, *path)
+    return "" if micros is None else format_instant(micros)
+
+
+def committed_at(commit: object, sha: str) -> str:
+    """When the commit `sha` was made, as the tag of that name says it; "" where `commit` is another one, or unknown."""
+    return moment(commit, "timestamp") if sha and text(commit, "id") == sha else ""
 
 
 def _epoch(number: float) -> int | None:

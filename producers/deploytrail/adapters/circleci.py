@@ -25,6 +25,7 @@ from deploytrail.adapters.base import (
     host_of,
     instant,
     mapping,
+    moment,
     placed,
     record,
     says_deploy,
@@ -113,6 +114,7 @@ def _known(payload: Any, job: Mapping[str, Any], url: str) -> dict[str, Any]:
         "tags": texts(
             author=first(text(vcs, "commit", "author", "name"), text(git, "commit_author_name")),
             title=first(text(vcs, "commit", "subject"), text(git, "commit_title")),
+            committed_at=moment(vcs, "commit", "committed_at"),
         ),
         **deployer(first(text(given, "gitlab", "user_username"), text(given, "github_app", "user_username"))),
     }

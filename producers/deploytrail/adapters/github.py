@@ -21,6 +21,7 @@ from deploytrail.adapters.base import (
     AdapterError,
     Defaults,
     Source,
+    committed_at,
     environment_of,
     first,
     host_of,
@@ -221,7 +222,7 @@ def _run(payload: Payload, sender: _Sender) -> Adapted:
         repository=text(payload, "repository", "full_name"),
         ref=text(run, "head_branch"),
         build_url=text(run, "html_url"),
-        tags=texts(title=text(run, "display_title")),
+        tags=texts(title=text(run, "display_title"), committed_at=_committed(run, text(run, "head_sha"))),
         **_of_run(payload),
         **_person(actor),
     )
@@ -339,9 +340,18 @@ def _known(payload: Payload, deployment: Payload, host: str) -> dict[str, Any]:
         "commit_sha": text(deployment, "sha"),
         "repository": text(payload, "repository", "full_name"),
         "ref": text(deployment, "ref"),
-        "tags": texts(task=task, description=text(deployment, "description")),
+        "tags": texts(
+            task=task,
+            description=text(deployment, "description"),
+            committed_at=_committed(mapping(payload, "workflow_run"), text(deployment, "sha")),
+        ),
         **_person(mapping(deployment, "creator")),
     }
+
+
+def _committed(run: Payload, sha: str) -> str:
+    # A deployment may be of another commit than the run that made it.
+    return committed_at(run.get("head_commit"), sha)
 
 
 def _of_run(payload: Payload) -> dict[str, str]:

@@ -21,6 +21,7 @@ from deploytrail.adapters.base import (
     AdapterError,
     Defaults,
     Source,
+    committed_at,
     deployer,
     first,
     host_of,
@@ -150,6 +151,7 @@ def _pipeline(payload: Payload, defaults: Defaults, received_at: int) -> Adapted
     pipeline, url = mapping(payload, "object_attributes"), text(payload, "project", "web_url")
     if not text(pipeline, "id"):
         raise AdapterError("the payload's pipeline has no id")
+    when_committed = committed_at(payload.get("commit"), text(pipeline, "sha"))
     known = {
         "version": text(pipeline, "ref"),
         "commit_sha": text(pipeline, "sha"),
@@ -166,6 +168,7 @@ def _pipeline(payload: Payload, defaults: Defaults, received_at: int) -> Adapted
                     job,
                     _placed(defaults, url, text(job, "environment", "name")),
                     received_at,
+                    when_committed,
                     **known,
                     **(_deployer(job) or _deployer(payload)),
                 )
@@ -192,6 +195,7 @@ def _pipeline(payload: Payload, defaults: Defaults, received_at: int) -> Adapted
         build_system="gitlab_ci",
         build_url=text(pipeline, "url"),
         pipeline=text(pipeline, "name"),
+        tags=texts(committed_at=when_committed),
         **known,
         **_deployer(payload, bot=text(pipeline, "source") == "schedule"),
     )
@@ -222,6 +226,7 @@ def _release(payload: Payload, defaults: Defaults, received_at: int) -> Adapted:
         repository=_path(payload, url),
         ref=text(payload, "tag"),
         artifact_uri=text(payload, "url"),
+        tags=texts(committed_at=committed_at(payload.get("commit"), text(payload, "commit", "id"))),
     )
     return Adapted((event,))
 
@@ -261,7 +266,7 @@ def _deploys_nothing(job: object) -> str:
 
 
 def _job_event(
-    job: Payload, place: dict[str, str], received_at: int, **known: str
+    job: Payload, place: dict[str, str], received_at: int, when_committed: str = "", **known: str
 ) -> tuple[RecordType, dict[str, Any]]:
     """The same event, whether a job event or a pipeline event tells of it."""
     status = text(job, "status")
@@ -277,7 +282,7 @@ def _job_event(
         job=text(job, "name"),
         stage=text(job, "stage"),
         error=text(job, "failure_reason") if means == "failed" else "",
-        tags=texts(environment_tier=text(job, "environment", "deployment_tier")),
+        tags=texts(environment_tier=text(job, "environment", "deployment_tier"), committed_at=when_committed),
         **known,
     )
 

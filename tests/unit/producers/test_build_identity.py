@@ -38,7 +38,7 @@ WITHOUT_FIELD = {
     "git.commit.author.date": "an author is no deployer; the commit leads to it",
     "git.commit.author.email": "an author is no deployer; the commit leads to it",
     "git.commit.author.name": "an author is no deployer; the commit leads to it",
-    "git.commit.committer.date": "a committer is no deployer; the commit leads to it",
+    "git.commit.committer.date": "the tag committed_at says it, where the CI system does",
     "git.commit.committer.email": "a committer is no deployer; the commit leads to it",
     "git.commit.committer.name": "a committer is no deployer; the commit leads to it",
     "git.commit.message": "the commit leads to it",
@@ -392,6 +392,29 @@ def test_what_the_user_set_wins_over_the_ci_system() -> None:
     assert read(theirs | {"DEPLOYTRAIL_REF": "main", "DD_GIT_TAG": "v2"})["ref"] == "main"
     assert read(theirs | {"DEPLOYTRAIL_COMMIT_SHA": "mine", "DD_GIT_COMMIT_SHA": "other"})["commit_sha"] == "mine"
     assert read({"DEPLOYTRAIL_BUILD_URL": "https://me:secret@ci/1"}) == {"build_url": "https://ci/1"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"GITLAB_CI": "true", "CI_COMMIT_TIMESTAMP": "2026-11-02T13:30:00+02:00"}, "2026-11-02T13:30:00+02:00"),
+        ({"APPVEYOR": "True", "APPVEYOR_REPO_COMMIT_TIMESTAMP": "2026-11-02T11:30:00Z"}, "2026-11-02T11:30:00Z"),
+        ({"DD_GIT_COMMIT_COMMITTER_DATE": "2026-11-02T11:30:00Z"}, "2026-11-02T11:30:00Z"),
+        ({"DEPLOYTRAIL_COMMITTED_AT": "2026-11-02T11:30:00Z"}, "2026-11-02T11:30:00Z"),
+    ],
+)
+def test_the_time_of_the_commit_is_a_tag_where_the_environment_says_it(environ: dict[str, str], expected: str) -> None:
+    assert build({"deployment_id": "d"}, read(environ))["tags"] == {"committed_at": expected}
+
+
+def test_the_time_of_a_commit_is_not_that_of_another_one() -> None:
+    theirs = {"GITLAB_CI": "true", "CI_COMMIT_SHA": "theirs", "CI_COMMIT_TIMESTAMP": "2026-11-02T11:30:00Z"}
+    mine = theirs | {"DEPLOYTRAIL_COMMIT_SHA": "mine"}
+
+    assert "committed_at" not in read(mine)
+    assert read(mine | {"DEPLOYTRAIL_COMMITTED_AT": "noon"})["committed_at"] == "noon"
+    assert "tags" not in build({"deployment_id": "d", "commit_sha": "mine"}, read(theirs))
+    assert build({"deployment_id": "d", "commit_sha": "theirs"}, read(theirs))["tags"].keys() == {"committed_at"}
 
 
 def test_a_deployer_of_no_known_type_is_kept_as_said_and_breaks_nothing() -> None:
