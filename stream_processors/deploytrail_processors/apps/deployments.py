@@ -6,6 +6,7 @@ the id that stands for it carries what an app keeps beside the facts, and an app
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,11 +90,12 @@ class Deployments:
         known = self._known_of(partition)
         row = self._read(row_key(partition, deployment_id)) or {"facts": lifecycle.new_facts(deployment_id)}
         row = {**row, "facts": more(row["facts"])}
-        seeds = {deployment_id, *known.near_id(deployment_id), *self._names(row)}
+        seeds = {deployment_id, *known.near_id(deployment_id), *self._names(row), *known.after(deployment_id)}
         known.put(deployment_id, self._part(row["facts"]))
-        seeds |= set(known.near_id(deployment_id))
+        seeds |= {*known.near_id(deployment_id), *known.after(deployment_id)}
         if len(seeds) > 1:
-            grouped = identity.groups(identity.reachable(seeds, known.parts, known.near))
+            parts = identity.reachable(seeds, known.parts, known.near)
+            grouped = identity.groups(parts, known.beside(parts))
         else:  # the usual: nothing is near it
             grouped = [[deployment_id]]
         if "_in" not in row and all(group == [deployment_id] or deployment_id not in group for group in grouped):
@@ -257,12 +259,19 @@ class _Known:
     def __init__(self) -> None:
         self.parts: dict[str, identity.Part] = {}
         self._by_key: dict[identity.Key, set[str]] = {}
+        self._by_time: dict[identity.Key, list[tuple[int, str]]] = {}  # when it ran first and id, by place and service
 
     def put(self, part_id: str, part: identity.Part | None) -> None:
         """Know a part by what is told of it now; None: forget it."""
         old = self.parts.pop(part_id, None)
         if part is not None:
             self.parts[part_id] = part
+        for at, place in _moments(old) - _moments(part):
+            self._by_time[place].remove((at, part_id))
+            if not self._by_time[place]:
+                del self._by_time[place]
+        for at, place in _moments(part) - _moments(old):
+            insort(self._by_time.setdefault(place, []), (at, part_id))
         before, after = (one.keys if one is not None else frozenset() for one in (old, part))
         for key in before - after:
             sharing = self._by_key[key]
@@ -286,6 +295,39 @@ class _Known:
             if len(sharing) <= MOST_NEAR:
                 found |= sharing
         return sorted(found)
+
+    def after(self, part_id: str) -> set[str]:
+        """The ids of parts that share a key with some, and ran in the same place within a day after a part: what it
+        tells of the artifact there may speak against their links."""
+        if (part := self.parts.get(part_id)) is None or not (part.digests or part.commits):
+            return set()
+        found = set()
+        for at, place in _moments(part):
+            there = self._by_time[place]
+            begin = bisect_right(there, (at, part_id))
+            for _, name in there[begin : min(bisect_right(there, (at + DAY, "")), begin + MOST_NEAR)]:
+                if any(len(self._by_key[key]) > 1 for key in self.parts[name].keys):
+                    found.add(name)
+        return found
+
+    def beside(self, parts: list[identity.Part]) -> list[identity.Part]:
+        """What else ran in the places of parts between the first and the last of them."""
+        moments = [moment for part in parts for moment in _moments(part)]
+        found: set[str] = set()
+        for place in {place for _, place in moments}:
+            times = [at for at, there in moments if there == place]
+            there = self._by_time[place]
+            found |= {
+                name for _, name in there[bisect_left(there, (min(times), "")) : bisect_left(there, (max(times), ""))]
+            }
+        return [self.parts[name] for name in sorted(found)]
+
+
+def _moments(part: identity.Part | None) -> set[tuple[int, identity.Key]]:
+    """When a part ran first, at each service of its place."""
+    if part is None or part.ran is None:
+        return set()
+    return {(part.ran[0], (*part.place, service)) for service in part.services}
 
 
 def _findings_in(said: Any) -> list[Finding]:

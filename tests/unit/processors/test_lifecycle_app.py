@@ -105,6 +105,28 @@ def test_an_amendment_that_takes_the_link_away_parts_them_again() -> None:
     assert trail.contents() == Trail().read(amended, HOOK, STARTED).contents()
 
 
+@pytest.mark.requirement("M2.1", "M3.4")
+def test_what_was_taken_for_one_is_two_once_another_artifact_is_heard_of_in_between() -> None:
+    """Version 1, version 2 that fails, and Argo CD's way back to 1, all within minutes: three, whatever comes last."""
+    one, two = {"artifact_digest": "sha256:a1"}, {"artifact_digest": "sha256:a2"}
+    ours = [event("started", NOON, deployment_id="lib-1", **one),
+            event("succeeded", NOON + MINUTE, deployment_id="lib-1", **one)]  # fmt: skip
+    newer = event("started", NOON + 4 * MINUTE, deployment_id="lib-2", **two)
+    back = event("started", NOON + 6 * MINUTE, deployment_id="argocd:1", source="argocd", **one)
+    trail = Trail().read(*ours, back)
+    merged = trail.states()
+    states = {
+        tuple(sorted(Trail().read(*order).states().items())) for order in itertools.permutations([*ours, newer, back])
+    }
+
+    assert merged == {"argocd:1": "merged", "lib-1": "succeeded"}
+    assert trail.read(newer).states() == {"argocd:1": "running", "lib-1": "succeeded", "lib-2": "running"}
+    assert states == {tuple(sorted(trail.states().items()))}
+    # And one again, once it turns out that it was the same artifact in between.
+    amended = event("amended", NOON + 7 * MINUTE, deployment_id="lib-2", **one)
+    assert trail.read(amended).states()["argocd:1"] == "merged"
+
+
 def test_a_pipeline_that_runs_again_is_another_deployment() -> None:
     again = [one | {"deployment_id": "lib-2", "event_id": one["event_id"][::-1], "corrected_at": at}
              for one, at in ((STARTED, NOON + 6 * MINUTE), (SUCCEEDED, NOON + 7 * MINUTE))]  # fmt: skip

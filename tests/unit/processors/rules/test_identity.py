@@ -227,6 +227,73 @@ def test_without_the_library_the_sources_find_each_other() -> None:
     assert [name.partition(":")[0] for name in group] == ["argocd", "github", "kubernetes"]
 
 
+A1, A2 = {"artifact_digest": "sha256:a1", "commit_sha": "c1"}, {"artifact_digest": "sha256:a2", "commit_sha": "c2"}
+
+
+def ran(name: str, source: str, at: int, end: str = "succeeded", **fields: Any) -> list[dict[str, Any]]:
+    """Two minutes of a deployment that some minutes after noon began."""
+    begun = NOON + at * MINUTE
+    return [
+        event(kind, begun + i * 2 * MINUTE, deployment_id=name, source=source, **fields)
+        for i, kind in enumerate(("started", end))
+    ]
+
+
+@pytest.mark.requirement("M2.1")
+@pytest.mark.parametrize("end", ["failed", "cancelled", "rolled_back"])
+def test_a_second_try_with_another_tool_is_another_deployment(end: str) -> None:
+    assert len(grouped(*ran("lib", "library", 0, end, **A1), *ran("jenkins:1", "jenkins", 5, **A1))) == 2
+    # Of one that was under way already it is how the other saw it end.
+    assert len(grouped(*ran("lib", "library", 0, end, **A1), *ran("argocd:1", "argocd", 1, **A1))) == 1
+    # Who reports an end alone does not say that it began after.
+    assert len(grouped(*ran("lib", "library", 0, end, **A1), ran("argocd:1", "argocd", 3, **A1)[1])) == 1
+
+
+def test_of_a_failed_canary_the_whole_may_still_be_told() -> None:
+    canary = ran("lib", "library", 0, "failed", cohort="canary", **A1)
+    whole = event("started", NOON, deployment_id="lib", source="library", cohort="rest", **A1)
+
+    assert len(grouped(*canary, whole, *ran("argocd:1", "argocd", 5, **A1))) == 1
+
+
+@pytest.mark.requirement("M2.1")
+def test_attempts_of_one_run_are_deployments_of_their_own() -> None:
+    run = "https://github.com/acme/shop/actions/runs/77"
+    first = ran("lib", "library", 0, build_url=f"{run}/attempts/1")
+
+    assert len(grouped(*first, *ran("github:2", "github", 30, build_url=f"{run}/attempts/2"))) == 2
+    assert len(grouped(*first, *ran("github:1", "github", 1, build_url=f"{run}/attempts/1"))) == 1
+
+
+@pytest.mark.requirement("M2.1")
+@pytest.mark.parametrize("by", ["artifact_digest", "commit_sha"])
+def test_back_to_what_ran_before_another_artifact_is_another_deployment(by: str) -> None:
+    one, two = {by: A1[by]}, {by: A2[by]}
+    ours, newer = ran("lib-1", "library", 0, **one), ran("lib-2", "library", 4, "failed", **two)
+    back = ran("argocd:1", "argocd", 6, **one)
+
+    # Argo CD does not call it a rollback where its history is short.
+    assert grouped(*ours, *newer, *back) == [["argocd:1"], ["lib-1"], ["lib-2"]]
+    assert grouped(*ours, *back) == [["lib-1", "argocd:1"]]
+    # What began before the first was over, or in another place, says nothing of it.
+    assert len(grouped(*ours, *ran("lib-2", "library", 1, **two), *back)) == 2
+    assert len(grouped(*ours, *ran("lib-2", "library", 4, service="cart", **two), *back)) == 2
+
+
+def test_a_third_that_knows_less_does_not_join_two_artifacts() -> None:
+    ours, hook = ran("lib", "library", 0, **A1), ran("github:1", "github", 1, commit_sha="c1")
+    theirs = ran("argocd:1", "argocd", 3, **A1 | {"artifact_digest": "sha256:a2"})
+
+    assert grouped(*ours, *hook, *theirs) == [["argocd:1"], ["lib", "github:1"]]
+
+
+def test_a_third_that_does_not_say_joins_no_rollback_to_a_release() -> None:
+    ours, hook = ran("lib", "library", 0, kind="release", **A1), ran("github:1", "github", 1, **A1)
+    theirs = ran("argocd:1", "argocd", 3, kind="rollback", **A1)
+
+    assert grouped(*ours, *hook, *theirs) == [["argocd:1"], ["lib", "github:1"]]
+
+
 SIX = [
     *life("lib", "library", commit_sha="c1", **RUN)[:1],
     *life("lib-2", "library", NOON + 4 * MINUTE, commit_sha="c1", **RUN)[:1],
