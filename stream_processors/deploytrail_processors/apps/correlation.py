@@ -62,6 +62,8 @@ class Correlation:
         self._recent: dict[int, dict[str, int]] = {}
         # Contents of deployments while alerts are answered one after the other: half of the work is deriving them.
         self._derived: dict[str, dict[str, Any]] = {}
+        # Where recent deployments are, by row: asked of all of them for every alert, and seldom changed.
+        self._places: dict[str, dict[str, str]] = {}
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
@@ -78,9 +80,11 @@ class Correlation:
         recent = self._recent_of(partition)
         for name in [name for name, last in recent.items() if last < now - RECENT]:
             del recent[name]
+            self._places.pop(row_key(partition, name), None)
 
     def on_recovered(self) -> None:
         self._recent.clear()
+        self._places.clear()
         self._deployments.on_recovered()
         self._expiry.forget()
         self._old_habits.forget()
@@ -103,6 +107,8 @@ class Correlation:
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             changed.own[correlation.LINES_CHANGED] = lines
         recent = self._recent_of(partition)
+        for row in (*changed.merged, *changed.rows):
+            self._places.pop(row_key(partition, row["facts"]["id"]), None)
         for row in changed.merged:
             recent.pop(row["facts"]["id"], None)
         for row in changed.rows:
@@ -153,13 +159,21 @@ class Correlation:
         near = [name for name, last in self._recent_of(partition).items() if -REOPEN < at - last < correlation.OLDEST]
         found = []
         for name in sorted({self._deployments.stands_for(partition, name) for name in (*near, *inherited)}):
-            row = self._deployments.get(partition, name)
-            facts = row["facts"]
-            if name in wanted or correlation.is_related(signal, lifecycle.place(facts), policies):
+            if name in wanted or correlation.is_related(signal, self._place(partition, name), policies):
                 if name not in self._derived:
+                    row = self._deployments.get(partition, name)
                     lines = {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))}
-                    self._derived[name] = self._deployments.derive(partition, facts) | lines
+                    self._derived[name] = self._deployments.derive(partition, row["facts"]) | lines
                 found.append(self._derived[name])
+        return found
+
+    def _place(self, partition: int, name: str) -> dict[str, str]:
+        key = row_key(partition, name)
+        found = self._places.get(key)
+        if found is None:
+            found = lifecycle.place(self._deployments.get(partition, name)["facts"])
+            if name in self._recent_of(partition):  # others are not forgotten here
+                self._places[key] = found
         return found
 
     def _recent_of(self, partition: int) -> dict[str, int]:
