@@ -141,6 +141,7 @@ class Reason(StrEnum):
     LATE_APPROVAL = "late_approval"
     SELF_APPROVAL = "self_approval"
     APPROVED_BY_COMMIT_AUTHOR = "approved_by_commit_author"
+    APPROVER_IS_A_BOT = "approver_is_a_bot"
     APPROVER_UNKNOWN = "approver_unknown"
     DEPLOYER_UNKNOWN = "deployer_unknown"
     APPROVER_LACKS_ROLE = "approver_lacks_role"

@@ -3,9 +3,10 @@
 In: what is asked for, the steps that the trail has of it, the policies as of any instant, and the instant
 that is judged. Out: allowed, refused or uncertain. Equal for every order of the steps, and for the same step again.
 
-An approval counts where its approver is neither the deployer nor an author of the commits, had the role at
-that time, and where it is bound: to the digest that it names, or else to the one that was registered when it
-was given; and to its own validity. Of each person the latest word counts.
+An approval counts where its approver is neither the deployer nor an author of the commits nor a bot, had the role
+at that time, and where it is bound: to the digest that it names, or else to the one that was registered when it
+was given; and to its own validity. Of each person the latest word counts, and a login and a mailbox of that name are one
+person.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from deploytrail_processors.rules.approval_steps import (
     Problem,
     Step,
     deployment_of,
+    different,
     hands_of,
     is_among,
     is_at,
+    is_bot,
+    is_same,
     order,
     person,
     side_of,
@@ -202,7 +206,9 @@ class _Approving:
     def judge(self, ordered: Sequence[Step]) -> _Found:
         if not self._requirement.count:
             return _Found([])
-        if self._requirement.four_eyes and self._registration is not None and not self._deployers:
+        # Of what should be registered and is not, that is said.
+        asks = self._registration is not None or not self._requirement.registration
+        if self._requirement.four_eyes and asks and not any(map(person, self._deployers)):
             said = "nobody says who deploys it, so that four eyes cannot be told: register it with --deployer"
             problems = [Problem(Reason.DEPLOYER_UNKNOWN, said)]
         else:
@@ -212,15 +218,20 @@ class _Approving:
         judged = [(step, self._against(step, withdrawn)) for step, withdrawn in standing]
         good = [step for step, against in judged if not against]
         maybe = [step for step, against in judged if against and not any(p.certain for p in against)]
-        missing = self._requirement.count - len(good)
+        by_person = different(step.get("approver", "") for step in good)
+        missing = self._requirement.count - len(by_person)
         if missing > 0:
             problems += [p for _, against in judged for p in against if missing > len(maybe) or not p.certain]
             if missing > len(maybe):
-                many = f"{len(good)} of {self._requirement.count} approvals count"
+                many = f"{len(by_person)} of {self._requirement.count} approvals count"
+                if len(by_person) < len(good):
+                    twice = "; ".join(" and ".join(names) for names in by_person if len(names) > 1)
+                    many += f", since these may be names of one person: {twice}"
                 lacks = Reason.NOT_ENOUGH_APPROVALS if judged else Reason.NO_APPROVAL
                 problems.append(Problem(lacks, many if judged else f"nobody has approved {self._what()}"))
         # The longest-lived of those that are needed: an earlier end of a spare approval ends nothing.
-        ends = sorted((self._ends(step) for step in good), reverse=True)[: self._requirement.count]
+        longest = [max(self._ends(step) for step in good if step.get("approver", "") in names) for names in by_person]
+        ends = sorted(longest, reverse=True)[: self._requirement.count]
         names = tuple(sorted(step.get("approver", "") for step in good))
         return _Found(problems, names, tuple(ends))
 
@@ -250,11 +261,12 @@ class _Approving:
                 continue
             elif kind == "rejected":
                 if lies < 0:
-                    latest.pop(who, None)
+                    for name in [name for name in latest if name == who or is_same(name, who)]:
+                        del latest[name]
                 said = f"{step.get('approver') or 'somebody'} rejected {self._what()}"
                 no[who] = Problem(Reason.REJECTED, said, certain=lies < 0)
             else:
-                for name in [who] if who in latest else list(latest):
+                for name in [name for name in latest if name == who or is_same(name, who)] or list(latest):
                     latest[name] = (latest[name][0], step)
         return list(latest.values()), list(no.values())
 
@@ -279,6 +291,8 @@ class _Approving:
             found.append(Problem(Reason.SELF_APPROVAL, f"{who} approved what they deploy themselves"))
         if who and requirement.four_eyes and is_among(who, self._authors):
             found.append(Problem(Reason.APPROVED_BY_COMMIT_AUTHOR, f"{who} approved commits of their own"))
+        if requirement.four_eyes and is_bot(who):
+            found.append(Problem(Reason.APPROVER_IS_A_BOT, f"{who} is a bot: no pair of eyes"))
         if not self._has_role(step):
             role = step.get("approver_role", "")
             said = f"{who} approved as {role!r}" if role else f"the approval of {who} names no role that they had then"

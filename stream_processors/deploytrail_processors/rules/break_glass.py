@@ -17,7 +17,7 @@ from typing import Any
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
-from deploytrail_processors.rules.approval_steps import hands_of, is_among, is_at, person
+from deploytrail_processors.rules.approval_steps import hands_of, is_among, is_at, is_bot, person
 from deploytrail_processors.rules.policies import BreakGlass, Document, Policies
 from deploytrail_processors.rules.policies.scope import narrowness
 
@@ -35,6 +35,7 @@ LACKS = (
     Reason.DEPLOYER_UNKNOWN,
     Reason.SELF_APPROVAL,
     Reason.APPROVED_BY_COMMIT_AUTHOR,
+    Reason.APPROVER_IS_A_BOT,
     Reason.APPROVER_LACKS_ROLE,
     Reason.NO_JUSTIFICATION,
     Reason.NO_EXPIRY,
@@ -176,6 +177,7 @@ def _weigh(
         Reason.DEPLOYER_UNKNOWN: not any(map(person, deployers)),
         Reason.SELF_APPROVAL: bool(approver) and is_among(approver, deployers),
         Reason.APPROVED_BY_COMMIT_AUTHOR: bool(approver) and is_among(approver, authors),
+        Reason.APPROVER_IS_A_BOT: is_bot(approver),
         Reason.APPROVER_LACKS_ROLE: any(
             spec.approver_roles and approval["approver_role"] not in spec.approver_roles for spec in specs
         ),

@@ -85,6 +85,7 @@ _WORDS = {
     "whether another approved it",
     Reason.SELF_APPROVAL: "started as an emergency that its own deployer approved",
     Reason.APPROVED_BY_COMMIT_AUTHOR: "started as an emergency that an author of its commits approved",
+    Reason.APPROVER_IS_A_BOT: "started as an emergency that a bot approved",
     Reason.APPROVER_LACKS_ROLE: "started as an emergency whose approver has none of the roles for it",
     Reason.NO_JUSTIFICATION: "started as an emergency whose approval gives no reason",
     Reason.NO_EXPIRY: "started as an emergency whose approval does not say until when it holds",

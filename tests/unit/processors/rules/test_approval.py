@@ -94,6 +94,10 @@ LACKING = "not_enough_approvals"
         (approved("dora"), ["self_approval", LACKING]),
         (approved(" Dora "), ["self_approval", LACKING]),
         (approved("dora@example.com"), ["self_approval", LACKING]),
+        (approved("Dora D. <dora@example.com>"), ["self_approval", LACKING]),
+        (approved("4711+dora@users.noreply.github.com"), ["self_approval", LACKING]),
+        (approved("merge-queue[bot]"), ["approver_is_a_bot", LACKING]),
+        (approved("49699333+merge-queue[bot]@users.noreply.github.com"), ["approver_is_a_bot", LACKING]),
         (approved("carl"), ["approved_by_commit_author", LACKING]),
         (approved("cleo"), ["approved_by_commit_author", LACKING]),
         (approved(""), ["approver_unknown", LACKING]),
@@ -115,6 +119,48 @@ LACKING = "not_enough_approvals"
 )
 def test_what_keeps_an_approval_from_counting(step: dict[str, Any], expected: list[str]) -> None:
     assert reasons(registered(), step) == expected
+
+
+@pytest.mark.requirement("M5.3")
+def test_authors_are_known_by_whatever_their_commits_name() -> None:
+    authors = {"commit_authors": "Ada L. <ada@example.com>,812-eve@users.noreply.gitlab.com"}
+
+    assert reasons(registered(tags=authors), approved("ada")) == ["approved_by_commit_author", LACKING]
+    assert reasons(registered(tags=authors), approved("eve@example.com")) == ["approved_by_commit_author", LACKING]
+    assert reasons(registered(tags=authors), approved("bob@example.com")) == []
+
+
+@pytest.mark.requirement("M5.3")
+def test_two_names_of_one_person_are_one_approval() -> None:
+    two = [policy(count=2)]
+    found = verdict(registered(), approved("ada"), approved("Ada@example.com", NOON - 20 * MINUTE), policies=two)
+
+    assert [p.reason.value for p in found.problems] == [LACKING]
+    assert "1 of 2 approvals count, since these may be names of one person: Ada@example.com and ada" in str(found)
+    assert reasons(registered(), approved("ada"), approved("bob@example.com"), policies=two) == []
+    # Two mailboxes are two people, unless a login may be of either.
+    pair = [approved("ada@example.com"), approved("ada@example.org")]
+    assert reasons(registered(), *pair, policies=two) == []
+    assert reasons(registered(), *pair, approved("ada"), policies=two) == [LACKING]
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize(("kind", "expected"), [("rejected", "rejected"), ("revoked", "approval_revoked")])
+def test_who_takes_an_approval_back_need_not_use_the_same_name(kind: str, expected: str) -> None:
+    back = approval(kind, NOON - 10 * MINUTE, approver="ada@example.com")
+
+    found = reasons(registered(), approved("ada"), approved("bob"), back, policies=[policy(count=2)])
+    assert expected in found
+    assert LACKING in found
+
+
+@pytest.mark.requirement("M5.3")
+def test_without_a_registration_to_ask_for_four_eyes_still_need_a_deployer() -> None:
+    loose = [policy(registration=False, unbound=True)]
+
+    assert reasons(approved(), policies=loose) == ["deployer_unknown"]
+    assert reasons(approved(), policies=loose, deployer="dora") == []
+    assert reasons(approved(), policies=[policy(registration=False, unbound=True, four_eyes=False)]) == []
 
 
 @pytest.mark.requirement("M5.3")
