@@ -5,7 +5,7 @@ that is judged. Out: allowed, refused or uncertain. Equal for every order of the
 
 An approval counts where its approver is neither the deployer nor an author of the commits nor a bot, had the role
 at that time, and where it is bound: to the digest that it names, or else to the one that was registered when it
-was given; and to its own validity. Of each person the latest word counts, and a login and a mailbox of that name are one
+was given; and to its own validity. Of each person the latest word counts; a login and a mailbox of that name are one
 person.
 """
 
