@@ -72,8 +72,10 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
     os.environ.setdefault("FAUST_LOOP", "aio")
     import faust
 
+    from deploytrail_processors.bounded_stop import BoundedStop
     from deploytrail_processors.serving import Serving
 
+    bounded = BoundedStop()
     apps = [importlib.import_module(f"deploytrail_processors.apps.{name}").make(settings) for name in names]
     make_changelogs(apps, settings)
     serve = Serving(names, apps, settings)
@@ -82,6 +84,14 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
         async def on_first_start(self) -> None:
             await super().on_first_start()
             self.add_future(serve.run())
+
+        def install_signal_handlers(self) -> None:
+            super().install_signal_handlers()
+            bounded.on_signals()
+
+        async def stop(self) -> None:
+            bounded.begin()  # also where an app has crashed
+            await super().stop()
 
     settings.state.mkdir(parents=True, exist_ok=True)
     loop = asyncio.new_event_loop()

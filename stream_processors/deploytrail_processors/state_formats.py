@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import wait
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -136,6 +137,8 @@ def _asked(settings: Settings, ask: Callable[[AdminClient], _Answer], what: str)
                 return None
             if time.monotonic() > deadline:
                 raise RetryLater(f"Kafka does not tell {what}: {error or 'no answer'}") from error
+        with suppress(KafkaException):  # a client that remembers leaders of before a restart is refused for good
+            admin.list_topics(timeout=_TIMEOUT)
         time.sleep(0.2)
 
 

@@ -13,8 +13,9 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
-from deploytrail_processors.apps.deployments import DAY, Changed, Deployments
+from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
+from deploytrail_processors.apps.deployments import DAY, NEVER, Changed, Deployments
+from deploytrail_processors.apps.timeline import Timeline
 from deploytrail_processors.rules import causes, correlation, lifecycle
 from deploytrail_processors.rules.causes import Habit
 from deploytrail_processors.rules.policies import Policies
@@ -24,8 +25,6 @@ from deploytrail_processors.safe_app import SafeApp
 REOPEN = 6 * 3_600_000_000
 # Answers are kept for as long as later alerts may rest on them.
 KEEP = max(REOPEN, causes.LOOKS_BACK_FOR_ITSELF)
-# Deployments that are looked at for a signal: those of which something was heard so long before it, or after it.
-RECENT = correlation.OLDEST + REOPEN
 # A habit that has not been seen for so long is no habit.
 KEEP_HABITS = 90 * DAY
 # The habit of all alerts of a region and environment together.
@@ -58,12 +57,7 @@ class Correlation:
         self._habits = context.table("habits")
         self._expiry = Agenda(self._signals, lambda row: row["signal"]["corrected_at"] + KEEP)
         self._old_habits = Agenda(self._habits, lambda row: row["last"] + KEEP_HABITS)
-        # By partition: recent deployments and when something was last heard of each. Most of a table is older.
-        self._recent: dict[int, dict[str, int]] = {}
-        # Contents of deployments while alerts are answered one after the other: half of the work is deriving them.
-        self._derived: dict[str, dict[str, Any]] = {}
-        # Where recent deployments are, by row: asked of all of them for every alert, and seldom changed.
-        self._places: dict[str, dict[str, str]] = {}
+        self._in_order = Timeline(self._signals, lambda row: row["signal"]["corrected_at"])
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
@@ -72,19 +66,15 @@ class Correlation:
             self._signal(partition, value)
 
     def on_tick(self, partition: int, now: int) -> None:
-        for key, _ in list(self._expiry.pop(partition, now)):
+        for key, row in list(self._expiry.pop(partition, now)):
+            self._in_order.remove(partition, key, row)
             self._signals.pop(key, None)
         for key, _ in list(self._old_habits.pop(partition, now)):
             self._habits.pop(key, None)
         self._deployments.forget_old(partition, now)
-        recent = self._recent_of(partition)
-        for name in [name for name, last in recent.items() if last < now - RECENT]:
-            del recent[name]
-            self._places.pop(row_key(partition, name), None)
 
     def on_recovered(self) -> None:
-        self._recent.clear()
-        self._places.clear()
+        self._in_order.forget()
         self._deployments.on_recovered()
         self._expiry.forget()
         self._old_habits.forget()
@@ -99,38 +89,44 @@ class Correlation:
         row["habit"] = row.get("habit") or self._count(partition, row["signal"])
         self._signals[key] = row
         self._expiry.put(partition, key, row)
+        self._in_order.put(partition, key, row)
         self._answer_from(partition, row["signal"]["corrected_at"])
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
-        before = lifecycle.place(self._deployments.get(partition, event["deployment_id"])["facts"])
+        known = self._deployments.get(partition, event["deployment_id"])["facts"]
+        before, begins = lifecycle.place(known), [self._begin(partition, known)]
         self.changed = changed = self._deployments.add(partition, event)
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             changed.own[correlation.LINES_CHANGED] = lines
-        recent = self._recent_of(partition)
-        for row in (*changed.merged, *changed.rows):
-            self._places.pop(row_key(partition, row["facts"]["id"]), None)
-        for row in changed.merged:
-            recent.pop(row["facts"]["id"], None)
         for row in changed.rows:
             self._deployments.put(partition, row)
-            recent[row["facts"]["id"]] = row["facts"]["last"]
+        begins += [self._begin(partition, row["facts"]) for row in (*changed.rows, *changed.merged)]
+        # What began behind an alert is none of its causes: only alerts since the begin can have another answer now.
+        begin = min(begins)
         related = [
             signal["corrected_at"]
-            for signal in (answered["signal"] for _, answered in rows_of(self._signals, partition))
-            if abs(signal["corrected_at"] - event["corrected_at"]) < REOPEN
+            for signal in (answered["signal"] for _, answered in self._around(partition, event["corrected_at"]))
+            if correlation.latest(signal) >= begin
             and (self._is_related(signal, event) or self._is_related(signal, before))
         ]
         if related:
             self._answer_from(partition, min(related))
 
+    def _begin(self, partition: int, facts: lifecycle.Facts) -> int:
+        """When a deployment began at the earliest; NEVER where it is not known to have."""
+        content = self._deployments.derive(partition, facts) if facts["ids"] else {"started_at": None}
+        if content["started_at"] is None:
+            return NEVER
+        return int(content["started_at"] - (content["started_at_uncertainty_ms"] or 0) * 1000)
+
+    def _around(self, partition: int, at: int) -> list[tuple[str, Row]]:
+        """The signals whose answers may still change by what happened at a time."""
+        return self._in_order.between(partition, at - REOPEN + 1, at + REOPEN)
+
     def _answer_from(self, partition: int, at: int) -> None:
         """Answer each signal of a partition from a time on, in their order: each answer rests on those before it."""
-        rows = sorted(
-            rows_of(self._signals, partition),
-            key=lambda item: (item[1]["signal"]["corrected_at"], item[1]["signal"]["signal_id"]),
-        )
+        rows = self._in_order.between(partition, at - causes.LOOKS_BACK_FOR_ITSELF)
         known = [(row["signal"], _causes(row)) for _, row in rows]
-        self._derived.clear()
         for index, (key, row) in enumerate(rows):
             if row["signal"]["corrected_at"] >= at:
                 row = self._answer(partition, key, row, known[:index])
@@ -154,35 +150,22 @@ class Correlation:
     ) -> list[dict[str, Any]]:
         """What may have caused the signal: changes around it, and whatever caused an alert before it."""
         inherited = {cause for earlier in past.earlier for cause in earlier.causes} - {causes.NONE}
-        at = signal["corrected_at"]
         wanted = {self._deployments.stands_for(partition, name) for name in inherited}
-        near = [name for name, last in self._recent_of(partition).items() if -REOPEN < at - last < correlation.OLDEST]
-        found = []
-        for name in sorted({self._deployments.stands_for(partition, name) for name in (*near, *inherited)}):
-            if name in wanted or correlation.is_related(signal, self._place(partition, name), policies):
-                if name not in self._derived:
-                    row = self._deployments.get(partition, name)
-                    lines = {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))}
-                    self._derived[name] = self._deployments.derive(partition, row["facts"]) | lines
-                found.append(self._derived[name])
-        return found
-
-    def _place(self, partition: int, name: str) -> dict[str, str]:
-        key = row_key(partition, name)
-        found = self._places.get(key)
-        if found is None:
-            found = lifecycle.place(self._deployments.get(partition, name)["facts"])
-            if name in self._recent_of(partition):  # others are not forgotten here
-                self._places[key] = found
-        return found
-
-    def _recent_of(self, partition: int) -> dict[str, int]:
-        if partition not in self._recent:
-            rows = self._deployments.rows(partition)
-            newest = max((row["facts"]["last"] for row in rows), default=0)
-            found = {row["facts"]["id"]: row["facts"]["last"] for row in rows}
-            self._recent[partition] = {name: last for name, last in found.items() if last > newest - RECENT}
-        return self._recent[partition]
+        at = signal["corrected_at"]
+        near = self._deployments.near(
+            partition,
+            lambda place: correlation.is_related(signal, place, policies),
+            at - correlation.OLDEST + 1,
+            at + REOPEN - 1,
+        )
+        rows = {row["facts"]["id"]: row for row in near}
+        rows |= {name: self._deployments.get(partition, name) for name in wanted}
+        return [
+            self._deployments.derive(partition, row["facts"])
+            | {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))}
+            for name, row in sorted(rows.items())
+            if name in wanted or correlation.is_related(signal, lifecycle.place(row["facts"]), policies)
+        ]
 
     def _count(self, partition: int, signal: dict[str, Any]) -> list[Any]:
         """What the habits were before this signal; it is counted once, however often it is delivered."""

@@ -20,8 +20,11 @@ from deploytrail_processors.rules.findings import Finding
 from deploytrail_processors.rules.policies import Policies
 
 DAY = 86_400_000_000
+NEVER = 1 << 62
 # A key that so many ids share within days says nothing of any of them.
 MOST_NEAR = 200
+# So many derived contents are kept: one derivation is most of what an app does with a deployment.
+MOST_DERIVED = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Deployments:
         self._expiry = Agenda(self._table, self._forget_at)
         self._known: dict[int, _Known] = {}
         self._merged: dict[str, lifecycle.Facts] = {}  # facts of groups, by the key of the row that stands for it
+        # By id: facts, whether they count as lost if they are open, and the content that follows from both.
+        self._derived: dict[str, tuple[lifecycle.Facts, bool, dict[str, Any]]] = {}
 
     def on_recovered(self) -> None:
         """The table was read anew."""
@@ -76,6 +81,7 @@ class Deployments:
         self._expiry.forget()
         self._known.clear()
         self._merged.clear()
+        self._derived.clear()
 
     def add(self, partition: int, event: Mapping[str, Any]) -> Changed:
         """Take an event. What it changed is told again at its redelivery. The app puts its rows back."""
@@ -92,6 +98,7 @@ class Deployments:
         row = {**row, "facts": more(row["facts"])}
         seeds = {deployment_id, *known.near_id(deployment_id), *self._names(row), *known.after(deployment_id)}
         known.put(deployment_id, self._part(row["facts"]))
+        known.locate(deployment_id, row["facts"])
         seeds |= {*known.near_id(deployment_id), *known.after(deployment_id)}
         if len(seeds) > 1:
             parts = identity.reachable(seeds, known.parts, known.near)
@@ -138,6 +145,18 @@ class Deployments:
         """Every deployment of a partition, once, whatever names it has."""
         return [self._whole(row) for _, row in rows_of(self._table, partition) if "_into" not in row]
 
+    def near(
+        self, partition: int, is_near: Callable[[Mapping[str, str]], bool], since: int = 0, until: int = NEVER
+    ) -> list[Row]:
+        """Every deployment of the places that `is_near` says, of which something was heard between two times; perhaps
+        more than these, since one of several names is found by what is told of any. In order of their ids."""
+        places = self._known_of(partition).places.values()
+        heard = (names for place, names in places if is_near(place))
+        found = {
+            self.stands_for(partition, name) for names in heard for name, at in names.items() if since <= at <= until
+        }
+        return [self.get(partition, name) for name in sorted(found) if row_key(partition, name) in self._table]
+
     def stands_for(self, partition: int, deployment_id: str) -> str:
         """The id that stands for the deployment that an id names."""
         row = self._table.get(row_key(partition, deployment_id))
@@ -145,8 +164,14 @@ class Deployments:
 
     def derive(self, partition: int, facts: lifecycle.Facts) -> dict[str, Any]:
         """The record's content at partition time."""
-        now = self._context.partition_time(partition)
-        return lifecycle.derive(facts, now, self.policies(facts).thresholds.lost_after_minutes)
+        now, limit = self._context.partition_time(partition), self.policies(facts).thresholds.lost_after_minutes
+        is_late = limit is not None and now >= lifecycle.due(facts, limit)
+        kept = self._derived.get(facts["id"])
+        if kept is None or kept[0] is not facts or kept[1] is not is_late:
+            if len(self._derived) >= MOST_DERIVED:
+                self._derived.clear()
+            kept = self._derived[facts["id"]] = (facts, is_late, lifecycle.derive(facts, now, limit))
+        return dict(kept[2])
 
     def policies(self, facts: lifecycle.Facts) -> Policies:
         """The policies of the time that a deployment's facts speak of."""
@@ -156,6 +181,8 @@ class Deployments:
         """Drop what has been quiet for as long as the settings say."""
         for key, row in list(self._expiry.pop(partition, now)):
             self._known_of(partition).put(row["facts"]["id"], None)
+            self._known_of(partition).locate(row["facts"]["id"], None)
+            self._derived.pop(row["facts"]["id"], None)
             self._merged.pop(key, None)
             self._table.pop(key, None)
 
@@ -240,6 +267,7 @@ class Deployments:
             for _, row in rows_of(self._table, partition):
                 facts = row["facts"]
                 known.put(facts["id"], self._part(facts))
+                known.locate(facts["id"], facts)
         return self._known[partition]
 
     def _due(self, row: Row) -> int | None:
@@ -254,10 +282,15 @@ class Deployments:
 
 
 class _Known:
-    """The parts of a partition, and which of them share a key."""
+    """The parts of a partition, which of them share a key, and which are of one place.
+
+    `places`: by region, environment and service, the place and when something was last heard of each id there.
+    """
 
     def __init__(self) -> None:
         self.parts: dict[str, identity.Part] = {}
+        self.places: dict[tuple[str, ...], tuple[dict[str, str], dict[str, int]]] = {}
+        self._place: dict[str, tuple[str, ...]] = {}
         self._by_key: dict[identity.Key, set[str]] = {}
         self._by_time: dict[identity.Key, list[tuple[int, str]]] = {}  # when it ran first and id, by place and service
 
@@ -280,6 +313,19 @@ class _Known:
                 del self._by_key[key]
         for key in after - before:
             self._by_key.setdefault(key, set()).add(part_id)
+
+    def locate(self, part_id: str, facts: lifecycle.Facts | None) -> None:
+        """Know where a part is, and when it was last heard of; None: forget it."""
+        before = self._place.pop(part_id, None)
+        if before is not None:
+            names = self.places[before][1]
+            del names[part_id]
+            if not names:
+                del self.places[before]
+        if facts is not None:
+            place = lifecycle.place(facts)
+            key = self._place[part_id] = tuple(place.values())
+            self.places.setdefault(key, (place, {}))[1][part_id] = facts["last"]
 
     def near_id(self, part_id: str) -> list[str]:
         """The ids of parts that may name the same deployment as an id."""

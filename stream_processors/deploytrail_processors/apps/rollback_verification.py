@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
@@ -19,6 +20,8 @@ from deploytrail_processors.safe_app import SafeApp
 HOUR = 3_600_000_000
 # What was seen, and verdicts that it may change, are kept for so long.
 KEEP = 10 * HOUR
+# By so much an end may be put behind what was last heard of a deployment, where two clocks contradict each other.
+_AS_LATE = HOUR
 Seen = dict[str, Any]
 
 
@@ -131,14 +134,18 @@ class Verification:
     def _before(self, partition: int, rollback: dict[str, Any], undone: dict[str, Any] | None) -> dict[str, Any] | None:
         """The last deployment of the place that had succeeded before what was undone, or before the rollback."""
         since = (undone or rollback)["started_at"] or rollback["finished_at"]
-        found = []
-        for row in self._deployments.rows(partition):
-            if "/".join(lifecycle.place(row["facts"]).values()) == _place(rollback):
-                content = self._deployments.derive(partition, row["facts"])
-                ended = content["finished_at"]
-                if content["state"] == "succeeded" and ended is not None and ended < since:
-                    found.append((ended, content["deployment_id"], content))
-        return max(found)[2] if found else None
+        place = _place(rollback)
+        found: tuple[int, str, dict[str, Any]] | None = None
+        rows = self._deployments.near(partition, lambda there: _place(there) == place)
+        for row in sorted(rows, key=lambda row: row["facts"]["last"], reverse=True):
+            if found is not None and row["facts"]["last"] < found[0] - _AS_LATE:
+                break  # nothing that was said of this, nor of what follows, is as late as what is found
+            content = self._deployments.derive(partition, row["facts"])
+            ended = content["finished_at"]
+            if _place(content) == place and content["state"] == "succeeded" and ended is not None and ended < since:
+                one = (ended, content["deployment_id"], content)
+                found = one if found is None or one[:2] > found[:2] else found
+        return found[2] if found else None
 
     def _evidence(self, partition: int, place: str) -> verification.Evidence:
         prefix = row_key(partition, f"{place}/")
@@ -158,7 +165,7 @@ class Verification:
         return rollback_verification_for(subject, policies)
 
 
-def _place(value: dict[str, Any]) -> str:
+def _place(value: Mapping[str, Any]) -> str:
     return "/".join(value[name] for name in lifecycle.PLACE)
 
 

@@ -165,7 +165,12 @@ class Suppress:
             return None
         near = [
             self._known(partition, one)
-            for one in self._deployments.rows(partition)
+            for one in self._deployments.near(
+                partition,
+                lambda place: suppression.is_near(signal, place, policies),
+                signal["corrected_at"] - KEEP,
+                signal["corrected_at"] + KEEP,
+            )
             if self._is_near(signal, one["facts"], lifecycle.place(one["facts"]))
         ]
         return suppression.decide(signal, known, near, policies, now=now)

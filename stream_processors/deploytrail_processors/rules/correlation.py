@@ -73,6 +73,11 @@ def concerns(signal: Mapping[str, Any]) -> bool:
     return signal["signal_type"] in STARTS_AN_INCIDENT and signal["source"] != "deploytrail"
 
 
+def latest(signal: Mapping[str, Any]) -> int:
+    """When a signal happened at the latest."""
+    return int(signal["corrected_at"] + (signal["uncertainty_ms"] or 0) * 1000)
+
+
 def distance(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies) -> int | None:
     """How a change at a place can reach a signal: 0 as its service, 1 as one that it depends on, 2 as one that those
     depend on; None: not at all."""
