@@ -16,7 +16,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
 from deploytrail_processors.apps.deployments import DAY, NEVER, Changed, Deployments
 from deploytrail_processors.apps.timeline import Timeline
-from deploytrail_processors.rules import causes, correlation, lifecycle
+from deploytrail_processors.rules import causes, correlation, lifecycle, storms
 from deploytrail_processors.rules.causes import Habit
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
@@ -43,8 +43,9 @@ Tell = Callable[[int, Row, list[dict[str, Any]]], None]
 
 
 class Correlation:
-    """Rows of deployments: facts, and how many lines were changed. Rows of signals: the signal and its standing
-    findings. Rows of habits: how often an alert fired, by hour of the day, and which signals were counted last."""
+    """Rows of deployments: facts, and how many lines were changed. Rows of signals: the signal, its standing findings,
+    the `incident` that it belongs to, and the `storm` where that is one. Rows of habits: how often an alert fired, by
+    hour of the day, and which signals were counted last."""
 
     def __init__(self, context: Context, deployments: Deployments | None = None, tell: Tell | None = None) -> None:
         """Another app that needs the answers runs this over its own `deployments`, and is told (`tell`) of each answer;
@@ -125,10 +126,19 @@ class Correlation:
 
     def _answer_from(self, partition: int, at: int) -> None:
         """Answer each signal of a partition from a time on, in their order: each answer rests on those before it."""
-        rows = self._in_order.between(partition, at - causes.LOOKS_BACK_FOR_ITSELF)
+        # One more alert makes a storm of those before it, too.
+        since = at - int(self._context.policies_at(at).thresholds.storm_minutes * correlation.MINUTE)
+        rows = self._in_order.between(partition, since - causes.LOOKS_BACK_FOR_ITSELF)
         known = [(row["signal"], _causes(row)) for _, row in rows]
-        for index, (key, row) in enumerate(rows):
-            if row["signal"]["corrected_at"] >= at:
+        signals = [signal for signal, _ in known]
+        stand = [row.get("incident", signal["signal_id"]) for signal, (_, row) in zip(signals, rows, strict=True)
+                 if signal["corrected_at"] < at]  # fmt: skip
+        belongs = storms.incidents(signals, stand, self._context.policies_at)
+        for index, storm in enumerate(storms.storms(signals, belongs, self._context.policies_at)):
+            key, row = rows[index]
+            when = row["signal"]["corrected_at"]
+            if when >= at or (when >= since and storm and storm != row.get("storm", "")):
+                row = {**row, "incident": belongs[index], "storm": storm}
                 row = self._answer(partition, key, row, known[:index])
                 known[index] = (row["signal"], _causes(row))
 
@@ -136,11 +146,12 @@ class Correlation:
         signal = row["signal"]
         policies = self._context.policies_at(signal["corrected_at"])
         own, everyone = (_habit(given) for given in row["habit"])
-        past = correlation.past_of(signal, before, own, everyone, policies)
+        past = correlation.past_of(signal, before, own, everyone, policies, row["storm"])
         found = correlation.correlate(signal, self._near(partition, signal, past, policies), policies, past)
         changed = correlation.supersede(row["findings"], found)
         if changed:
             row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}}
+        if row != self._signals[key]:
             self._signals[key] = row
         self._tell(partition, row, changed)
         return row

@@ -45,12 +45,13 @@ _DAY_MINUTES = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is known of alerts before a signal: how often this one fires, how often all of its region do (`everyone`),
-    and those of the last hours with the answers that stand."""
+    """What is known of alerts around a signal: how often this one fires, how often all of its region do (`everyone`),
+    those of the last hours with the answers that stand, and the alert that began the storm that it belongs to."""
 
     habit: Habit = Habit()
     everyone: Habit = Habit()
     earlier: tuple[Earlier, ...] = ()
+    storm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def past_of(
     habit: Habit,
     everyone: Habit,
     policies: Policies,
+    storm: str = "",
 ) -> Past:
     """What counts of the alerts before a signal. `before`: signals with the probabilities of their causes; those that
     came later, or too long before, are left out."""
@@ -131,7 +133,7 @@ def past_of(
         if related is None or (related is not Link.SAME_ALERT and ago > causes.LOOKS_BACK):
             continue
         earlier.append(Earlier(one["signal_id"], related, ago / MINUTE, its_causes))
-    return Past(habit, everyone, tuple(earlier))
+    return Past(habit, everyone, tuple(earlier), storm)
 
 
 def find_candidates(
@@ -206,8 +208,15 @@ def correlate(
     ranked = sorted([*likely, (none, causes.NONE)], key=lambda item: (-item[0], item[1]))
     return [
         _finding(signal, candidates.get(cause), p / total, rank, len(likely), past, weighed)
+        | {"policy_version": _judged_by(signal, candidates.get(cause), policies)}
         for rank, (p, cause) in enumerate(ranked, 1)
     ]
+
+
+def _judged_by(signal: Mapping[str, Any], candidate: Candidate | None, policies: Policies) -> str:
+    """The window's length, and what the services need: by these it was looked for candidates."""
+    services = [signal["service"], *([candidate.content["service"]] if candidate is not None else [])]
+    return policies.versions(("thresholds", "default"), *(("service", name) for name in services))
 
 
 def supersede(previous: Mapping[str, Mapping[str, Any]], new: list[Finding]) -> list[Finding]:
@@ -266,6 +275,8 @@ def _finding(
         "fired_before": str(past.habit.count),
         "deployment_id": candidate.id if candidate else "",
     }
+    if past.storm:
+        evidence["incident"] = past.storm
     if weighed.drawn_by is not None and weighed.drawn >= LEAST:
         evidence |= {"follows_signal": weighed.drawn_by.id, "follows_probability": f"{weighed.drawn:.2f}"}
     if candidate is None:
@@ -282,6 +293,8 @@ def _finding(
         words = _words(candidate, probability)
         words += _said(_for(candidate, weighed, past, signal), "; for it: ")
         words += _said(_against(candidate, rivals, past, signal), "; against it: ")
+    if past.storm:
+        words += f"; it is one of the storm of alerts that {_BEGAN[past.storm == signal['signal_id']]}"
     return finding(
         RULE,
         verdict,
@@ -337,6 +350,7 @@ def _words(candidate: Candidate, probability: float) -> str:
     return f"{probability:.0%}: {named} changed {what}, the signal came {when}"
 
 
+_BEGAN = {True: "it began", False: "others began"}
 _CHANGED = ("the service itself", "a dependency of the service", "a dependency of a dependency")
 
 

@@ -62,6 +62,7 @@ def find_other_grain(event: Mapping[str, Any], policies: Policies, *, day: int) 
         severity="info",
         explanation=f"{event['service']} is reported per {seen}, {_WORDS[reason]} the {declared} that it declares",
         evidence={"declared": declared, "reported": seen, "day": _date(day)},
+        policy_version=policies.versions(("service", event["service"])),
         deployment_id=event["deployment_id"],
     )
 

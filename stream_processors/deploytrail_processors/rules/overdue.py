@@ -89,5 +89,6 @@ def _finding(content: dict[str, Any], policies: Policies, usual: Usual, at: int,
             "due_at": from_micros(at).isoformat(),
         },
         rule_version=RULE_VERSION,
+        policy_version=policies.versions(("service", content["service"]), ("thresholds", "default")),
         deployment_id=content["deployment_id"],
     )

@@ -41,6 +41,8 @@ WHOLE: dict[str, list[dict[str, Any]]] = {
             "overdue_after_minutes": 0.5,
             "correlation_window_minutes": 15,
             "same_deployment_minutes": 15,
+            "storm_alerts": 5,
+            "storm_minutes": 30,
         },
         {},
     ],

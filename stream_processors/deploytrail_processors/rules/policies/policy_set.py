@@ -47,6 +47,10 @@ class Policies:
         document = self._by_name.get(("service", name))
         return document.spec if document and isinstance(document.spec, Service) else Service()
 
+    def versions(self, *named: tuple[str, str]) -> str:
+        """The versions of documents by kind and name, as a verdict names what it was judged by."""
+        return ", ".join(d.key for d in (self.document(*one) for one in dict.fromkeys(named)) if d is not None)
+
     @cached_property
     def graph(self) -> Graph:
         """Which services need which."""

@@ -200,6 +200,10 @@ def _thresholds(name: str, raw: Raw) -> Iterator[str]:
     ):
         if field in raw:
             yield f"{said} {_minutes(raw[field])}."
+    if "storm_alerts" in raw:
+        yield f"From {raw['storm_alerts']:g} on, related alerts are one incident, a storm."
+    if "storm_minutes" in raw:
+        yield f"An incident takes in more alerts until {_minutes(raw['storm_minutes'])} after its first."
 
 
 def _intake(_: str, raw: Raw) -> Iterator[str]:

@@ -88,6 +88,23 @@ def test_policy_changes_the_window() -> None:
     assert "old" in answer(deployment("old", 40), policies=Policies((read_document(hour),)))
 
 
+@pytest.mark.requirement("M4.2")
+def test_each_answer_names_the_policies_that_it_was_judged_by() -> None:
+    documents = tuple(
+        read_document({"kind": kind, "name": name, "spec": spec} | {"version": version})
+        for kind, name, version, spec in (
+            ("thresholds", "default", 3, {"correlation_window_minutes": 30}),
+            ("service", "shop", 7, {"team": "retail", "depends_on": ["cart"]}),
+            ("service", "cart", 2, {"team": "retail"}),
+        )
+    )
+    found = answer(deployment("own", 2), deployment("theirs", 2, service="cart"), policies=Policies(documents))
+
+    assert found["own"]["policy_version"] == found[""]["policy_version"] == "thresholds/default/3, service/shop/7"
+    assert found["theirs"]["policy_version"] == "thresholds/default/3, service/shop/7, service/cart/2"
+    assert {f["policy_version"] for f in answer(deployment("own", 2), policies=Policies()).values()} == {""}
+
+
 def test_our_own_pages_ask_for_no_cause() -> None:
     assert concerns(ALERT)
     assert not concerns(signal(source="deploytrail"))

@@ -38,6 +38,7 @@ def test_an_overdue_finding_speaks_of_the_due_time_and_not_of_the_tick() -> None
     assert early is not None
     assert early["occurred_at"] == NOON + 10 * MINUTE + 2_000_000
     assert early["reason"] == "running_longer_than_expected"
+    assert early["policy_version"] == QUICK.documents[0].key
 
 
 def test_the_general_limit_holds_where_none_is_declared() -> None:
