@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from deploytrail_schemas.records import RecordType
 from support.monday import MONDAY, S3, by, clock, play
-from support.questions import Trail, at
+from support.questions import Trail, at, record
 
 ROOT = Path(__file__).parents[2]
 # What the questions are made of, and what stands in the README's table of tables.
@@ -68,6 +68,32 @@ def test_what_ran_at_a_time_forgets_what_was_undone_by_then(trail: Trail) -> Non
     assert version("13:30:00") == ["1.2"]  # C had taken effect
     assert version("14:30:00") == ["1.0"]  # and was undone
     assert version("23:59:00") == ["1.5"]
+
+
+@pytest.mark.requirement("M2.2", "M6.5")
+def test_what_nobody_ended_is_no_success_and_does_not_run_because_a_newer_one_succeeded(clickhouse: str) -> None:
+    trail = Trail(clickhouse)
+    records = [
+        record("a-hangs", "superseded", at("10:00"), at("11:05"), version="1.1", superseded_by="b-new"),
+        record("b-new", "succeeded", at("11:00"), at("11:05"), version="1.2"),
+        record("queued", "superseded", None, at("11:05"), registered_at=at("10:30"), superseded_by="b-new"),
+    ]
+    trail.store(RecordType.RECORD, records)
+    runs = [r["version"] for r in trail.ask("SELECT version FROM {db}.version_at(at = '2026-11-02 12:00:00')")]
+    counted = trail.ask(
+        "SELECT deployment_id, counted_as FROM {db}.counted_deployments(since = '2026-11-02', until = '2026-11-03', "
+        "as_of = '2026-11-03', environment = 'production', excluded_kinds = []) ORDER BY deployment_id"
+    )
+    [coverage] = trail.ask(f"SELECT deployments, without_end FROM {{db}}.coverage({MONDAY})")
+    trail.close()
+
+    assert runs == ["1.2"]
+    assert [(r["deployment_id"], r["counted_as"]) for r in counted] == [
+        ("a-hangs", "lost"),
+        ("b-new", "succeeded"),
+        ("queued", "excluded"),
+    ]
+    assert (coverage["deployments"], coverage["without_end"]) == (3, 1)
 
 
 def test_configuration_at_a_time_is_what_took_effect(trail: Trail) -> None:

@@ -76,6 +76,7 @@ def test_a_deployment_in_order_has_no_exception() -> None:
         ({"change_ticket": ""}, [step()], "no_change_ticket"),
         ({"artifact_digest": ""}, [step()], "no_artifact_digest"),
         ({"state": "lost"}, [step()], "no_end"),
+        ({"state": "superseded"}, [step()], "no_end"),
         ({"state": "voided"}, [step()], "voided"),
         ({"emergency": True}, [step(emergency=True)], "emergency_not_reviewed"),
         ({"provenance": "inferred", "confidence": 0.6}, [step()], "not_reported"),
