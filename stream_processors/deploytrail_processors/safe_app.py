@@ -125,10 +125,11 @@ class SafeConsumer(driver.Consumer):
         records = await self._getmany(active, 0.1 if self._held or self.app.rebalancing else timeout)
         if not records or self.should_stop:
             return
+        for tp in records:  # once for all of them: asked for each it would cost as much as delivering it
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
         undelivered: dict[TP, int] = {}
         for tp, record in self.scheduler.iterate(records):
             if tp not in undelivered and self._may_deliver(tp, generation):
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, self._to_message(tp, record)
             else:
                 undelivered.setdefault(tp, record.offset)

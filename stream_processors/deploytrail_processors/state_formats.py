@@ -16,10 +16,10 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 from deploytrail_schemas.errors import RetryLater
-from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.kafka import client_config, consumer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -88,12 +88,22 @@ class Predecessor:
 def committed(settings: Settings, group: str, topic: Topic) -> dict[int, int]:
     """The offsets that a group has committed, by partition; empty for a group that never did."""
 
-    def ask(admin: AdminClient) -> dict[int, int]:
-        [found] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
-        partitions = found.result(_TIMEOUT).topic_partitions
-        return {p.partition: p.offset for p in partitions if p.topic == topic.value and p.offset >= 0}
+    # Not by an AdminClient: librdkafka 2.16 looks for the consumer of its group when a coordinator answers that it is
+    # not, or not yet, one (`rd_kafka_handle_OffsetFetch`); an AdminClient has none, and the process ends there.
+    consumer = Consumer(consumer_config(settings, group) | {"log_level": 0})
 
-    return _asked(settings, ask, f"how far the group {group} has read") or {}
+    def ask(_: AdminClient) -> dict[int, int]:
+        asked = [TopicPartition(topic.value, partition) for partition in range(settings.partitions)]
+        found = consumer.committed(asked, timeout=_TIMEOUT / 3)
+        for partition in found:
+            if partition.error is not None:
+                raise KafkaException(partition.error)
+        return {partition.partition: partition.offset for partition in found if partition.offset >= 0}
+
+    try:
+        return _asked(settings, ask, f"how far the group {group} has read") or {}
+    finally:
+        consumer.close()
 
 
 def first_offsets(settings: Settings, topic: Topic) -> Mapping[int, int]:
@@ -144,5 +154,5 @@ def _asked(settings: Settings, ask: Callable[[AdminClient], _Answer], what: str)
 
 @lru_cache(maxsize=8)
 def _admin(settings: Settings) -> AdminClient:
-    # Kept: a client that goes away while its answers come takes the process with it.
+    # Kept: a new one for each question would find the brokers anew each time.
     return AdminClient(client_config(settings) | {"log_level": 0})

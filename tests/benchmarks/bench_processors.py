@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deploytrail_local.kafka_broker import KafkaBroker
 from deploytrail_processors.replay_command import makers
@@ -35,9 +35,7 @@ from yaml import safe_load_all
 from benchmarks.forward_member import OUTPUT, PARTITIONS, SOURCE
 
 Rows = list[tuple[str, str]]
-LIVES, FORWARDED, STATE_ROWS, DELAYS = 150, 30_000, 100_000, 1000
-# Apps that look at all that happened around each record: fewer are enough to tell their rate.
-FEWER_LIVES = {"correlation": 15, "rollback_verification": 40, "suppression": 60}
+LIVES, FORWARDED, STATE_ROWS, DELAYS = 40, 20_000, 20_000, 1000
 MONTH = 30 * 86_400_000_000
 
 
@@ -173,25 +171,35 @@ def _take(consumer: Consumer, sent: dict[str, float], delays: list[float], wait:
 def _rates(kafka: str, folder: Path) -> Rows:
     """Events a second of each app with one worker and with two, of a story that is there at once."""
     rows: Rows = []
+    settings = Settings(kafka=kafka)
     for number, name in enumerate(APPS):
-        one = _rate(kafka, folder, name, 1, 2 * number)
-        two = _rate(kafka, folder, name, 2, 2 * number + 1)
+        _begin_at_end(settings, name)
+        with ExitStack() as stack:
+            workers = stack.enter_context(_workers(kafka, folder, (name,), 1))
+            one = _rate(settings, name, 2 * number)
+            stack.enter_context(_workers(kafka, folder, (name,), 1, first=len(workers)))
+            two = _rate(settings, name, 2 * number + 1)
         rows.append((f"{name}: one worker; two", f"{one:,.0f}/s; {two:,.0f}/s, {two / one:.2f} ×"))
     return rows
 
 
-def _rate(kafka: str, folder: Path, name: str, workers: int, turn: int) -> float:
-    settings = Settings(kafka=kafka)
-    lives = FEWER_LIVES.get(name, LIVES)
-    stories = [tell(lives, p, begin=NOON + turn * MONTH, name=f"{turn}-") for p in LIVE]
+def _begin_at_end(settings: Settings, name: str) -> None:
+    """Let an app that does not run pass over what was told to others."""
+    ends = [TopicPartition(Topic.EVENTS.value, p, end) for p, end in end_offsets(settings, Topic.EVENTS).items()]
+    asked = ConsumerGroupTopicPartitions(group_of(name, state_format(name)), ends)
+    [done] = AdminClient(client_config(settings)).alter_consumer_group_offsets([asked]).values()
+    done.result(30)
+
+
+def _rate(settings: Settings, name: str, turn: int) -> float:
+    stories = [tell(LIVES, p, begin=NOON + turn * MONTH, name=f"{turn}-") for p in LIVE]
     messages = [message for story in stories for message in encoded(story)]
-    with _workers(kafka, folder, (name,), workers):
-        before = sum(end_offsets(settings, Topic.EVENTS).values())
-        _wait_committed(settings, name, before)
-        began = time.perf_counter()
-        write(kafka, Topic.EVENTS, messages)
-        _wait_committed(settings, name, before + len(messages))
-        return len(messages) / (time.perf_counter() - began)
+    before = sum(end_offsets(settings, Topic.EVENTS).values())
+    _wait_committed(settings, name, before)
+    began = time.perf_counter()
+    write(settings.kafka, Topic.EVENTS, messages)
+    _wait_committed(settings, name, before + len(messages))
+    return len(messages) / (time.perf_counter() - began)
 
 
 def _wait_committed(settings: Settings, name: str, total: int) -> None:
@@ -203,9 +211,9 @@ def _wait_committed(settings: Settings, name: str, total: int) -> None:
 
 
 def _replay(kafka: str, folder: Path) -> Rows:
-    """The same trail told to all apps in memory."""
+    """One partition of the same trail told to all apps in memory."""
     done = subprocess.run(
-        [*DEPLOYTRAIL, "processor", "--replay", "--json", *APPS],
+        [*DEPLOYTRAIL, "processor", "--replay", "--partitions", "1", "--json", *APPS],
         env=_environment(kafka, folder, "replay"), capture_output=True, text=True, check=True,
     )  # fmt: skip
     told = json.loads(done.stdout)["partitions"]
@@ -231,7 +239,8 @@ def _recovery(kafka: str, folder: Path) -> Rows:
     )
     write(kafka, topic, rows)
     full = _start_seconds(kafka, folder, "lifecycle")
-    return [("recovery of 100,000 rows of the lifecycle app", f"{full - empty:.1f} s (start without: {empty:.1f} s)")]
+    took = (full - empty) * 100_000 / STATE_ROWS
+    return [("recovery by 100,000 rows of the lifecycle app", f"{took:.1f} s (start without: {empty:.1f} s)")]
 
 
 def _start_seconds(kafka: str, folder: Path, name: str) -> float:
@@ -241,16 +250,16 @@ def _start_seconds(kafka: str, folder: Path, name: str) -> float:
 
 
 @contextmanager
-def _workers(kafka: str, folder: Path, names: tuple[str, ...], count: int) -> Iterator[None]:
+def _workers(kafka: str, folder: Path, names: tuple[str, ...], count: int, first: int = 0) -> Iterator[list[Command]]:
     with ExitStack() as stack:
-        commands = []
-        for number in range(count):
+        commands: list[Command] = []
+        for number in range(first, first + count):
             env = _environment(kafka, folder, f"{'-'.join(names)}-{number}")
             commands.append(Command("processor", *names, env=env, cwd=folder))
             stack.callback(commands[-1].kill)
         for command in commands:
             command.wait_ready(90)
-        yield
+        yield commands
         for command in commands:
             command.stop(40)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +12,19 @@ from typing import Any
 import pytest
 from benchmarks.bench_kill import Load
 from deploytrail_local.kafka_broker import KafkaBroker
+from deploytrail_processors.bounded_stop import EXIT_UNAVAILABLE, SECONDS
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
 from support.disturbed import Pair, Teller
 from support.kafka import make_topics, read_topic, wait_for
 from support.story import APPS, EFFECTS, LIVE, effects
+from support.values import NOON
 
-LIVES = 10
+# How often both workers are replaced. The suite does it once; set more to be surer, each takes a minute or so.
+ROUNDS = int(os.environ.get("DEPLOYTRAIL_TEST_RESTARTS", "1"))
+LIVES = 6 + 4 * ROUNDS
+YEAR = 365 * 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,12 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
     kafka, folder = broker.bootstrap, tmp_path_factory.mktemp("disturbed")
     make_topics(kafka)
     with Pair(kafka, folder) as pair:
-        teller = Teller(kafka, LIVE, LIVES, seconds=40)
+        teller = Teller(kafka, LIVE, LIVES, seconds=30 * ROUNDS)
         teller.start()
         time.sleep(3)  # some of the load is under way
-        pair.kill(0)
-        pair.restart(1)
-        pair.restart(0)
+        for number in range(ROUNDS):
+            pair.kill(number % 2)
+            pair.restart((number + 1) % 2)
         broker.stop()
         broker.start()
         told = teller.finish()
@@ -58,7 +64,7 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         return Aftermath(kafka, pair.differences(), exits, told)
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(600 + 300 * ROUNDS)
 @pytest.mark.requirement("M3.4", "M8.4")
 @pytest.mark.parametrize("name", APPS)
 def test_each_app_finds_what_it_would_have_found_undisturbed(name: str, aftermath: Aftermath) -> None:
@@ -100,3 +106,28 @@ def test_two_intake_workers_forward_each_event_with_one_content(
 
     assert len({event_id for event_id, _ in found}) == load.sent
     assert len(found) == load.sent
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.requirement("M8.4")
+def test_workers_whose_broker_is_gone_stop_soon_and_lose_nothing(
+    broker: KafkaBroker, aftermath: Aftermath, tmp_path: Path
+) -> None:
+    with Pair(broker.bootstrap, tmp_path, ("lifecycle", "change_window")) as pair:
+        teller = Teller(broker.bootstrap, (1, 2, 3), LIVES, seconds=8, begin=NOON + YEAR, name="late-")
+        teller.start()
+        time.sleep(3)  # outputs are under way
+        broker.stop()
+        began = time.monotonic()
+        exits = pair.stop()
+        took = time.monotonic() - began
+        broker.start()
+        teller.finish()
+        pair.revive()
+        pair.wait_until_read()
+        pair.stop()
+        differences = pair.differences()
+
+    assert set(exits) <= {0, EXIT_UNAVAILABLE}
+    assert took < SECONDS + 15  # the machine may be slow
+    assert differences == []

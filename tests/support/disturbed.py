@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
@@ -18,14 +19,17 @@ from deploytrail_schemas.topics import Topic
 
 from support.commands import Command, run
 from support.story import APPS, apply_policies, encoded, tell, wait_until_read
+from support.values import NOON
 
 
 class Teller(threading.Thread):
     """Writes the story onto the trail, all partitions beside each other, over some seconds."""
 
-    def __init__(self, kafka: str, partitions: Iterable[int], lives: int, seconds: float) -> None:
+    def __init__(
+        self, kafka: str, partitions: Iterable[int], lives: int, seconds: float, *, begin: int = NOON, name: str = "p"
+    ) -> None:
         super().__init__(daemon=True)
-        stories = [encoded(tell(lives, partition)) for partition in partitions]
+        stories = [encoded(tell(lives, partition, begin=begin, name=name)) for partition in partitions]
         self._messages = [message for row in zip_longest(*stories) for message in row if message is not None]
         self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 120_000})
         self._seconds = seconds
@@ -63,8 +67,9 @@ class Pair:
     def __enter__(self) -> Pair:
         apply_policies(self.kafka, self.folder)
         try:
-            self.workers.append(self._new("a").wait_ready(90))
-            self.workers.append(self._new("b").wait_ready(90))
+            self.workers += [self._new("a"), self._new("b")]
+            for worker in self.workers:
+                worker.wait_ready(180)
         except BaseException:
             self.__exit__()
             raise
@@ -79,20 +84,20 @@ class Pair:
         """kill -9, and a new worker in its place."""
         self.workers[number].kill()
         self.workers[number] = self._new("ab"[number])
-        self.workers[number].wait_ready(120)
+        self.workers[number].wait_ready(180)
 
     def restart(self, number: int) -> None:
         """SIGTERM, and a new worker in its place once the old one has ended well."""
         assert self.workers[number].stop(60) == 0
         self.workers[number] = self._new("ab"[number])
-        self.workers[number].wait_ready(120)
+        self.workers[number].wait_ready(180)
 
     def revive(self) -> int:
         """Start workers anew that ended by themselves, as a supervisor does; how many those were."""
         ended = [n for n, worker in enumerate(self.workers) if worker.process.poll() is not None]
         for number in ended:
             self.workers[number] = self._new("ab"[number])
-            self.workers[number].wait_ready(120)
+            self.workers[number].wait_ready(180)
         return len(ended)
 
     def wait_until_read(self, seconds: float = 180) -> None:
@@ -100,8 +105,9 @@ class Pair:
         wait_until_read(self.kafka, self._apps, seconds=seconds)
 
     def stop(self) -> list[int]:
-        """The exit codes."""
-        return [worker.stop(60) for worker in self.workers]
+        """SIGTERM to both at once; the exit codes."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda worker: worker.stop(60), self.workers))
 
     def differences(self) -> list[dict[str, Any]]:
         """What a replay would have written otherwise."""

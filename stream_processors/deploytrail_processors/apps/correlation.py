@@ -44,8 +44,8 @@ Tell = Callable[[int, Row, list[dict[str, Any]]], None]
 
 class Correlation:
     """Rows of deployments: facts, and how many lines were changed. Rows of signals: the signal, its standing findings,
-    the `incident` that it belongs to, and the `storm` where that is one. Rows of habits: how often an alert fired, by
-    hour of the day, and which signals were counted last."""
+    the `incident` that it belongs to, the `storm` where that is one, and the id of the record that gave the answer
+    (`by`). Rows of habits: how often an alert fired, by hour of the day, and which signals were counted last."""
 
     def __init__(self, context: Context, deployments: Deployments | None = None, tell: Tell | None = None) -> None:
         """Another app that needs the answers runs this over its own `deployments`, and is told (`tell`) of each answer;
@@ -85,13 +85,14 @@ class Correlation:
         row = self._signals.get(key)
         if row is None:
             row = {"signal": {name: signal[name] for name in _SIGNAL_FIELDS}, "findings": {}}
-        elif row["findings"]:  # a redelivery: the output may not have outlived the crash
+        elif row["findings"] and row.get("by") != signal["signal_id"]:
+            # A redelivery: the output may not have outlived the crash.
             self._tell(partition, row, list(row["findings"].values()))
         row["habit"] = row.get("habit") or self._count(partition, row["signal"])
         self._signals[key] = row
         self._expiry.put(partition, key, row)
         self._in_order.put(partition, key, row)
-        self._answer_from(partition, row["signal"]["corrected_at"])
+        self._answer_from(partition, row["signal"]["corrected_at"], signal["signal_id"])
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
         known = self._deployments.get(partition, event["deployment_id"])["facts"]
@@ -111,7 +112,7 @@ class Correlation:
             and (self._is_related(signal, event) or self._is_related(signal, before))
         ]
         if related:
-            self._answer_from(partition, min(related))
+            self._answer_from(partition, min(related), event["event_id"])
 
     def _begin(self, partition: int, facts: lifecycle.Facts) -> int:
         """When a deployment began at the earliest; NEVER where it is not known to have."""
@@ -124,8 +125,11 @@ class Correlation:
         """The signals whose answers may still change by what happened at a time."""
         return self._in_order.between(partition, at - REOPEN + 1, at + REOPEN)
 
-    def _answer_from(self, partition: int, at: int) -> None:
-        """Answer each signal of a partition from a time on, in their order: each answer rests on those before it."""
+    def _answer_from(self, partition: int, at: int, by: str) -> None:
+        """Answer each signal of a partition from a time on, in their order: each answer rests on those before it.
+
+        `by`: the id of the record for which they are answered. At its redelivery what it changed is told again.
+        """
         # One more alert makes a storm of those before it, too.
         since = at - int(self._context.policies_at(at).thresholds.storm_minutes * correlation.MINUTE)
         rows = self._in_order.between(partition, since - causes.LOOKS_BACK_FOR_ITSELF)
@@ -137,12 +141,15 @@ class Correlation:
         for index, storm in enumerate(storms.storms(signals, belongs, self._context.policies_at)):
             key, row = rows[index]
             when = row["signal"]["corrected_at"]
-            if when >= at or (when >= since and storm and storm != row.get("storm", "")):
+            joins = (storm and storm != row.get("storm", "")) or row.get("by") == by
+            if when >= at or (when >= since and joins):
                 row = {**row, "incident": belongs[index], "storm": storm}
-                row = self._answer(partition, key, row, known[:index])
+                row = self._answer(partition, key, row, known[:index], by)
                 known[index] = (row["signal"], _causes(row))
 
-    def _answer(self, partition: int, key: str, row: Row, before: list[tuple[dict[str, Any], dict[str, float]]]) -> Row:
+    def _answer(
+        self, partition: int, key: str, row: Row, before: list[tuple[dict[str, Any], dict[str, float]]], by: str
+    ) -> Row:
         signal = row["signal"]
         policies = self._context.policies_at(signal["corrected_at"])
         own, everyone = (_habit(given) for given in row["habit"])
@@ -150,7 +157,9 @@ class Correlation:
         found = correlation.correlate(signal, self._near(partition, signal, past, policies), policies, past)
         changed = correlation.supersede(row["findings"], found)
         if changed:
-            row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}}
+            row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}, "by": by}
+        elif row.get("by") == by:
+            changed = list(row["findings"].values())
         if row != self._signals[key]:
             self._signals[key] = row
         self._tell(partition, row, changed)
