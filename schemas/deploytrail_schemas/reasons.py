@@ -112,6 +112,7 @@ class Reason(StrEnum):
     # overdue
     RUNNING_LONGER_THAN_EXPECTED = "running_longer_than_expected"
     ENDED_IN_TIME = "ended_in_time"
+    SUPERSEDED_IN_TIME = "superseded_in_time"
 
     # incident_correlation
     DEPLOYED_SHORTLY_BEFORE = "deployed_shortly_before"

@@ -2,7 +2,8 @@
 
 How long that is, is learnt from those that have succeeded. What a deployment is held against is settled when its start
 first becomes known, by those that had ended before: what is learnt later does not move it, and a replay of the trail
-settles the same.
+settles the same. What another deployment brought to an end, a newer one that took its place or a rollback of it, runs
+no longer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
 from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.apps.relations import Relations
 from deploytrail_processors.rules import expected_duration, lifecycle, overdue
 from deploytrail_processors.rules.expected_duration import Usual
+from deploytrail_processors.rules.succession import life_of
 from deploytrail_processors.safe_app import SafeApp
 
 # What has not been deployed for so long is learnt anew.
@@ -25,7 +28,8 @@ KEEP = 365 * DAY
 
 class Overdue:
     """Rows of deployments: facts; `usual`, what it is held against, and of which `group`; once it was overdue the
-    standing `finding`, and the partition time when it was `told_at`. Rows of durations, by group: the `samples`."""
+    standing `finding`, and the partition time when it was `told_at`; whether it is `over` by another one. Rows of
+    durations, by group: the `samples`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -33,18 +37,27 @@ class Overdue:
         self._durations = context.table("durations")
         self._old_durations = Agenda(self._durations, lambda row: row["last"] + KEEP)
         self._told_again: set[int] = set()
+        self._relations: dict[int, Relations] = {}
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)
         if kind is not RecordType.DEPLOYMENT_EVENT:
             return
+        relations = self._relations_of(partition)  # as they were before
         changed = self._deployments.add(partition, value)
         for other in changed.merged:  # what it taught is taught once
             if "taught" in other:
                 self._teach(partition, other["taught"], other["facts"]["id"], None)
-        for row in changed.rows:
-            self._learn(partition, row)
-            self._judge(partition, row)
+        contents = [self._deployments.derive(partition, row["facts"]) for row in changed.rows]
+        lives = [life_of(row["facts"], content) for row, content in zip(changed.rows, contents, strict=True)]
+        others = relations.change([row["facts"]["id"] for row in changed.merged], lives)
+        for row, content in zip(changed.rows, contents, strict=True):
+            self._learn(partition, row, content)
+            self._judge(partition, row, content)
+        for name in sorted(others):
+            other = self._deployments.get(partition, name)
+            if "finding" in other or lifecycle.is_open(other["facts"]):
+                self._judge(partition, other)
 
     def on_tick(self, partition: int, now: int) -> None:
         self._tell_again(partition)
@@ -56,6 +69,7 @@ class Overdue:
 
     def on_recovered(self) -> None:
         self._told_again.clear()
+        self._relations.clear()
         self._deployments.on_recovered()
         self._old_durations.forget()
 
@@ -70,9 +84,16 @@ class Overdue:
             if "finding" in row and row.get("told_at", 0) >= since:
                 self._write(partition, row["finding"])
 
-    def _learn(self, partition: int, row: Row) -> None:
+    def _relations_of(self, partition: int) -> Relations:
+        if partition not in self._relations:
+            rows = self._deployments.rows(partition)
+            self._relations[partition] = Relations(
+                life_of(row["facts"], self._deployments.derive(partition, row["facts"])) for row in rows
+            )
+        return self._relations[partition]
+
+    def _learn(self, partition: int, row: Row, content: Row) -> None:
         """Take up what a deployment teaches, and settle what it is held against."""
-        content = self._deployments.derive(partition, row["facts"])
         group = expected_duration.group_of(content)
         if "taught" in row and row["taught"] != group:  # corrected: it belongs elsewhere
             self._teach(partition, row["taught"], content["deployment_id"], None)
@@ -94,8 +115,12 @@ class Overdue:
             self._durations[key] = {"samples": samples, "last": last}
             self._old_durations.put(partition, key, self._durations[key])
 
-    def _judge(self, partition: int, row: Row) -> None:
-        content = self._deployments.derive(partition, row["facts"])
+    def _judge(self, partition: int, row: Row, by_itself: Row | None = None) -> None:
+        facts = self._relations_of(partition).applied(row["facts"])
+        if by_itself is not None and facts is row["facts"]:
+            content = by_itself
+        else:
+            content = self._deployments.derive(partition, facts)
         policies, usual = self._deployments.policies(row["facts"]), _usual(row)
         now, standing = self._context.partition_time(partition), row.get("finding")
         found = standing
@@ -104,6 +129,7 @@ class Overdue:
             found = self._deployments.anew(row, found) if found is not None else None
         elif standing["verdict"] == "violation":
             found = overdue.find_in_time(content, policies, usual, overdue=standing) or standing
+        row["over"] = overdue.is_over(content, policies, usual)
         if found is not None:
             if found != standing:
                 row["finding"], row["told_at"] = found, now
@@ -111,7 +137,7 @@ class Overdue:
         self._deployments.put(partition, row)
 
     def _due(self, row: Row) -> int | None:
-        if "finding" in row or not lifecycle.is_open(row["facts"]):
+        if "finding" in row or row.get("over") or not lifecycle.is_open(row["facts"]):
             return None
         policies = self._deployments.policies(row["facts"])
         # Not yet lost, whatever the time is: being overdue comes first.

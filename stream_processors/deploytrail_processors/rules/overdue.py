@@ -19,6 +19,8 @@ from deploytrail_processors.rules.policies import Policies
 RULE = "overdue"
 RULE_VERSION = 2
 MINUTE = 60_000_000
+# Brought about by another deployment, which is when it ended.
+BY_ANOTHER = frozenset({"superseded", "rolled_back"})
 _WORDS = {
     "declared": "as its service declares",
     "learnt": "by what its last {n} took",
@@ -38,9 +40,18 @@ def due(content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN) -> 
 def find_overdue(content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN, *, now: int) -> Finding | None:
     """The finding that a deployment is overdue at partition time `now`; None while it is not."""
     at = due(content, policies, usual)
-    if at is None or now < at or content["state"] not in ("running", "degraded", "lost"):
+    if at is None or now < at:
+        return None
+    by_another = content["state"] in BY_ANOTHER and not is_over(content, policies, usual)
+    if content["state"] not in ("running", "degraded", "lost") and not by_another:
         return None
     return _finding(content, policies, usual, at, Reason.RUNNING_LONGER_THAN_EXPECTED)
+
+
+def is_over(content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN) -> bool:
+    """Whether another deployment had brought it to an end before it could be overdue."""
+    at = due(content, policies, usual)
+    return at is not None and content["state"] in BY_ANOTHER and (content["finished_at"] or 0) <= at
 
 
 def find_in_time(
@@ -54,7 +65,7 @@ def find_in_time(
     if content["state"] == "voided":
         reason = Reason.DEPLOYMENT_VOIDED
     elif content["finished_at"] is not None and content["finished_at"] <= at:
-        reason = Reason.ENDED_IN_TIME
+        reason = Reason.SUPERSEDED_IN_TIME if content["state"] == "superseded" else Reason.ENDED_IN_TIME
     else:
         return None
     return _finding(content, policies, usual, at, reason) | {"supersedes": overdue["finding_id"]}
@@ -66,6 +77,7 @@ def _finding(content: dict[str, Any], policies: Policies, usual: Usual, at: int,
     late = reason is Reason.RUNNING_LONGER_THAN_EXPECTED
     words = {
         Reason.RUNNING_LONGER_THAN_EXPECTED: f"has not ended after {minutes}",
+        Reason.SUPERSEDED_IN_TIME: f"was superseded by {content['superseded_by']} within its {minutes} after all",
         Reason.ENDED_IN_TIME: f"ended within its {minutes} after all",
         Reason.DEPLOYMENT_VOIDED: "was voided",
     }[reason]

@@ -108,3 +108,35 @@ def test_the_ends_of_a_backfill_in_any_order_teach_the_same() -> None:
     later = [event("started", at(0)), tick(at(200))]
 
     assert Handled(Overdue).tell(*past[::-1], *later).findings == Handled(Overdue).tell(*past, *later).findings
+
+
+@pytest.mark.requirement("M4.2")
+def test_what_a_newer_one_has_superseded_is_not_overdue() -> None:
+    newer = deploy("shop-2", 10, 20)
+    told = Handled(Overdue).tell(event("started", at(0)), *newer, tick(at(61)), tick(at(300)))
+
+    assert told.findings == []
+    # It had been overdue by then where the newer one ended after its time.
+    late = Handled(Overdue).tell(event("started", at(0)), *deploy("shop-2", 61, 70), tick(at(71)))
+    assert reasons(late) == {"shop-1": "running_longer_than_expected"}
+    assert late.findings[0]["occurred_at"] == at(60)
+
+
+@pytest.mark.requirement("M3.4", "M4.2")
+def test_a_newer_one_that_is_heard_of_late_takes_it_back_and_its_voiding_does_not_bring_it_twice() -> None:
+    told = Handled(Overdue).tell(event("started", at(0)), tick(at(61)), *deploy("shop-2", 10, 20))
+
+    assert reasons(told) == {"shop-1": "superseded_in_time"}
+    [found] = [f for f in told.standing if f["deployment_id"] == "shop-1"]
+    assert "was superseded by shop-2 within its 60 minutes after all" in found["explanation"]
+    # One that is void superseded nothing: what had not been judged yet is judged.
+    void = event("voided", at(25), deployment_id="shop-2")
+    again = Handled(Overdue).tell(event("started", at(0)), *deploy("shop-2", 10, 20), tick(at(30)), void, tick(at(61)))
+    assert reasons(again) == {"shop-1": "running_longer_than_expected"}
+
+
+def test_what_a_rollback_undid_while_it_ran_is_not_overdue() -> None:
+    undo = deploy("undo", 10, 20, kind="rollback", rollback_of="shop-1")
+    told = Handled(Overdue).tell(event("started", at(0)), *undo, tick(at(61)))
+
+    assert told.findings == []
