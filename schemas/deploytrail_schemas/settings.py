@@ -100,7 +100,7 @@ class Settings:
     remember_days: int = _setting(90, "days of quiet after which processors forget a deployment")
     clickhouse_batch_rows: int = _setting(50_000, "messages after which the ClickHouse sink inserts")
     clickhouse_batch_bytes: int = _setting(
-        32 << 20, "bytes after which the ClickHouse sink inserts; with twice as many waiting it reads no further"
+        32 << 20, "bytes after which the ClickHouse sink inserts; it holds at most twice as many in memory"
     )
     clickhouse_batch_seconds: float = _setting(
         0.2, "age in seconds at which the ClickHouse sink inserts; earlier while ClickHouse is quick"

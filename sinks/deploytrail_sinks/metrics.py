@@ -12,7 +12,9 @@ CLICKHOUSE_ROWS = Counter("deploytrail_clickhouse_rows_total", "Messages whose r
 CLICKHOUSE_RETRIES = Counter("deploytrail_clickhouse_retries_total", "Inserts that were tried again.")
 CLICKHOUSE_BATCH = Histogram("deploytrail_clickhouse_batch_seconds", "From a batch's first message to its commit.")
 CLICKHOUSE_WAITING = Gauge("deploytrail_clickhouse_waiting_bytes", "Messages that wait to be in a batch, in bytes.")
-CLICKHOUSE_PAUSES = Counter("deploytrail_clickhouse_pauses_total", "Times that reading paused: too much was waiting.")
+CLICKHOUSE_PAUSES = Counter(
+    "deploytrail_clickhouse_pauses_total", "Times that partitions were paused: there was long no room."
+)
 ARCHIVE_SEGMENTS = Counter("deploytrail_archive_segments_total", "Segments that were stored.")
 ARCHIVE_GAPS = Counter(
     "deploytrail_archive_lost_offsets_total", "Offsets that Kafka dropped before they were archived."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from deploytrail_schemas.codec import DecodeError, Writer, decode, learn, writer_of
 from deploytrail_schemas.headers import DETAIL, ORIGIN, REASON
@@ -22,9 +22,12 @@ DEAD_LETTER_COLUMNS = (
 _OURS = frozenset({REASON, DETAIL, ORIGIN})
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One Kafka message, as far as a sink needs it."""
+class Row(NamedTuple):
+    """One Kafka message, as far as a sink needs it.
+
+    A tuple, since many wait at once: it is made in half the time of a frozen dataclass, and the garbage collector
+    stops looking at it.
+    """
 
     topic: str
     partition: int

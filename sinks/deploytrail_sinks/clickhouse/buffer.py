@@ -15,7 +15,10 @@ Place = tuple[str, int]  # topic, partition
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a batch is due, whichever comes first; with twice as much waiting, nothing more is read."""
+    """When a batch is whole or due, whichever comes first; with a whole one waiting, nothing more is read.
+
+    So two batches are in memory at most, the one that is being stored among them, and what one reading brings.
+    """
 
     rows: int
     bytes: int
@@ -52,9 +55,11 @@ class Buffer:
         pending = self.pending.get((row.topic, row.partition))
         if pending is None:
             return
-        if pending.rows and row.offset <= pending.rows[-1].offset:
+        rows = pending.rows
+        if rows and row.offset <= rows[-1].offset:
             self._drop(pending)  # read before the partition went and came back
-        pending.rows.append(row)
+            rows = pending.rows
+        rows.append(row)
         self.rows += 1
         self.bytes += _size(row)
         if self._oldest is None:
@@ -83,11 +88,7 @@ class Buffer:
 
     def is_full(self) -> bool:
         """Whether to read no further until a batch is stored. An announced range is read whole, whatever the limits."""
-        return not self.announced and (self.rows >= 2 * self._limits.rows or self.bytes >= 2 * self._limits.bytes)
-
-    def has_room(self) -> bool:
-        """Whether to read on after it was full."""
-        return not self.is_whole()
+        return self.is_whole() and not self.announced
 
     @property
     def announced(self) -> bool:
@@ -98,9 +99,9 @@ class Buffer:
         """The ranges of the next batch; what is left, waits on."""
         self._oldest = None
         ranges = [part for place in self.pending if (part := self._range(place, now)) is not None]
-        self.rows = sum(len(pending.rows) for pending in self.pending.values())
-        waiting = (row for pending in self.pending.values() for row in pending.rows)
-        self.bytes = sum(_size(row) for row in waiting)
+        self.rows -= sum(len(part.rows) for part in ranges)
+        left = (row for pending in self.pending.values() for row in pending.rows)
+        self.bytes = sum(map(_size, left)) if self.rows else 0
         return ranges
 
     def _range(self, place: Place, now: float) -> Range | None:

@@ -4,7 +4,8 @@ A range is announced before it is inserted: its end is written into the metadata
 offset. Whoever continues after a crash reads it there and sends exactly that range again, under
 the same token, which ClickHouse drops if it was already stored. Then the end is committed.
 
-One batch is being stored while the next one gathers; with twice a batch waiting, partitions are paused.
+One batch is being stored while the next one gathers; once that is whole too, nothing more is read, and
+partitions are paused where this lasts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from sys import intern
 from typing import Any
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -37,6 +39,7 @@ GROUP = "deploytrail-sink-clickhouse"
 TOPICS = (Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS, Topic.POLICIES)
 ENDS = "end="  # metadata of a committed offset: the range that follows it ends here
 _POLL_SECONDS = 0.05
+_PAUSE_AFTER = 1.0  # seconds without room: a pause throws away what was fetched ahead, which is then fetched again
 _LOOK_SECONDS = 5.0  # between two looks for a rebuild
 _STOP_SECONDS = 8.0  # for what is pending when the sink is stopped; the rest comes again
 _REVOKE_SECONDS = 5.0  # for the batch in flight when partitions go to another sink
@@ -56,6 +59,7 @@ class ClickHouseSink:
             Limits(settings.clickhouse_batch_rows, settings.clickhouse_batch_bytes, settings.clickhouse_batch_seconds)
         )
         self._batch: Batch | None = None
+        self._full_since: float | None = None
         self._paused = False
         self._stop = threading.Event()
         self._assigned_once = False
@@ -80,7 +84,7 @@ class ClickHouseSink:
                     on_ready()
                     said = True
                 self._take()
-                self._throttle()
+                self._throttle(time.monotonic())
                 self._advance(time.monotonic())
             self._drain(time.monotonic() + _STOP_SECONDS)
         finally:
@@ -93,31 +97,39 @@ class ClickHouseSink:
         self._stop.set()
 
     def _take(self) -> None:
+        if self._batch is not None and not self._paused and self._buffer.is_full():
+            self._batch.wait(_POLL_SECONDS)
+            return
         # consume() waits its whole time-out for a short batch: one poll, then what else is there.
         wait = 0.005 if self._batch is not None else _POLL_SECONDS
         due = self._buffer.due_in(time.monotonic())
         first = self._consumer.poll(wait if due is None else min(wait, due + 0.001))
         if first is None:
             return
-        self._add(first)  # before partitions can change in what follows
+        now = time.monotonic()
+        self._add(first, now)  # before partitions can change in what follows
         for message in self._consumer.consume(5000, 0.0):
-            self._add(message)
+            self._add(message, now)
 
-    def _add(self, message: Message) -> None:
+    def _add(self, message: Message, now: float) -> None:
         error = message.error()
         if error is None:
-            self._buffer.add(row_of(message), time.monotonic())
+            self._buffer.add(row_of(message), now)
         elif error.fatal():
             raise KafkaException(error)  # from others the client recovers by itself
 
-    def _throttle(self) -> None:
-        if not self._paused and self._buffer.is_full():
+    def _throttle(self, now: float) -> None:
+        if not self._buffer.is_full():
+            self._full_since = None
+            if self._paused:
+                self._consumer.resume(self._consumer.assignment())
+                self._paused = False
+        elif self._full_since is None:
+            self._full_since = now
+        elif not self._paused and now >= self._full_since + _PAUSE_AFTER:
             self._consumer.pause(self._consumer.assignment())
             self._paused = True
             metrics.CLICKHOUSE_PAUSES.inc()
-        elif self._paused and self._buffer.has_room():
-            self._consumer.resume(self._consumer.assignment())
-            self._paused = False
         metrics.CLICKHOUSE_WAITING.set(self._buffer.bytes)
 
     def _advance(self, now: float) -> None:
@@ -209,7 +221,7 @@ class ClickHouseSink:
                 announced[committed.topic, committed.partition] = int(metadata[len(ENDS) :])
         self._buffer.assign(announced)
         self._looked = None  # before the first batch
-        self._paused = False
+        self._paused, self._full_since = False, None
         self._assigned_once = True
 
     def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
@@ -249,7 +261,7 @@ def row_of(message: Message) -> Row:
     """What a sink needs of a message."""
     given: Any = message.headers()
     return Row(
-        message.topic() or "",
+        intern(message.topic() or ""),  # the client makes a text of its own for each message
         message.partition() or 0,
         message.offset() or 0,
         message.timestamp()[1],

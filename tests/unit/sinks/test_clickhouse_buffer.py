@@ -58,18 +58,53 @@ def test_batches_grow_while_clickhouse_is_slow_up_to_the_limit() -> None:
     assert waits == [SHORTEST_WAIT, 0.1, 0.2, SHORTEST_WAIT]
 
 
-def test_reading_pauses_at_twice_a_batch_and_goes_on_below_one() -> None:
+def test_no_row_waits_longer_than_the_limit_whatever_the_batches_before_it_took() -> None:
+    made, offset = buffer(rows=3, seconds=0.2), 0
+    waits = []
+    for took in (0.0, 0.5, 60.0, 0.001, 900.0):
+        made.took(took)
+        for count in (5, 1, 0):  # more than a batch, a tail behind it, nothing
+            began = float(offset)
+            for _ in range(count):
+                made.add(row(offset), now=began)
+                offset += 1
+            while (due := made.due_in(began)) is not None:
+                waits.append(due)
+                made.take(began + due)
+
+    assert len(waits) == 3 * 5
+    assert max(waits) <= 0.2
+    assert made.rows == made.bytes == 0
+
+
+def test_reading_ends_with_a_whole_batch_waiting_and_goes_on_once_it_is_taken() -> None:
     made = buffer(rows=2)
     full = []
-    for offset in range(4):
+    for offset in range(3):
         made.add(row(offset), now=0.0)
         full.append(made.is_full())
-    made.take(0.0)
+    taken = spans(made)
 
-    assert full == [False, False, False, True]
-    assert not made.has_room()
-    made.take(0.0)
-    assert made.has_room()
+    assert full == [False, True, True]
+    assert taken == [(1, 0, 2)]
+    assert not made.is_full()
+    assert made.rows == 1
+
+
+def test_two_batches_are_in_memory_at_most() -> None:
+    """The one that is being stored, and the one behind it; what one reading brings comes on top."""
+    made, reading = buffer(rows=50, size=20 * (OVERHEAD_BYTES + 100)), 5
+    most, in_flight, offset = 0, 0, 0
+    for _ in range(40):
+        if not made.is_full():
+            for _ in range(reading):
+                made.add(row(offset, partition=1 + offset % 2), now=0.0)
+                offset += 1
+        else:  # the batch in flight is stored, the next one begins
+            in_flight = sum(len(part.rows) for part in made.take(0.0))
+        most = max(most, made.rows + in_flight)
+
+    assert 20 < most <= 2 * (20 + reading)
 
 
 def test_a_batch_has_no_more_of_a_partition_than_its_limit_and_the_rest_is_due_at_once() -> None:

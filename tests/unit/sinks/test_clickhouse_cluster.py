@@ -6,8 +6,10 @@ import re
 
 import pytest
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse.cluster import Statement, for_cluster
 from deploytrail_sinks.clickhouse.migrate import Migration, migrations
+from deploytrail_sinks.clickhouse.rebuild import rebuild
 
 TABLES = frozenset({"signals", "totals"})
 
@@ -76,3 +78,9 @@ def test_drops_and_changes_reach_both_tables() -> None:
 def test_what_has_no_form_is_said() -> None:
     with pytest.raises(ConfigurationError, match=r"no form for a cluster: 'TRUNCATE TABLE d\.signals'"):
         texts("TRUNCATE TABLE d.signals")
+
+
+@pytest.mark.parametrize("given", [{"clickhouse_cluster": "c"}, {"clickhouse_shards": "eu=http://127.0.0.1:1"}])
+def test_a_rebuild_of_several_nodes_at_once_is_refused_before_anything_is_asked(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="a rebuild works on one node"):
+        rebuild(Settings(clickhouse_url="http://127.0.0.1:1", **given))  # type: ignore[arg-type]  # texts
