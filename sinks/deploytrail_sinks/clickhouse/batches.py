@@ -45,11 +45,12 @@ class Range:
     topic: str
     partition: int
     rows: tuple[Row, ...]
+    begin: int | None = None  # as it was announced; Kafka may have compacted the first messages away since
 
     @property
     def first(self) -> int:
-        """Offset of the first message."""
-        return self.rows[0].offset
+        """Offset of the first message, also where it is no longer there."""
+        return self.rows[0].offset if self.begin is None else self.begin
 
     @property
     def end(self) -> int:

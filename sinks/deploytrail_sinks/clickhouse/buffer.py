@@ -11,6 +11,7 @@ SHORTEST_WAIT = 0.03  # seconds: a part per table and flush, and merges must kee
 _WAITED_PER_INSERT = 1.0  # as long as the last batch took: at most half of the time goes into fixed costs
 
 Place = tuple[str, int]  # topic, partition
+Span = tuple[int, int]  # first offset, offset behind the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Pending:
     """Messages of one partition that are in no batch yet."""
 
     rows: list[Row] = field(default_factory=list)
-    announced_end: int | None = None  # a range that somebody announced: to be sent as it was
+    announced: Span | None = None  # a range that somebody announced: to be sent as it was
 
 
 class Buffer:
@@ -44,9 +45,9 @@ class Buffer:
         self.rows = 0
         self.bytes = 0
 
-    def assign(self, announced: dict[Place, int | None]) -> None:
+    def assign(self, announced: dict[Place, Span | None]) -> None:
         """Forget everything: these partitions are ours now, some with a range that somebody announced."""
-        self.pending = {place: Pending(announced_end=end) for place, end in announced.items()}
+        self.pending = {place: Pending(announced=span) for place, span in announced.items()}
         self.rows = self.bytes = 0
         self._oldest = None
 
@@ -93,7 +94,7 @@ class Buffer:
     @property
     def announced(self) -> bool:
         """Whether a range that somebody announced is still to be sent."""
-        return any(pending.announced_end is not None for pending in self.pending.values())
+        return any(pending.announced is not None for pending in self.pending.values())
 
     def take(self, now: float) -> list[Range]:
         """The ranges of the next batch; what is left, waits on."""
@@ -107,22 +108,22 @@ class Buffer:
     def _range(self, place: Place, now: float) -> Range | None:
         """The next range of a partition: the announced one once it is whole, else as much as a batch may have."""
         pending = self.pending[place]
-        rows = pending.rows
-        if pending.announced_end is not None:
-            end = pending.announced_end
+        rows, begin = pending.rows, None
+        if pending.announced is not None:
+            begin, end = pending.announced
             if not rows or rows[-1].offset + 1 < end:
                 if rows:
                     self._oldest = now
                 return None
             # The rest follows in a range of its own, which is not announced yet.
-            pending.announced_end = None
+            pending.announced = None
             count = next((i for i, row in enumerate(rows) if row.offset >= end), len(rows))
         else:
             count = self._fitting(rows)
         pending.rows = rows[count:]
         if pending.rows:
             self._oldest = now - self._wait  # it has waited long enough
-        return Range(*place, tuple(rows[:count])) if count else None
+        return Range(*place, tuple(rows[:count]), begin) if count else None
 
     def _fitting(self, rows: list[Row]) -> int:
         # Partitions share the limits unknowingly, so a batch may have several times as much, never a partition.

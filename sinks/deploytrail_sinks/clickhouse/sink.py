@@ -29,7 +29,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Row
-from deploytrail_sinks.clickhouse.buffer import Buffer, Limits
+from deploytrail_sinks.clickhouse.buffer import Buffer, Limits, Place, Span
 from deploytrail_sinks.clickhouse.lock import SWAP_LOCK, is_held
 from deploytrail_sinks.clickhouse.storing import Batch, Storing
 from deploytrail_sinks.clickhouse.writer import Writer
@@ -214,11 +214,11 @@ class ClickHouseSink:
         return True
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        announced: dict[tuple[str, int], int | None] = {(p.topic, p.partition): None for p in partitions}
+        announced: dict[Place, Span | None] = {(p.topic, p.partition): None for p in partitions}
         for committed in consumer.committed(partitions, timeout=30) if partitions else ():
             metadata = committed.metadata or ""
             if metadata.startswith(ENDS) and committed.offset >= 0:
-                announced[committed.topic, committed.partition] = int(metadata[len(ENDS) :])
+                announced[committed.topic, committed.partition] = (committed.offset, int(metadata[len(ENDS) :]))
         self._buffer.assign(announced)
         self._looked = None  # before the first batch
         self._paused, self._full_since = False, None

@@ -15,7 +15,7 @@ def row(offset: int, partition: int = 1, size: int = 100) -> Row:
 
 def buffer(rows: int = 10, size: int = 1 << 20, seconds: float = 0.2, **announced: int) -> Buffer:
     made = Buffer(Limits(rows, size, seconds))
-    made.assign({(T, p): announced.get(f"p{p}") for p in (1, 2)})
+    made.assign({(T, p): (0, announced[f"p{p}"]) if f"p{p}" in announced else None for p in (1, 2)})
     return made
 
 
@@ -133,6 +133,19 @@ def test_an_announced_range_is_taken_as_it_was_and_only_whole() -> None:
     assert spans(made, now=2.0) == [(1, 0, 3)]
     assert not made.announced
     assert spans(made, now=3.0) == [(1, 3, 4)]
+
+
+def test_an_announced_range_keeps_its_name_where_its_first_messages_were_compacted_away() -> None:
+    """Else what was stored before a crash would not be known again, and be there twice."""
+    whole, compacted = buffer(p1=3), buffer(p1=3)
+    for offset in (0, 1, 2):
+        whole.add(row(offset), now=0.0)
+    compacted.add(row(2), now=0.0)
+    (before,), (after,) = whole.take(0.0), compacted.take(0.0)
+
+    assert (before.first, before.end) == (after.first, after.end) == (0, 3)
+    assert after.token("policies") == before.token("policies")
+    assert len(after.rows) == 1
 
 
 def test_an_announced_range_is_sent_whole_beyond_the_limits() -> None:
