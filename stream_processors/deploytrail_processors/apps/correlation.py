@@ -18,6 +18,7 @@ from deploytrail_processors.apps.deployments import DAY, NEVER, Changed, Deploym
 from deploytrail_processors.apps.timeline import Timeline
 from deploytrail_processors.rules import causes, correlation, lifecycle, storms
 from deploytrail_processors.rules.causes import Habit
+from deploytrail_processors.rules.deployment_times import began
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -116,10 +117,8 @@ class Correlation:
 
     def _begin(self, partition: int, facts: lifecycle.Facts) -> int:
         """When a deployment began at the earliest; NEVER where it is not known to have."""
-        content = self._deployments.derive(partition, facts) if facts["ids"] else {"started_at": None}
-        if content["started_at"] is None:
-            return NEVER
-        return int(content["started_at"] - (content["started_at_uncertainty_ms"] or 0) * 1000)
+        begun = began(self._deployments.derive(partition, facts)) if facts["ids"] else None
+        return begun[0] - begun[1] if begun is not None else NEVER
 
     def _around(self, partition: int, at: int) -> list[tuple[str, Row]]:
         """The signals whose answers may still change by what happened at a time."""

@@ -19,6 +19,7 @@ from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules import causes
 from deploytrail_processors.rules.causes import Change, Earlier, Habit, Link, Weighed
+from deploytrail_processors.rules.deployment_times import began
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies
 
@@ -151,9 +152,10 @@ def find_candidates(
 
 
 def _judge(signal: Mapping[str, Any], content: Mapping[str, Any], near: int | None, window: float) -> Candidate | None:
-    if content["started_at"] is None or content["state"] in CHANGED_NOTHING:
+    begun = began(content)
+    if begun is None or content["state"] in CHANGED_NOTHING:
         return None
-    start, start_width = content["started_at"], (content["started_at_uncertainty_ms"] or 0) * 1000
+    start, start_width = begun
     # While it runs, and until its end, a deployment keeps changing what runs.
     end = content["finished_at"] if content["finished_at"] is not None else signal["corrected_at"]
     end_width = (content["finished_at_uncertainty_ms"] or 0) * 1000

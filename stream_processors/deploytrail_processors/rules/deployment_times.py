@@ -5,6 +5,7 @@ A mark is `[at µs, uncertainty ms, event id, monotonic ns, boot id, exit code, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Mark = list[Any]
@@ -27,6 +28,15 @@ def rank(mark: Mark) -> tuple[Any, ...]:
 def first_of(marks: list[Mark]) -> Mark | None:
     """The mark that counts of several of a beginning: the most trusted, of those the earliest."""
     return min(marks, key=lambda mark: (-mark[8], rank(mark)), default=None)
+
+
+def began(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """When a change began, and ± (µs). Of a flag that was switched, or a release, some sources report the end alone:
+    then it changed something at that time. None: it has not begun as far as is known."""
+    for name in ("started_at", "finished_at"):
+        if content[name] is not None:
+            return content[name], (content[f"{name}_uncertainty_ms"] or 0) * 1000
+    return None
 
 
 def in_order(started: Mark | None, end: Mark | None) -> tuple[Mark | None, Mark | None, dict[str, int | None]]:

@@ -88,6 +88,22 @@ def test_a_late_deployment_takes_blame_also_for_the_alerts_that_followed(week: C
     assert "it likely caused the same alert, 20 minutes before" in after[1]["explanation"]
 
 
+@pytest.mark.requirement("M4.3")
+def test_a_flag_that_was_switched_takes_the_blame_also_where_it_is_reported_late(week: Company) -> None:
+    switched = event("succeeded", NOON - 2 * MINUTE, deployment_id="flag", kind="feature_flag", service="service-05")
+    alert = signal(at=NOON, service="service-05")
+    answers = []
+    for order in ([switched, alert], [alert, switched]):
+        app, context = app_of(week)
+        for one in order:
+            kind = RecordType.SIGNAL if "signal_id" in one else RecordType.DEPLOYMENT_EVENT
+            app.on_record(EU, kind, one)
+        answers.append({name: found["probability"] for (_, name), found in context.standing().items()})
+
+    assert answers[0] == answers[1]
+    assert answers[0]["flag"] > 0.5
+
+
 def test_state_is_forgotten(week: Company) -> None:
     app, context = app_of(week)
     play(

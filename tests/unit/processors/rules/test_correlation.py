@@ -82,6 +82,21 @@ def test_a_deployment_that_still_runs_is_a_candidate() -> None:
     assert found["running"]["evidence"]["lag_minutes"] == "0.00"
 
 
+@pytest.mark.requirement("M4.3")
+@pytest.mark.parametrize("kind", ["feature_flag", "configuration_change"])
+def test_a_switch_of_which_only_its_end_is_reported_is_a_candidate(kind: str) -> None:
+    at = NOON - 2 * MINUTE
+    switched = lifecycle.add(
+        lifecycle.new_facts("flag"), event("succeeded", at, deployment_id="flag", kind=kind, uncertainty_ms=1_000)
+    )
+    found = answer(lifecycle.derive(switched, NOON, 1440))
+
+    assert found["flag"]["reason"] == "deployed_shortly_before"
+    assert found["flag"]["probability"] > 0.5
+    later = lifecycle.add(lifecycle.new_facts("flag"), event("succeeded", NOON + MINUTE, deployment_id="flag"))
+    assert "flag" not in answer(lifecycle.derive(later, NOON, 1440))
+
+
 def test_policy_changes_the_window() -> None:
     hour = {"kind": "thresholds", "name": "default", "spec": {"correlation_window_minutes": 60}}
 
