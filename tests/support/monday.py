@@ -118,12 +118,12 @@ SIGNALS = [
     signal("unknown", at("13:06"), signal_id="s-told", source="deploytrail", fingerprint="", **ONE,
            labels={"lost_events": "2", "producer_seq": "7"}),
 ]  # fmt: skip
+FIRST_ANSWER = [candidate(S1, "P1", 1, 0.6, at("09:10")), candidate(S1, "", 2, 0.4, at("09:10"))]
 FINDINGS = [
-    candidate(S1, "P1", 1, 0.6, at("09:10")),
-    candidate(S1, "", 2, 0.4, at("09:10")),
+    *FIRST_ANSWER,
     # a later answer takes the place of the first
-    candidate(S1, "P1", 1, 0.7, at("09:10")),
-    candidate(S1, "", 2, 0.3, at("09:10")),
+    candidate(S1, "P1", 1, 0.7, at("09:10"), supersedes=FIRST_ANSWER[0]["finding_id"]),
+    candidate(S1, "", 2, 0.3, at("09:10"), supersedes=FIRST_ANSWER[1]["finding_id"]),
     candidate(S2, "", 1, 1.0, at("21:00"), service="payments"),
     candidate(S3, "", 1, 0.6, at("18:20")),
     candidate(S3, "G1", 2, 0.4, at("18:20")),

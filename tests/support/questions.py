@@ -46,11 +46,13 @@ class Trail:
 
     def store(self, kind: RecordType, values: list[dict[str, Any]], *, written: int | None = None) -> None:
         """Store records. `written`: Kafka's timestamp, µs; else when each was received or recorded."""
+        rows = []
         for value in values:
             when = written or value.get("received_at") or value.get("recorded_at") or value["occurred_at"]
-            row = self._row(_TOPIC.get(kind, Topic.EVENTS), encode(kind, value), when)
-            version = writer_of(row.value).version
-            self._writer.insert(Range(row.topic, 1, (row,)), kind, version, [row])
+            rows.append(self._row(_TOPIC.get(kind, Topic.EVENTS), encode(kind, value), when))
+        if rows:
+            version = writer_of(rows[0].value or b"").version
+            self._writer.insert(Range(rows[0].topic, 1, tuple(rows)), kind, version, rows)
 
     def apply(self, kind: str, name: str, version: int, since: str, spec: dict[str, Any], written: int) -> None:
         """Store a policy document, applied at `written`."""
