@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from deploytrail_schemas.instants import format_instant
 
-from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, about, audited
+from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, audited
 from deploytrail_sinks.reports.document import Report, Spooled, Table, rows
 from deploytrail_sinks.reports.period import Period
 from deploytrail_sinks.reports.population import Known, Matcher, Population, differences
+from deploytrail_sinks.reports.steps import Steps
 from deploytrail_sinks.reports.trail import Trail, by_deployment
 
 _EVIDENCE = ("deployment_revisions", "deployment_events", "approvals", "findings")
@@ -40,15 +41,13 @@ def audit(
     for block in trail.deployments(period, environments):
         names = trail.names(block)
         others_of = {name for _, name in names}
-        steps = [
-            step | {"deployment_id": names.get((step["region"], step["deployment_id"]), step["deployment_id"])}
-            for step in trail.approvals(block, others_of)
-        ]
+        steps = Steps(trail.approvals(block, others_of), names)
         events = by_deployment(trail.events(block, others_of), names)
         findings = by_deployment(trail.findings(block, others_of), names)
         for deployment in block:
             key = (deployment["region"], deployment["deployment_id"])
-            found = audited(deployment, about(deployment, steps), events.get(key, ()), findings.get(key, ()))
+            about, named = steps.about(deployment), steps.named(deployment)
+            found = audited(deployment, about, events.get(key, ()), findings.get(key, ()), named)
             listed.append(found.row)
             for exception in found.exceptions:
                 exceptions.append(exception)

@@ -2,14 +2,14 @@
 
 The verdicts come from the processors, as they stand. Beside them some things are looked at here again, by the
 record alone, so that a processor that did not run hides nothing: no approval, an approver who is the deployer, no
-ticket, no end, an emergency that nobody looked at afterwards.
+ticket or one that its system ties to something else, no end, an emergency that nobody looked at afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 Value = Mapping[str, Any]
@@ -37,9 +37,12 @@ CONTROLS = (
     *("change_window_overrun", "required_fields", "regime", "grain", "rollback_verification", "unreported_deployment"),
     *("success_criteria", "overdue", "drift"),
 )
+# Whether a deployment was a success is its outcome, and no breach of a control.
+_OF_OUTCOME = frozenset({"success_criteria"})
 _WINDOW = {"ok": "inside", "violation": "outside", "inconclusive": "uncertain"}
 # Of what is superseded nobody told the end either.
 _ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
+_WITHDRAWN = frozenset({"rejected", "revoked", "expired"})
 _RECORD = "the record"
 
 
@@ -52,9 +55,14 @@ class Audited:
 
 
 def audited(
-    deployment: Value, approvals: Sequence[Value], events: Sequence[Value], findings: Sequence[Value]
+    deployment: Value,
+    approvals: Sequence[Value],
+    events: Sequence[Value],
+    findings: Sequence[Value],
+    named: Collection[str] | None = (),
 ) -> Audited:
-    """All that is known of one deployment. `approvals`: the steps about it, in order of time."""
+    """All that is known of one deployment. `approvals`: the steps about it, in order of time; `named`: the deployments
+    that the ticket system's own steps of its ticket name, None where that system never spoke of the ticket."""
     said = _Steps(deployment, approvals, events)
     verdicts = [f for f in findings if f["rule"] in CONTROLS]
     window = next((f for f in verdicts if f["rule"] == "change_window"), None)
@@ -69,14 +77,14 @@ def audited(
         deployment["artifact_digest"],
         deployment["version"],
         deployment["commit_sha"],
-        deployment["change_ticket"],
+        said.ticket,
         said.ticket_state,
         said.requester,
         ", ".join(said.authors),
         ", ".join(a["approver"] or "?" for a in said.counting),
         ", ".join(instant(a["corrected_at"]) for a in said.counting),
         ", ".join(a["approver_role"] or "?" for a in said.counting),
-        deployment["deployer"],
+        said.deployer,
         ", ".join(said.permits),
         instant(deployment["registered_at"]),
         instant(deployment["started_at"]),
@@ -85,7 +93,7 @@ def audited(
         number(deployment["finished_at_uncertainty_ms"]),
         deployment["state"],
         ("outside, break-glass" if broke_glass else _WINDOW.get(window["verdict"], "")) if window else "not judged",
-        "yes" if deployment["emergency"] else "no",
+        "yes" if said.emergency else "no",
         said.review,
         deployment["rollback_of"],
         deployment["rolled_back_by"],
@@ -97,24 +105,15 @@ def audited(
         f"{deployment['provenance']}, {deployment['confidence']:g}" if deployment["confidence"] < 1 else "reported",
         ", ".join(f"{name}: {text}" for name, text in sorted(deployment["conflicts"].items())),
     )
-    return Audited(row, tuple(_exceptions(deployment, said, verdicts)))
-
-
-def about(deployment: Value, approvals: Iterable[Value]) -> list[Value]:
-    """The steps that speak of a deployment: by its id, or by its ticket alone."""
-    mine, ticket = deployment["deployment_id"], deployment["change_ticket"]
-    place = (deployment["environment"], deployment["service"])
-    return [
-        step
-        for step in approvals
-        if step["deployment_id"] == mine
-        or (not step["deployment_id"] and ticket and step["change_ticket"] == ticket and _reaches(step, place))
-    ]
+    return Audited(row, tuple(_exceptions(deployment, said, verdicts, named)))
 
 
 def instant(at: datetime | None) -> str:
     """RFC 3339 in UTC with milliseconds; empty for none."""
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at is not None else ""
+    if at is None:
+        return ""
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)  # as ClickHouse's client gives what is in UTC
+    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def number(value: int | None) -> str:
@@ -126,18 +125,19 @@ class _Steps:
     """What approvals and events say of who asked, who approved, and why."""
 
     def __init__(self, deployment: Value, approvals: Sequence[Value], events: Sequence[Value]) -> None:
-        self.began = deployment["started_at"] or deployment["finished_at"]
-        latest: dict[str, Value] = {}
-        for step in approvals:
-            if step["approval_type"] in ("approved", "rejected", "revoked", "expired"):
-                latest[step["approver"].strip().casefold()] = step
-        every = [s for s in latest.values() if s["approval_type"] == "approved"]
-        self.counting = [s for s in every if self.began is None or s["corrected_at"] <= self.began]
-        self.late = [s for s in every if s not in self.counting]
+        began = deployment["started_at"] or deployment["finished_at"]
+        before = [s for s in approvals if began is None or s["corrected_at"] <= began]
+        self.counting = _in_force(before)
+        self.late = [s for s in approvals[len(before) :] if s["approval_type"] == "approved"]
         asked = [s for s in approvals if s["approval_type"] in ("registered", "requested")]
-        self.registered = any(s["approval_type"] == "registered" for s in asked)
+        own = [s for s in asked if s["approval_type"] == "registered"]
+        self.ticket = deployment["change_ticket"] or _last(s["change_ticket"] for s in own)
+        self.deployer = deployment["deployer"] or _last(s["tags"].get("deployer", "") for s in own)
         self.requester = next((s["approver"] or s["reporter"] for s in asked if s["approver"] or s["reporter"]), "")
-        self.ticket_state = next((s["ticket_state"] for s in reversed(self.counting) if s["ticket_state"]), "")
+        given = max((s["corrected_at"] for s in self.counting), default=None)
+        self.ticket_state = _last(
+            s["ticket_state"] for s in before if given is not None and s["corrected_at"] <= given
+        )  # fmt: skip
         self.permits = _distinct(
             [e["permit_id"] for e in events]
             + [s["tags"].get("permit_id", "") for s in approvals if s["approval_type"].startswith("permit_")]
@@ -148,65 +148,85 @@ class _Steps:
         )
         words = [e["justification"] for e in events] + [s["justification"] for s in approvals]
         self.justification = "; ".join(_distinct(words))
-        emergency = {s["approver"].strip().casefold() for s in self.counting if s["emergency"]}
-        reviewers = [
-            s for s in self.late if s["approver"] and s["approver"].strip().casefold() not in emergency
-            and not _same(s["approver"], deployment["deployer"])
-        ]  # fmt: skip
+        self.emergency = deployment["emergency"] or any(s["emergency"] for s in self.counting)
         self.review = ""
-        if deployment["emergency"]:
+        if self.emergency:
+            gave = [s["approver"] for s in approvals if s["emergency"]]
+            reviewers = [s for s in self.late if s["approver"] and not any(
+                _same(s["approver"], other) for other in (*gave, self.deployer))]  # fmt: skip
             self.review = ", ".join(f"{s['approver']} at {instant(s['corrected_at'])}" for s in reviewers) or "none"
 
 
-def _exceptions(deployment: Value, said: _Steps, verdicts: Sequence[Value]) -> Iterable[tuple[str, ...]]:
+def _in_force(steps: Iterable[Value]) -> list[Value]:
+    """Of each person the latest approval, where nothing has withdrawn it."""
+    latest: dict[str, Value] = {}
+    for step in steps:
+        who = step["approver"].strip().casefold()
+        if step["approval_type"] == "approved":
+            latest[who] = step
+        elif step["approval_type"] in _WITHDRAWN:
+            for name in [who] if who in latest or step["approval_type"] == "rejected" else list(latest):
+                latest.pop(name, None)
+    return list(latest.values())
+
+
+def _exceptions(
+    deployment: Value, said: _Steps, verdicts: Sequence[Value], named: Collection[str] | None
+) -> Iterable[tuple[str, ...]]:
     at = instant(deployment["began"])
     place = (deployment["deployment_id"], deployment["service"], deployment["environment"], deployment["region"], at)
     judged = {f["rule"] for f in verdicts}
+    found = set()
     for finding in verdicts:
-        if finding["verdict"] != "ok":
+        if finding["verdict"] != "ok" and finding["rule"] not in _OF_OUTCOME:
             what = finding["explanation"] or finding["reason"]
             known = f"{finding['rule']} {finding['finding_id']}"
-            yield (finding["reason"], *place, finding["severity"], what, known)
-    seen = []
-    if not said.counting and not {"approval", "missing_approval"} & judged:
-        late = f"; {len(said.late)} came after it had begun" if said.late else ""
-        seen.append(("no_approval", f"nobody approved it before it began{late}"))
-    if any(_same(s["approver"], deployment["deployer"]) for s in said.counting) and "missing_approval" not in judged:
-        seen.append(("self_approval", f"{deployment['deployer']} deployed and approved it"))
-    if not deployment["deployer"]:
-        seen.append(("deployer_unknown", "nobody says who deployed it"))
-    if not deployment["change_ticket"] and not deployment["rollback_of"]:
-        seen.append(("no_change_ticket", "it names no change ticket"))
-    if not deployment["artifact_digest"]:
-        seen.append(("no_artifact_digest", "nobody says which artifact it was"))
-    if deployment["state"] not in _ENDED and deployment["state"] != "voided":
-        seen.append(("no_end", f"its state is {deployment['state']}: no end was reported"))
-    if deployment["state"] == "voided":
-        seen.append(("voided", "its record was declared void; it is listed all the same"))
-    if said.review == "none":
-        seen.append(("emergency_not_reviewed", "nobody but its deployer and approver looked at it afterwards"))
-    if deployment["provenance"] == "inferred":
-        seen.append(("not_reported", "it was inferred from what runs: nobody reported it"))
-    if deployment["conflicts"]:
-        differing = ", ".join(sorted(deployment["conflicts"]))
-        seen.append(("sources_disagree", f"its sources disagree on {differing}"))
-    found = {f["reason"] for f in verdicts if f["verdict"] != "ok"}
-    for name, what in seen:
+            reasons = (finding["reason"], *finding["evidence"].get("reasons", "").split(","))
+            for reason in _distinct(reasons):
+                found.add(reason)
+                yield (reason, *place, finding["severity"], what, known)
+    for name, what in _seen(deployment, said, judged, named):
         if name not in found:
             yield (name, *place, "warning", what, _RECORD)
+
+
+def _seen(
+    deployment: Value, said: _Steps, judged: Collection[str], named: Collection[str] | None
+) -> Iterable[tuple[str, str]]:
+    """What the record alone shows, by its name, in words."""
+    if not said.counting and not {"approval", "missing_approval"} & set(judged):
+        late = f"; {len(said.late)} came after it had begun" if said.late else ""
+        yield "no_approval", f"nobody approved it before it began{late}"
+    if any(_same(s["approver"], said.deployer) for s in said.counting) and "missing_approval" not in judged:
+        yield "self_approval", f"{said.deployer} deployed and approved it"
+    if not said.deployer:
+        yield "deployer_unknown", "nobody says who deployed it"
+    if not said.ticket:
+        if not deployment["rollback_of"]:
+            yield "no_change_ticket", "it names no change ticket"
+    elif named is None:
+        yield "ticket_unknown", f"the ticket system never spoke of {said.ticket}"
+    elif named and deployment["deployment_id"] not in named:
+        some = ", ".join(sorted(named)[:5])
+        yield "ticket_names_other_deployment", f"{said.ticket} is the ticket of {some}"
+    if not deployment["artifact_digest"]:
+        yield "no_artifact_digest", "nobody says which artifact it was"
+    if deployment["state"] == "voided":
+        yield "voided", "its record was declared void; it is listed all the same"
+    elif deployment["state"] not in _ENDED:
+        yield "no_end", f"its state is {deployment['state']}: no end was reported"
+    if said.review == "none":
+        yield "emergency_not_reviewed", "nobody but its deployer and approver looked at it afterwards"
+    if deployment["provenance"] == "inferred":
+        yield "not_reported", "it was inferred from what runs: nobody reported it"
+    if deployment["conflicts"]:
+        yield "sources_disagree", f"its sources disagree on {', '.join(sorted(deployment['conflicts']))}"
 
 
 def _incidents(findings: Iterable[Value]) -> Iterable[str]:
     for finding in findings:
         if finding["rule"] == "incident_correlation" and finding["rank"] == 1:
             yield f"{finding['signal_id']} ({finding['probability']:.0%})"
-
-
-def _reaches(step: Value, place: tuple[str, str]) -> bool:
-    """Whether a step that names only a ticket may speak of a place."""
-    return all(
-        not step[name] or step[name] == where for name, where in zip(("environment", "service"), place, strict=True)
-    )
 
 
 def _same(one: str, other: str) -> bool:
@@ -219,3 +239,8 @@ def _same(one: str, other: str) -> bool:
 
 def _distinct(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
+
+
+def _last(texts: Iterable[str]) -> str:
+    """The last that says something; empty where none does."""
+    return next((text for text in reversed([*texts]) if text), "")

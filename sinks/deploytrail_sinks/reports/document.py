@@ -28,9 +28,13 @@ class Spooled:
         self._count = 0
 
     def append(self, row: Sequence[str]) -> None:
-        """One more row, behind all others."""
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps(row).encode() + b"\n")
+        """One more row, behind all others. OSError where the folder of temporary files has no room."""
+        try:
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(json.dumps(row).encode() + b"\n")
+        except OSError as error:
+            said = f"cannot keep the rows of the report: {error.strerror}; set TMPDIR to a folder with room"
+            raise OSError(error.errno, said, tempfile.gettempdir()) from error
         self._count += 1
 
     def __iter__(self) -> Iterator[Row]:

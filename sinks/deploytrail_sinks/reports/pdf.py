@@ -9,6 +9,8 @@ from pathlib import Path
 
 from deploytrail_schemas.errors import MissingDependencyError, RetryLater
 
+from deploytrail_sinks.reports.whole_file import beside
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _PATIENCE = 300  # seconds
 
@@ -34,4 +36,5 @@ def print_page(page: Path, output: Path) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_PATIENCE, check=False)
         if done.returncode or not made.is_file():
             raise RetryLater(f"{argv[0]} made no PDF (exit code {done.returncode}): {done.stderr.strip()[-300:]}")
-        output.write_bytes(made.read_bytes())
+        with beside(output) as path:
+            path.write_bytes(made.read_bytes())

@@ -14,19 +14,23 @@ from typing import TextIO
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import parse_instant, to_micros
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
+from urllib3.exceptions import HTTPError  # of clickhouse-connect's transport
 
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.reports import pdf, views
 from deploytrail_sinks.reports.audit import audit
 from deploytrail_sinks.reports.document import Report
+from deploytrail_sinks.reports.environments import production
 from deploytrail_sinks.reports.period import Period, month, quarter
 from deploytrail_sinks.reports.population import Collector, Population, independent
 from deploytrail_sinks.reports.rendering import FORMATS, as_csv, as_html, markdown
 from deploytrail_sinks.reports.sources import of_archive, of_kafka
 from deploytrail_sinks.reports.timeline import timeline
 from deploytrail_sinks.reports.trail import LATEST, Trail
+from deploytrail_sinks.reports.whole_file import beside
 from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 EXIT_FLAWED = 1
@@ -44,7 +48,11 @@ def main(argv: list[str]) -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_CONFIGURATION
-    except (ClickHouseError, DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
+    except (ClickHouseError, HTTPError) as error:  # an answer that breaks off is the transport's error
+        said = str(error).splitlines()[0][:500] if str(error) else repr(error)
+        sys.stderr.write(f"deploytrail report: ClickHouse: {redact_text(said)}\n")
+        return EXIT_UNAVAILABLE
+    except (DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_UNAVAILABLE
 
@@ -69,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     one = words.add_parser("audit", parents=[common, as_of], help="every production deployment, and what is wrong")
     one.add_argument("--month", required=True, metavar="YYYY-MM")
     one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
-    one.add_argument("--environment", action="append", help="instead of production; several times for several")
+    one.add_argument(
+        "--environment", action="append", help="instead of all that are production by policy; several times for several"
+    )
     one.add_argument("--population", type=Path, metavar="CSV", help="deployments as somebody else counts them")
     one.add_argument("--without", action="append", default=[], choices=("kafka", "archive"), help="do not read it")
     words.add_parser("access", parents=[common, span], help="who could against who did, unused grants first")
@@ -83,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _audit(given: argparse.Namespace, settings: Settings) -> Report:
     as_of, period = _as_of(given), month(given.month, given.zone)
-    environments = given.environment or ["production"]
+    trail = Trail(connect(settings), settings.clickhouse_database, as_of)
+    environments = given.environment or production(trail.environment_policies(), period)
     last = (as_of if as_of is not None else to_micros(LATEST)) // 1000
     others: list[Callable[[], Population]] = []
     if "kafka" not in given.without:
@@ -91,7 +102,7 @@ def _audit(given: argparse.Namespace, settings: Settings) -> Report:
     if "archive" not in given.without:
         others.append(lambda: of_archive(settings, Collector("archive", period, environments, last)))
     return audit(
-        Trail(connect(settings), settings.clickhouse_database, as_of),
+        trail,
         period,
         environments,
         as_of=as_of,
@@ -152,7 +163,7 @@ def _write(report: Report, given: argparse.Namespace) -> int:
                 as_html(report, file)
             pdf.print_page(page, given.output)
     elif given.output:
-        with given.output.open("w", encoding="utf-8", newline="") as file:
+        with beside(given.output) as path, path.open("w", encoding="utf-8", newline="") as file:
             _render(report, given, file)
     else:
         sys.stdout.flush()
@@ -166,11 +177,12 @@ def _render(report: Report, given: argparse.Namespace, out: TextIO) -> None:
     if given.table:
         as_csv(report.table(given.table), out)
     elif given.format == "markdown" and given.output:
-        beside = []
+        pictures = []
         for number, picture in enumerate(report.pictures, 1):  # Markdown holds no picture: it lies beside the file
             path = given.output.with_suffix(f".{number}.svg")
-            path.write_text(picture, encoding="utf-8")
-            beside.append(path.name)
-        markdown(report, out, beside)
+            with beside(path) as made:
+                made.write_text(picture, encoding="utf-8")
+            pictures.append(path.name)
+        markdown(report, out, pictures)
     else:
         FORMATS[given.format](report, out)

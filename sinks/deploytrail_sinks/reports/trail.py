@@ -84,14 +84,16 @@ class Trail:
         return {(region, name): into for region, name, into in found}
 
     def approvals(self, deployments: Iterable[Value], names: Iterable[str] = ()) -> list[Value]:
-        """Every step that names one of the deployments or its change ticket, in order of time."""
+        """Every step that names one of the deployments, the change ticket of one, or a ticket that one was registered
+        with, in order of time."""
         ids = sorted({d["deployment_id"] for d in deployments} | set(names))
         tickets = sorted({d["change_ticket"] for d in deployments} - {""})
         return self._values(
             _APPROVAL,
             f"SELECT {', '.join(_APPROVAL)} FROM {{db:Identifier}}.approvals "
             "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND (deployment_id IN {ids:Array(String)} OR "
-            "change_ticket IN {tickets:Array(String)}) "
+            "change_ticket IN {tickets:Array(String)} OR change_ticket IN (SELECT change_ticket "
+            "FROM {db:Identifier}.approvals WHERE deployment_id IN {ids:Array(String)} AND change_ticket != '')) "
             "ORDER BY corrected_at, approval_id, kafka_offset LIMIT 1 BY approval_id",
             ids=ids,
             tickets=tickets,
@@ -113,10 +115,19 @@ class Trail:
             _FINDING,
             f"SELECT {', '.join(_FINDING)} FROM {{db:Identifier}}.findings "
             "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND deployment_id IN {ids:Array(String)} "
-            "AND finding_id NOT IN (SELECT supersedes FROM {db:Identifier}.findings "
+            "AND (region, finding_id) NOT IN (SELECT region, supersedes FROM {db:Identifier}.findings "
             "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND supersedes != '') "
-            "ORDER BY rule, occurred_at, finding_id, kafka_offset LIMIT 1 BY finding_id",
+            "ORDER BY rule, occurred_at, finding_id, region, kafka_offset LIMIT 1 BY region, finding_id",
             ids=sorted({d["deployment_id"] for d in deployments} | set(names)),
+        )
+
+    def environment_policies(self) -> list[Value]:
+        """Every version of the policies of environments that had been applied."""
+        columns = ("name", "version", "effective_from", "spec")
+        return self._values(
+            columns,
+            f"SELECT {', '.join(columns)} FROM {{db:Identifier}}.policies FINAL "
+            "WHERE kind = 'environment' AND kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} ORDER BY name, version",
         )
 
     def ranges(self, tables: Sequence[str]) -> dict[str, dict[int, tuple[int, int]]]:

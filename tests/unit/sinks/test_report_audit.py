@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,12 @@ import pytest
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.records import RecordType
-from deploytrail_sinks.reports.audit_rows import COLUMNS, about, audited
+from deploytrail_sinks.reports.audit_rows import COLUMNS, audited
+from deploytrail_sinks.reports.environments import production
 from deploytrail_sinks.reports.period import month
 from deploytrail_sinks.reports.population import Collector, Matcher, Population, differences, independent
+from deploytrail_sinks.reports.steps import Steps
+from deploytrail_sinks.reports.whole_file import beside
 
 STARTED = datetime(2026, 10, 5, 9, tzinfo=UTC)
 AN_HOUR_BEFORE = datetime(2026, 10, 5, 8, tzinfo=UTC)
@@ -116,11 +121,11 @@ def test_verdicts_that_stand_are_told_once_with_their_finding() -> None:
 
 def test_a_step_that_names_a_ticket_alone_is_about_its_place_only() -> None:
     by_ticket = step(deployment_id="")
-    elsewhere = step(deployment_id="", environment="staging")
-    other = step(deployment_id="shop-2")
+    elsewhere = step(deployment_id="", environment="staging", approval_id="2")
+    other = step(deployment_id="shop-2", approval_id="3")
 
-    assert about(deployment(), [by_ticket, elsewhere, other]) == [by_ticket]
-    assert about(deployment(change_ticket=""), [by_ticket]) == []
+    assert Steps([by_ticket, elsewhere, other]).about(deployment()) == [by_ticket]
+    assert Steps([by_ticket]).about(deployment(change_ticket="")) == []
 
 
 def record(name: str, at: datetime, revision: int = 1, **fields: Any) -> bytes:
@@ -173,3 +178,89 @@ def test_a_file_that_counts_nothing_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="expected deployment_id"):
         independent(file)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([step("registered"), step("permit_issued")], ["no_approval", "ticket_unknown"]),  # whoever deploys made it up
+        ([step("registered"), step(deployment_id="")], []),
+        ([step("registered"), step()], []),
+        (
+            [step(change_ticket=""), step(deployment_id="shop-2", approval_id="other")],
+            ["ticket_names_other_deployment"],
+        ),
+    ],
+)
+def test_a_ticket_counts_as_known_where_its_own_system_spoke_of_it(
+    steps: list[dict[str, Any]], expected: list[str]
+) -> None:
+    every = Steps(steps)
+    found = audited(deployment(), every.about(deployment()), [], [], every.named(deployment()))
+
+    assert [e[0] for e in found.exceptions] == expected
+
+
+def test_a_ticket_and_a_deployer_that_only_the_registration_names_are_known() -> None:
+    registered = step("registered", tags={"deployer": "eve"})
+    only_ticket = step(deployment_id="", approval_id="2")
+    bare = deployment(change_ticket="", deployer="")
+    every = Steps([registered, only_ticket])
+    found = audited(bare, every.about(bare), [], [], every.named(bare))
+
+    assert found.exceptions == ()
+    assert (cells(found)["ticket"], cells(found)["deployer"], cells(found)["approvers"]) == ("CHG-1", "eve", "ada")
+
+
+def test_who_approves_again_after_the_start_had_approved_before() -> None:
+    found = audited(deployment(), [step(ticket_state="Scheduled"), step(at=STARTED.replace(hour=11))], [], [])
+
+    assert found.exceptions == ()
+    said = cells(found)
+    assert (said["approvers"], said["ticket state at approval"]) == ("ada", "Scheduled")
+
+
+def test_each_reason_of_a_verdict_is_an_exception() -> None:
+    verdict = finding("missing_approval", "violation", "self_approval", evidence={"reasons": "self_approval,rejected"})
+    found = audited(deployment(), [step()], [], [verdict])
+
+    assert [e[0] for e in found.exceptions] == ["self_approval", "rejected"]
+
+
+def test_the_same_id_in_another_region_has_approvals_of_its_own() -> None:
+    here, there = step(region="eu-west-1"), step(region="us-east-1", approval_id="2")
+
+    assert Steps([here, there]).about(deployment()) == [here]
+
+
+def policy(name: str, version: int, since: datetime, *, production: bool) -> dict[str, Any]:
+    spec = json.dumps({"production": production, "aliases": ["p"]})
+    return {"name": name, "version": version, "effective_from": since, "spec": spec}
+
+
+def test_an_environment_is_production_where_a_policy_said_so_at_any_time_of_the_period() -> None:
+    policies = [
+        policy("live", 1, datetime(2020, 1, 1, tzinfo=UTC), production=True),
+        policy("was", 1, datetime(2020, 1, 1, tzinfo=UTC), production=True),
+        policy("was", 2, datetime(2026, 9, 1, tzinfo=UTC), production=False),
+        policy("half", 1, datetime(2020, 1, 1, tzinfo=UTC), production=True),
+        policy("half", 2, datetime(2026, 10, 9, tzinfo=UTC), production=False),
+        policy("later", 1, datetime(2026, 11, 1, tzinfo=UTC), production=True),
+        policy("staging", 1, datetime(2020, 1, 1, tzinfo=UTC), production=False),
+    ]
+
+    assert production(policies, OCTOBER) == ["half", "live", "production"]
+
+
+def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    wanted = tmp_path / "report.md"
+    wanted.write_text("of last month")
+    with pytest.raises(OSError, match="cannot write the report") as told, beside(wanted) as path:
+        path.write_text("half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert told.value.filename == str(wanted)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("report.md", "of last month")]
+    with beside(wanted) as path:
+        path.write_text("of this one")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["of this one"]
