@@ -121,12 +121,18 @@ def receipts_of(acts: Iterable[Act]) -> Iterator[Gone]:
     """The segments of every receipt. One that is signed by no principal counts for nothing."""
     for act in acts:
         if act.kind == PURGED and act.verified is not False:
-            for item in act.said.get("segments", ()):
-                yield Gone(
-                    str(item["name"]),
-                    str(item["sha256"]),
-                    str(item["version"]),
-                    int(item["first_offset"]),
-                    int(item["last_offset"]),
-                    int(item["records"]),
-                )
+            try:
+                found = [
+                    Gone(
+                        str(item["name"]),
+                        str(item["sha256"]),
+                        str(item["version"]),
+                        int(item["first_offset"]),
+                        int(item["last_offset"]),
+                        int(item["records"]),
+                    )
+                    for item in act.said.get("segments", ())
+                ]
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue  # a receipt that does not say what went excuses nothing
+            yield from found

@@ -11,6 +11,7 @@ digest of the one before; the classes of a partition together hold every offset.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import io
 import re
@@ -22,7 +23,8 @@ from backports import zstd
 from deploytrail_schemas.avro_writer import long_bytes
 from deploytrail_schemas.errors import DeploytrailError
 
-from deploytrail_sinks.archive.raw_records import SALT_BYTES, SCHEMA, Record, encoded, from_avro, salted
+from deploytrail_sinks.archive.container import read_container
+from deploytrail_sinks.archive.raw_records import SALT_BYTES, SCHEMA, Record, encoded, salted
 
 __all__ = [
     "FORMAT",
@@ -43,7 +45,7 @@ FORMAT = "1"
 _PREFIX = "deploytrail."
 _BLOCK = 1 << 20  # bytes of a block before compression
 _LEVEL = 1  # on trails of ours level 3 takes twice as long and packs no better
-_NAME = re.compile(r"[^/]+/\d{3,}/[^/]+/\d{20}\.avro")
+_NAME = re.compile(r"[^/]+/[0-9]{3,}/[^/]+/[0-9]{20}\.avro")
 
 
 class SegmentError(DeploytrailError):
@@ -146,9 +148,8 @@ def _blocks(parts: list[bytes]) -> Iterator[tuple[int, bytes]]:
 def read_segment(data: bytes) -> Segment:
     """The segment of bytes; SegmentError where they are not a whole, consistent one."""
     try:
-        reader = fastavro.reader(io.BytesIO(data))
-        said = {k.removeprefix(_PREFIX): v for k, v in reader.metadata.items() if k.startswith(_PREFIX)}
-        records = tuple(from_avro(value) for value in reader)
+        metadata, unpacked, records = read_container(data)
+        said = {k.removeprefix(_PREFIX): v for k, v in metadata.items() if k.startswith(_PREFIX)}
         if said["format"] != FORMAT:
             raise SegmentError(f"format {said['format']}; this version reads {FORMAT}")
         segment = Segment(
@@ -171,7 +172,8 @@ def read_segment(data: bytes) -> Segment:
     except Exception as error:  # damaged bytes make the reader raise nearly anything
         raise SegmentError(f"cannot be read: {type(error).__name__}: {error}") from error
     _check(segment, count)
-    if content != content_digest(segment.records):
+    # Of the bytes, and of what was read from them: nothing hides behind the records of a block.
+    if {digest(unpacked), content_digest(segment.records)} != {content}:
         raise SegmentError("holds other records than were written: its content digest differs")
     return segment
 
@@ -186,6 +188,11 @@ def _check(segment: Segment, count: int) -> None:
         raise SegmentError(
             f"holds offsets {offsets[0]} to {offsets[-1]}, covers {segment.first_offset} to {segment.last_offset}"
         )
+    for first, last in segment.gaps:
+        if not segment.first_offset <= first <= last <= segment.last_offset:
+            raise SegmentError(f"speaks of a gap from {first} to {last}, which it does not cover")
+        if bisect.bisect_left(offsets, first) != bisect.bisect_right(offsets, last):
+            raise SegmentError(f"holds records in the gap that it says is from {first} to {last}")
 
 
 def _gap(text: str) -> tuple[int, int]:

@@ -121,7 +121,7 @@ def may_go(retain_until: str | None, held: bool, now: datetime) -> str:
         return "it has no retention date"
     try:
         over = datetime.fromisoformat(retain_until) <= now
-    except ValueError:
+    except (ValueError, TypeError):  # no date, or one without a zone
         return f"its retention date {retain_until!r} is none"
     return "" if over else f"it is kept until {retain_until}"
 

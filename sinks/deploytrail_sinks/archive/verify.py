@@ -160,8 +160,12 @@ def _kept(store: ObjectStore, name: str, promised: str) -> Iterator[str]:
     date = store.retain_until(name)
     if date is None:
         yield "has no retention date"
-    elif promised and is_later(promised, date):
-        yield f"is kept until {date}; it was created to be kept until {promised}"
+    elif promised:
+        try:
+            if is_later(promised, date):
+                yield f"is kept until {date}; it was created to be kept until {promised}"
+        except (ValueError, TypeError):
+            yield f"has a retention date that is none: {date[:40]!r}, or {promised[:40]!r} when it was created"
 
 
 def _is_another(store: ObjectStore, name: str, written: str) -> bool:
@@ -200,16 +204,34 @@ def _verify_offsets(
         return
     begin = max(begin, min(first for first, _ in covered.values()))
     end = max(last for _, last in covered.values())
-    lost = {offset for first, last in gone for offset in range(first, last + 1)}
-    missing = sorted(set(range(begin, end + 1)) - seen.keys() - lost)
+    missing = list(_without([(begin, end)], [*_runs(sorted(seen)), *gone]))
     if purged:
-        went = {offset for item in purged for offset in range(item.first_offset, item.last_offset + 1)}
-        excused = [offset for offset in missing if offset in went]
-        if len(excused) > (said := sum(item.records for item in purged)):
-            report.flaws.append(Flaw(folder, f"{len(excused)} records are gone, the receipts account for {said}"))
-        missing = [offset for offset in missing if offset not in went]
-    for first, last in _runs(missing):
+        went = [(item.first_offset, item.last_offset) for item in purged]
+        left = list(_without(missing, went))
+        excused = _count(missing) - _count(left)
+        if excused > (said := sum(item.records for item in purged)):
+            report.flaws.append(Flaw(folder, f"{excused} records are gone, the receipts account for {said}"))
+        missing = left
+    for first, last in missing:
         report.flaws.append(Flaw(folder, f"offsets {first} to {last} are in no segment"))
+
+
+def _without(runs: list[tuple[int, int]], taken: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Runs of offsets, both ends included, without those that are taken. A segment may declare any offset: by ends."""
+    taken = sorted(run for run in taken if run[0] <= run[1])
+    for begin, end in runs:
+        for first, last in taken:
+            if last < begin or first > end:
+                continue
+            if first > begin:
+                yield begin, first - 1
+            begin = max(begin, last + 1)
+        if begin <= end:
+            yield begin, end
+
+
+def _count(runs: list[tuple[int, int]]) -> int:
+    return sum(last - first + 1 for first, last in runs)
 
 
 def _runs(offsets: list[int]) -> Iterator[tuple[int, int]]:

@@ -23,7 +23,7 @@ from deploytrail_sinks.archive.log.merkle import (
     root_at,
     root_of,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -95,11 +95,13 @@ def test_nothing_is_shown_from_the_empty_tree() -> None:
     assert refuses(check_consistency, 0, 1, (), EMPTY_ROOT, LEAVES[0])
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_the_root_is_that_of_the_definition(size: int) -> None:
     assert root_of(LEAVES[:size]) == root_at(size, nodes(LEAVES)) == naive_root(LEAVES[:size])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(SIZES, st.data())
 def test_every_leaf_can_be_proven_and_no_other_stands_in_for_it(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
@@ -114,6 +116,7 @@ def test_every_leaf_can_be_proven_and_no_other_stands_in_for_it(size: int, data:
     assert not proof or refuses(check_inclusion, LEAVES[index], index, size, proof[1:], root)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(SIZES, st.data())
 def test_a_longer_tree_is_shown_to_begin_with_a_shorter_one(size: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(1, size))

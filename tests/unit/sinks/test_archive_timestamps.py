@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
-from deploytrail_sinks.archive.log.timestamps import StampError, check_stamp, read_roots, request_stamp
+from deploytrail_sinks.archive.log.timestamp_words import StampError
+from deploytrail_sinks.archive.log.timestamps import check_stamp, read_roots, request_stamp
 from support.archive_log import MemoryStore, fill, published
 from support.timestamp_authority import authority_at, make_authority
 

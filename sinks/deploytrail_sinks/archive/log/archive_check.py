@@ -17,7 +17,8 @@ from deploytrail_sinks.archive.log.notes import Verifier
 from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Planned
 from deploytrail_sinks.archive.log.sequencer import plan_at
-from deploytrail_sinks.archive.log.timestamps import StampError, check_stamp
+from deploytrail_sinks.archive.log.timestamp_words import StampError
+from deploytrail_sinks.archive.log.timestamps import check_stamp
 from deploytrail_sinks.archive.log.trust import Trust
 from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.segment import Segment
@@ -45,14 +46,7 @@ def verify_archive(
     seen: dict[str, Seen] = {}
 
     def note(name: str, digest: str, segment: Segment) -> None:
-        leaves, count = sha256(), 0
-        try:
-            for entry in segment_entries(segment, digest):
-                leaves.update(leaf_hash(entry))
-                count += 1
-        except ValueError:
-            count = 0  # a salt of another length: no entry fits it
-        seen[name] = Seen(digest, segment.last_offset + 1, count, leaves.digest())
+        seen[name] = seen_of(digest, segment)
 
     known = _covered(store, asked.since) if asked.since else {}
     purged = receipts(store, asked.principals)
@@ -80,12 +74,24 @@ def verify_archive(
         asked.since,
         seen,
         lambda done, total: progress("entries", done, total),
-        {item.name: item.sha256 for item in purged},
+        {item.name: item for item in purged},
     )
     of_log = check.run()
     of_log.timestamps = _stamps(store, asked.stamp_roots, say)
     _hidden(store, say)
     return report, of_log
+
+
+def seen_of(digest: str, segment: Segment) -> Seen:
+    """What the log must have of a segment. `digest`: of its bytes. Pure."""
+    leaves, count = sha256(), 0
+    try:
+        for entry in segment_entries(segment, digest):
+            leaves.update(leaf_hash(entry))
+            count += 1
+    except ValueError:
+        count = 0  # a salt of another length: no entry fits it
+    return Seen(digest, segment.last_offset + 1, count, leaves.digest())
 
 
 def _covered(store: ObjectStore, since: Checkpoint) -> dict[str, Planned]:

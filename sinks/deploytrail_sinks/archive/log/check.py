@@ -21,6 +21,7 @@ from deploytrail_sinks.archive.log.plan import Plan, Planned, encode_positions
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.tiles import RightEdge, TileError, read_entries, read_hashes
 from deploytrail_sinks.archive.log.trust import Trust
+from deploytrail_sinks.archive.purge import Gone
 from deploytrail_sinks.archive.segment import is_segment
 from deploytrail_sinks.archive.store import ObjectStore
 
@@ -61,7 +62,7 @@ class LogCheck:
     since: Checkpoint | None = None
     seen: dict[str, Seen] = field(default_factory=dict)
     progress: Callable[[int, int], None] = lambda *_: None
-    purged: Mapping[str, str] = field(default_factory=dict)  # digests of segments that are gone with a receipt
+    purged: Mapping[str, Gone] = field(default_factory=dict)  # segments that are gone with a receipt
     report: LogReport = field(default_factory=LogReport)
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
     _visited: set[str] = field(default_factory=set)
@@ -124,8 +125,11 @@ class LogCheck:
         elif published and published.size > newest:
             self.say(numbered("checkpoints", published.size), f"is missing, and {CHECKPOINT} is of that size")
             newest = published.size
-        elif published and current != data:
+        elif published and published.size < newest:
             self.say(CHECKPOINT, "is not the newest checkpoint that is kept")
+        elif published and current != data:  # which of the two was changed nobody can say
+            self.say(CHECKPOINT, f"differs from {numbered('checkpoints', newest)}")
+            self.say(numbered("checkpoints", newest), f"differs from {CHECKPOINT}")
         if self.since is not None and newest < self.since.size:
             self.say(CHECKPOINT, f"is of {newest} entries; the checkpoint that you kept is of {self.since.size}")
         return newest
@@ -252,9 +256,10 @@ class LogCheck:
         hashes = read_hashes(self.store.read, end, 0, index)
         width = width_at(end, 0, index)
         tile = tile_name(0, index, width)
-        wrong = next((i for i, entry in enumerate(entries) if leaf_hash(entry) != hashes[i]), None)
-        if wrong is None:
+        leaves = [leaf_hash(entry) for entry in entries]
+        if leaves == hashes:
             return
+        wrong = next(i for i, leaf in enumerate(leaves) if leaf != hashes[i])
         if self._is_hashed(index, width, hashes, end):
             raise TileError(name, f"has another entry {index * 256 + wrong} than was hashed")
         raise TileError(tile, f"has another hash {index * 256 + wrong} than its entry has")
@@ -273,12 +278,10 @@ class LogCheck:
     def _segment(self, batch: str, of: tuple[int, Planned, list[bytes]], edge: RightEdge) -> None:
         """Enter one segment's entries, compare them with the segment and its row."""
         index, planned, entries = of
-        digest = sha256()
-        for entry in entries:
-            leaf = leaf_hash(entry)
-            digest.update(leaf)
-            for name, data in edge.append(entry, leaf):
-                self._equal(name, data)
+        leaves = [leaf_hash(entry) for entry in entries]
+        digest = sha256(b"".join(leaves))
+        for name, data in edge.extend(entries, leaves):
+            self._equal(name, data)
         said = self._said(entries[0])
         if said is None or (said["name"], said["sha256"]) != (planned.name, planned.sha256):
             self.say(batch, f"plans {planned.name} at index {index}; the log has something else there")
@@ -287,14 +290,17 @@ class LogCheck:
             self.say(batch, f"enters {planned.name} a second time")
         self._entered[planned.name] = index
         if not is_segment(planned.name):
-            self._object(planned, index)
+            self._object(planned, index, batch)
             return
         seen = self.seen.get(planned.name)
         if seen is None:
-            if self.purged.get(planned.name, planned.sha256) != planned.sha256:
-                self.say(planned.name, "is purged with another digest than the log says")
-            elif planned.name not in self.purged:
+            gone = self.purged.get(planned.name)
+            if gone is None:
                 self._unseen(planned)
+            elif gone.sha256 != planned.sha256:
+                self.say(planned.name, "is purged with another digest than the log says")
+            elif gone.last_offset + 1 != planned.next_offset:
+                self.say(batch, f"says that {planned.name} ends before offset {planned.next_offset}")
             return
         if seen.sha256 != planned.sha256:
             self.say(planned.name, "has another digest than the log says")
@@ -303,9 +309,11 @@ class LogCheck:
         elif seen.next_offset != planned.next_offset:
             self.say(batch, f"says that {planned.name} ends before offset {planned.next_offset}")
 
-    def _object(self, planned: Planned, index: int) -> None:
+    def _object(self, planned: Planned, index: int, batch: str) -> None:
         """Compare an object that is no segment with its entry."""
         self._visited.add(planned.name)
+        if planned.next_offset != (number_of(planned.name) or 0) + 1:
+            self.say(batch, f"gives {planned.name} the number {planned.next_offset}")
         there = read_or_none(self.store, planned.name)
         if there is None:
             self.say(planned.name, f"is in the log at index {index}, and is missing")

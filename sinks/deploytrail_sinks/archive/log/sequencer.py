@@ -146,9 +146,9 @@ class Sequencer:
     def _append(self, plan: Plan, entries: dict[str, list[bytes]]) -> Checkpoint:
         until = kept_until(self._clock())
         for segment in plan.segments:
-            for entry in entries.get(segment.name) or self._again(segment):
-                for name, data in self._edge.append(entry, leaf_hash(entry)):
-                    create_equal(self._store, name, data, until)
+            of_it = entries.get(segment.name) or self._again(segment)
+            for name, data in self._edge.extend(of_it, [leaf_hash(entry) for entry in of_it]):
+                create_equal(self._store, name, data, until)
         if self.size != plan.end:
             raise LogConflict(f"{numbered('batches', plan.start)} ends at {plan.end}; its segments end at {self.size}")
         for name, data in self._edge.partial():

@@ -134,25 +134,34 @@ class RightEdge:
 
     def append(self, entry: bytes, leaf: bytes) -> Iterator[tuple[str, bytes]]:
         """Append an entry with its leaf hash; the objects that it completes: bundle first, then tiles."""
-        if len(entry) > ENTRY_LIMIT:
-            raise ValueError(f"an entry of {len(entry)} bytes; at most {ENTRY_LIMIT}")
-        self._entries.append(entry)
-        if len(self._entries) == TILE_WIDTH:
-            yield tile_name("entries", self._finished[0]), join_bundle(self._entries)
-            self._entries = []
-        yield from self._add(0, leaf)
+        return self.extend([entry], [leaf])
 
-    def _add(self, level: int, value: bytes) -> Iterator[tuple[str, bytes]]:
-        if level == len(self._levels):
-            self._levels.append([])
-            self._finished.append(0)
-        hashes = self._levels[level]
-        hashes.append(value)
-        if len(hashes) == TILE_WIDTH:
+    def extend(self, entries: Sequence[bytes], leaves: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+        """Append entries with their leaf hashes; the objects that they complete: each bundle first, then tiles."""
+        if (longest := max(map(len, entries), default=0)) > ENTRY_LIMIT:
+            raise ValueError(f"an entry of {longest} bytes; at most {ENTRY_LIMIT}")
+        at = 0
+        while at < len(entries):
+            end = at + TILE_WIDTH - len(self._levels[0])
+            self._entries += entries[at:end]
+            self._levels[0] += leaves[at:end]
+            at = end
+            if len(self._entries) == TILE_WIDTH:
+                yield tile_name("entries", self._finished[0]), join_bundle(self._entries)
+                self._entries = []
+                yield from self._finish(0)
+
+    def _finish(self, level: int) -> Iterator[tuple[str, bytes]]:
+        """The tile that is full at a level, and those that it fills above."""
+        while len(hashes := self._levels[level]) == TILE_WIDTH:
             yield tile_name(level, self._finished[level]), b"".join(hashes)
             self._finished[level] += 1
             self._levels[level] = []
-            yield from self._add(level + 1, root_of(hashes))
+            level += 1
+            if level == len(self._levels):
+                self._levels.append([])
+                self._finished.append(0)
+            self._levels[level].append(root_of(hashes))
 
     def partial(self) -> Iterator[tuple[str, bytes]]:
         """The objects of the unfinished tiles: bundle first, then tiles."""

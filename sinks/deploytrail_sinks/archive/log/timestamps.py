@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from deploytrail_schemas.errors import ConfigurationError, MissingDependencyError, RetryLater
 
+from deploytrail_sinks.archive.log.timestamp_words import StampError, check_unsigned_words
+
 if TYPE_CHECKING:
     from rfc3161_client import TimeStampResponse
 
@@ -23,10 +25,6 @@ _HASHES = {
     "2.16.840.1.101.3.4.2.2": "sha384",
     "2.16.840.1.101.3.4.2.3": "sha512",
 }
-
-
-class StampError(Exception):
-    """A time stamp that does not cover what it should, or is not of a trusted authority."""
 
 
 def request_stamp(url: str, data: bytes) -> bytes:
@@ -71,6 +69,7 @@ def check_stamp(stamp: bytes, data: bytes, roots: list[x509.Certificate]) -> dat
         builder.build().verify_message(decoded, data)
     except (VerificationError, ValueError) as error:
         raise StampError(f"is of no trusted authority: {error}") from error
+    check_unsigned_words(stamp)
     return decoded.tst_info.gen_time.astimezone(UTC)
 
 
