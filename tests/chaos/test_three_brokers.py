@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 from deploytrail_schemas.kafka import client_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic, ensure_topics
-from support.disturbed import Pair, Teller
+from support.disturbed import ENDED_WELL, Pair, Teller
 from support.kafka import read_topic
 from support.kafka_cluster import KafkaCluster
 from support.story import APPS, effects
@@ -26,9 +26,9 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
         asked = ConfigResource(ConfigResource.Type.TOPIC, Topic.EVENTS.value)
         [config] = admin.describe_configs([asked]).values()
         with Pair(cluster.bootstrap, tmp_path, DEPLOYTRAIL_REPLICATION="3") as pair:
-            teller = Teller(cluster.bootstrap, (1, 2, 3), 8, seconds=20)
+            teller = Teller(cluster.bootstrap, (1, 2, 3), 5, seconds=10)
             teller.start()
-            time.sleep(4)
+            time.sleep(3)  # some of the load is under way
             cluster.kill(0)
             teller.finish()
             pair.wait_until_read()
@@ -41,4 +41,5 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
     assert config.result(10)["min.insync.replicas"].value == "2"
     assert differences == []
     assert all(found.values()), found
-    assert (ended, exits, letters) == (0, [0, 0], [])
+    assert (ended, letters) == (0, [])
+    assert set(exits) <= ENDED_WELL
