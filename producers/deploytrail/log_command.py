@@ -40,7 +40,7 @@ PREFIX = "deploytrail."
 TOPICS = {
     topic.value.removeprefix(PREFIX): topic
     for topic in Topic
-    if topic not in (Topic.POLICIES, Topic.ONCALL_STATE, Topic.DELIVERIES)
+    if topic not in (Topic.POLICIES, Topic.ONCALL_STATE, Topic.DELIVERIES, Topic.FEDERATED)
 }
 FORMATS = {"records": "", "cdevents": "0.5.1", "cdevents-0.4.1": "0.4.1"}  # each with its version of CDEvents
 Message = tuple[str, bytes | None]  # where it stands, its bytes

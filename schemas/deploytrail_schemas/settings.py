@@ -172,6 +172,16 @@ class Settings:
     regulated_namespaces: str = _setting(
         "", "namespaces that need permits at admission also where they lack the label, name,…"
     )
+    federated_clusters: str = _setting(
+        "",
+        "clusters whose records `deploytrail processor federation` merges, NAME,…: of each the topic "
+        "NAME.deploytrail.records that a mirror makes, or NAME=TOPIC",
+    )
+    mirrored_cluster: str = _setting(
+        "",
+        "cluster whose mirrored topics, NAME.deploytrail.…, the ClickHouse sink reads instead of its own cluster's; "
+        "give it a database of its own",
+    )
     namespace_environments: str = _setting(
         "", "environment of each namespace, namespace=environment,…; the others have DEPLOYTRAIL_ENVIRONMENT"
     )

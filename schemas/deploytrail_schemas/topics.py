@@ -27,6 +27,8 @@ class Topic(Enum):
     POLICIES = "deploytrail.policies"
     ONCALL_STATE = "deploytrail.oncall-state"
     DELIVERIES = "deploytrail.deliveries"
+    CLAIMS = "deploytrail.claims"
+    FEDERATED = "deploytrail.federated"
     DEAD_LETTERS = "deploytrail.dead-letters"
 
 
@@ -56,6 +58,10 @@ TOPICS: dict[Topic, TopicSpec] = {
     Topic.DELIVERIES: TopicSpec(
         1, {"cleanup.policy": "compact,delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}
     ),
+    # Records of several clusters, brought together by deployment; what they mean is in the state of who reads them.
+    Topic.CLAIMS: TopicSpec(None, {"retention.ms": str(30 * _DAY_MS), "message.timestamp.type": "LogAppendTime"}),
+    # Each message holds all that is known of its deployment: the newest is enough.
+    Topic.FEDERATED: TopicSpec(None, {"cleanup.policy": "compact,delete", "retention.ms": str(400 * _DAY_MS)}),
     # A dead letter holds a whole message and more headers: it must fit wherever the message did.
     Topic.DEAD_LETTERS: TopicSpec(
         4, {"retention.ms": str(400 * _DAY_MS), "max.message.bytes": str(4 * _MESSAGE_BYTES)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -54,6 +56,12 @@ class Forwarder:
         """Send a record to a topic's partition."""
         if not self.muted:
             self._produce(topic, encode(kind, value), key.encode(), partition, headers or [])
+
+    def document(self, topic: Topic, partition: int, key: str, value: Mapping[str, Any]) -> None:
+        """Send a JSON document to a topic's partition."""
+        if not self.muted:
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+            self._produce(topic, text.encode(), key.encode(), partition, [])
 
     def dead_letter(
         self,

@@ -19,6 +19,7 @@ from deploytrail_schemas.settings import Settings
 NAMES = (
     *("intake", "lifecycle", "change_window", "overdue", "correlation", "suppression", "rollback_verification"),
     *("approval", "gate", "governance", "impact", "reconciliation", "success_criteria"),
+    "federation",
 )
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 

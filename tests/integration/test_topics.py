@@ -38,6 +38,8 @@ def test_topics_are_made_once_and_partitioned_by_region(settings: Settings, admi
         "deploytrail.policies": 1,
         "deploytrail.oncall-state": 8,
         "deploytrail.deliveries": 1,
+        "deploytrail.claims": 16,
+        "deploytrail.federated": 16,
         "deploytrail.dead-letters": 4,
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytrail_processors.processor_command import NAMES
+from deploytrail_processors.replay_command import NOT_REPLAYED
 from deploytrail_processors.state_formats import committed, end_offsets, group_of, state_format
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.records import RecordType
@@ -23,7 +24,7 @@ from support.kafka import read_topic
 from support.values import MINUTE, NOON, SECOND, approval, event, observation, signal
 
 Told = tuple[int, RecordType, dict[str, Any]]
-APPS = tuple(name for name in NAMES if name not in ("intake", "gate"))
+APPS = tuple(name for name in NAMES if name not in NOT_REPLAYED)
 LIVE = range(1, 8)  # partitions of regions
 STEP = 10 * MINUTE
 # The rule of whose findings an app must write some; "" for records.

@@ -107,5 +107,24 @@ def observation(at: int = NOON, **fields: Any) -> dict[str, Any]:
     )
 
 
+def record(state: str = "running", at: int = NOON, **fields: Any) -> dict[str, Any]:
+    """A deployment's record at some revision, as the lifecycle app writes it."""
+    return _whole(
+        RecordType.RECORD,
+        {
+            "deployment_id": "shop-1",
+            "revision": 1,
+            "state": state,
+            "recorded_at": at,
+            "region": "eu-west-1",
+            "environment": "production",
+            "service": "shop",
+            "sources": ["library"],
+            "deployment_ids": [fields.get("deployment_id", "shop-1")],
+        }
+        | fields,
+    )
+
+
 def _whole(kind: RecordType, value: dict[str, Any]) -> dict[str, Any]:
     return decode(encode(kind, value))[1]
