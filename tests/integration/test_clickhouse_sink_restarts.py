@@ -21,7 +21,7 @@ from deploytrail_schemas.schema import schema_fingerprint, without_logical_types
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse import serve
-from deploytrail_sinks.clickhouse.sink import GROUP
+from deploytrail_sinks.clickhouse.sink import group_of
 from deploytrail_sinks.clickhouse.writer import connect
 from support.clickhouse import ClickHouseProcess
 from support.commands import running
@@ -61,7 +61,7 @@ def test_an_announced_range_is_sent_again_and_stored_once(own_kafka: str, clickh
 
 def rewind(kafka: str, offset: int, metadata: str) -> None:
     """Put the group's position back, as a crash before its commit would have left it."""
-    consumer = Consumer(consumer_config(Settings(kafka=kafka), GROUP))
+    consumer = Consumer(consumer_config(Settings(kafka=kafka), group_of(Settings())))
     try:
         consumer.commit(offsets=[TopicPartition(Topic.EVENTS.value, 13, offset, metadata)], asynchronous=False)
     finally:

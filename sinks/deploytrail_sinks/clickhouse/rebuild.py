@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.clusters import is_topic
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.settings import Settings
 
@@ -154,7 +155,7 @@ def _keep_what_kafka_lost(client: Client, live: str, shadow: str, first: Offsets
     """Rows whose messages Kafka no longer holds are copied: a rebuild never loses what only the table has."""
     for table, topic in TOPIC_OF_TABLE.items():
         for (name, partition), offset in first.items():
-            if name == topic.value and offset > 0:
+            if is_topic(name, topic) and offset > 0:
                 client.command(
                     f"INSERT INTO {shadow}.{table} SELECT * FROM {live}.{table} "
                     f"WHERE kafka_partition = {partition} AND kafka_offset < {offset}"

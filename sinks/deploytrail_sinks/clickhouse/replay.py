@@ -16,7 +16,7 @@ from deploytrail_schemas.kafka import client_config, consumer_config
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.clickhouse.buffer import Buffer, Limits, Place
-from deploytrail_sinks.clickhouse.sink import ENDS, GROUP, TOPICS, row_of
+from deploytrail_sinks.clickhouse.sink import ENDS, group_of, row_of, topics_of
 from deploytrail_sinks.clickhouse.storing import Storing
 from deploytrail_sinks.clickhouse.writer import Writer
 
@@ -31,11 +31,11 @@ def committed(settings: Settings) -> tuple[Offsets, set[Place]]:
     """
     admin = AdminClient(client_config(settings) | {"log_level": 0})
     try:
-        [asked] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(GROUP)]).values()
+        [asked] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group_of(settings))]).values()
         found = asked.result(30)
     except KafkaException as error:
         raise RetryLater(f"Kafka at {settings.kafka} does not tell how far the sink has come: {error}") from error
-    names = {topic.value for topic in TOPICS}
+    names = set(topics_of(settings))
     ours = [p for p in found.topic_partitions or () if p.topic in names and p.offset >= 0]
     announced = {(p.topic, p.partition) for p in ours if (p.metadata or "").startswith(ENDS)}
     return {(p.topic, p.partition): p.offset for p in ours}, announced
@@ -45,10 +45,10 @@ def members(settings: Settings) -> int:
     """How many sinks there are in the group. RetryLater while Kafka does not answer."""
     admin = AdminClient(client_config(settings) | {"log_level": 0})
     try:
-        [asked] = admin.describe_consumer_groups([GROUP]).values()
+        [asked] = admin.describe_consumer_groups([group_of(settings)]).values()
         return len(asked.result(30).members)
     except KafkaException as error:
-        raise RetryLater(f"Kafka at {settings.kafka} does not tell who is in {GROUP}: {error}") from error
+        raise RetryLater(f"Kafka at {settings.kafka} does not tell who is in {group_of(settings)}: {error}") from error
 
 
 class Replay:
@@ -58,7 +58,8 @@ class Replay:
         self._settings = settings
         self._storing = Storing(Writer(settings), lambda *_: None, settings.clickhouse_insert_threads)
         self._consumer = Consumer(
-            consumer_config(settings, f"{GROUP}-rebuild-{uuid.uuid4()}") | {"queued.max.messages.kbytes": 16 << 10}
+            consumer_config(settings, f"{group_of(settings)}-rebuild-{uuid.uuid4()}")
+            | {"queued.max.messages.kbytes": 16 << 10}
         )
         self.first: Offsets = {}  # the oldest offset that Kafka still has, by partition
         self._next: Offsets = {}

@@ -20,6 +20,7 @@ from typing import Any
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from deploytrail_schemas.clusters import check_cluster, mirrored
 from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config, producer_config
@@ -35,7 +36,7 @@ from deploytrail_sinks.clickhouse.storing import Batch, Storing
 from deploytrail_sinks.clickhouse.writer import Writer
 
 log = logging.getLogger(__name__)
-GROUP = "deploytrail-sink-clickhouse"
+_GROUP = "deploytrail-sink-clickhouse"
 TOPICS = (Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.DEAD_LETTERS, Topic.POLICIES)
 ENDS = "end="  # metadata of a committed offset: the range that follows it ends here
 _POLL_SECONDS = 0.05
@@ -45,6 +46,22 @@ _STOP_SECONDS = 8.0  # for what is pending when the sink is stopped; the rest co
 _REVOKE_SECONDS = 5.0  # for the batch in flight when partitions go to another sink
 
 
+def group_of(settings: Settings) -> str:
+    """The sink's consumer group; one for each cluster whose mirrored topics are read."""
+    return f"{_GROUP}-{settings.mirrored_cluster}" if settings.mirrored_cluster else _GROUP
+
+
+def topics_of(settings: Settings) -> list[str]:
+    """What the sink reads: its own cluster's topics, or those that a mirror brings from another cluster.
+
+    ConfigurationError where no cluster can have the name that the settings give.
+    """
+    if not settings.mirrored_cluster:
+        return [topic.value for topic in (*TOPICS, Topic.FEDERATED)]
+    cluster = check_cluster(settings.mirrored_cluster, "DEPLOYTRAIL_MIRRORED_CLUSTER")
+    return [mirrored(cluster, topic) for topic in TOPICS]
+
+
 class ClickHouseSink:
     """One consumer: `run` until `stop`."""
 
@@ -52,7 +69,8 @@ class ClickHouseSink:
         self._writer = Writer(settings)
         self._swap_lock = f"{settings.clickhouse_database}.{SWAP_LOCK}" if heeds_swaps else ""
         self._looked: float | None = None  # when it last looked for a rebuild
-        self._consumer = Consumer(consumer_config(settings, GROUP) | _CONSUMER)
+        self._consumer = Consumer(consumer_config(settings, group_of(settings)) | _CONSUMER)
+        self._topics = topics_of(settings)
         self._producer = Producer(producer_config(settings))
         self._storing = Storing(self._writer, self._set_aside, settings.clickhouse_insert_threads)
         self._buffer = Buffer(
@@ -75,8 +93,7 @@ class ClickHouseSink:
         ConfigurationError where ClickHouse gives an answer that only an operator can change; RetryLater where a
         rebuild is about to swap tables: started again, the sink waits for its end.
         """
-        names = [topic.value for topic in TOPICS]
-        self._consumer.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self._consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         said = False
         try:
             while not self._stop.is_set():

@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import Any
 
+from deploytrail_schemas.clusters import is_topic
+from deploytrail_schemas.codec import DecodeError
 from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
@@ -17,6 +20,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Range, Row, offenders, sort
+from deploytrail_sinks.clickhouse.federated_rows import federated_rows
 from deploytrail_sinks.clickhouse.policy_rows import policy_rows
 from deploytrail_sinks.clickhouse.writer import RowsRefused, Writer
 
@@ -24,6 +28,8 @@ log = logging.getLogger(__name__)
 _FIRST_WAIT, _MAX_WAIT = 0.1, 10.0  # seconds between attempts
 
 SetAside = Callable[[Row, DeadLetterReason, str], None]
+ReadDocuments = Callable[[tuple[Row, ...]], tuple[list[list[Any]], list[tuple[Row, DecodeError]]]]
+InsertDocuments = Callable[[Range, list[list[Any]]], None]
 
 
 class Abandoned(DeploytrailError):
@@ -83,14 +89,14 @@ class Storing:
         self._threads.shutdown(cancel_futures=True)
 
     def _write(self, part: Range, gone: threading.Event) -> None:
-        if part.topic == Topic.DEAD_LETTERS.value:
+        if is_topic(part.topic, Topic.DEAD_LETTERS):
             self._patiently(lambda: self._writer.insert_dead_letters(part), gone)
             return
-        if part.topic == Topic.POLICIES.value:
-            documents, wrong = policy_rows(part.rows)
-            for row, error in wrong:
-                self._set_aside(row, error.reason, error.detail)
-            self._patiently(lambda: self._writer.insert_policies(part, documents), gone)
+        if is_topic(part.topic, Topic.POLICIES):
+            self._documents(part, policy_rows, self._writer.insert_policies, gone)
+            return
+        if is_topic(part.topic, Topic.FEDERATED):
+            self._documents(part, federated_rows, self._writer.insert_federated, gone)
             return
         found = sort(part.rows)
         for row, error in found.unreadable:
@@ -98,6 +104,13 @@ class Storing:
         for (kind, version), rows in found.inserts.items():
             for shard, some in self._writer.shards.split(part.partition, rows).items():
                 self._insert(part, kind, version, some, shard, gone)
+
+    def _documents(self, part: Range, read: ReadDocuments, insert: InsertDocuments, gone: threading.Event) -> None:
+        """Insert what is JSON on its topic."""
+        rows, wrong = read(part.rows)
+        for row, error in wrong:
+            self._set_aside(row, error.reason, error.detail)
+        self._patiently(lambda: insert(part, rows), gone)
 
     def _insert(
         self, part: Range, kind: RecordType, version: int, rows: list[Row], shard: int, gone: threading.Event

@@ -90,6 +90,7 @@ TOPIC_OF_TABLE = {
     "findings": Topic.FINDINGS,
     "dead_letters": Topic.DEAD_LETTERS,
     "policies": Topic.POLICIES,
+    "federated_current": Topic.FEDERATED,
 }
 # Blocks of so many inserts are remembered by their token; a sink never re-sends anything as old.
 DEDUPLICATION_WINDOW = 10_000

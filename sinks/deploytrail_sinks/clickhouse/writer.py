@@ -20,6 +20,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse.batches import DEAD_LETTER_COLUMNS, Range, Row, dead_letter_row
 from deploytrail_sinks.clickhouse.container import Layout, container, layout
 from deploytrail_sinks.clickhouse.failures import Response, reason_of, response_to
+from deploytrail_sinks.clickhouse.federated_rows import COLUMNS as FEDERATED_COLUMNS
 from deploytrail_sinks.clickhouse.policy_rows import COLUMNS as POLICY_COLUMNS
 from deploytrail_sinks.clickhouse.shards import DEFAULT, Shards, tables_suffix, urls
 from deploytrail_sinks.clickhouse.tables import BY_KIND
@@ -35,6 +36,7 @@ _INSERT_SETTINGS = {
 _LOOK_AGAIN_SECONDS = 30.0  # at the columns of a table that lacked some
 _DEAD_LETTERS = "dead_letters"
 _POLICIES = "policies"
+_FEDERATED = "federated_current"
 
 T = TypeVar("T")
 
@@ -90,6 +92,13 @@ class Writer:
             table = self._name(_POLICIES)
             settings = _INSERT_SETTINGS | {"insert_deduplication_token": part.token(_POLICIES)}
             self._attempt(DEFAULT, lambda: self.client().insert(table, rows, POLICY_COLUMNS, settings=settings))
+
+    def insert_federated(self, part: Range, rows: list[list[Any]]) -> None:
+        """Insert the records of a range of the topic of federated ones, columns as in `federated_rows.COLUMNS`."""
+        if rows:
+            table = self._name(_FEDERATED)
+            settings = _INSERT_SETTINGS | {"insert_deduplication_token": part.token(_FEDERATED)}
+            self._attempt(DEFAULT, lambda: self.client().insert(table, rows, FEDERATED_COLUMNS, settings=settings))
 
     def _insert(self, shard: int, table: str, columns: tuple[str, ...], body: bytes, token: str, count: int) -> None:
         name, settings = self._name(table), _INSERT_SETTINGS | {"insert_deduplication_token": token}
