@@ -26,6 +26,7 @@ BUILDING_BLOCKS = {
         "deployments_known",
     ),
     *("counted_deployments", "deployment_batches", "service_needs", "effective_deployments"),
+    "federated_deployments",
 }
 
 

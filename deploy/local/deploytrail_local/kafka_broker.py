@@ -21,6 +21,7 @@ from deploytrail_local import ports, processes
 from deploytrail_local.java import find_java
 
 KAFKA_VERSION = "4.4.0"
+MIRROR_VERSION = "4.3.0"  # the newest that is published; it speaks with older and newer brokers
 # Kafka's pom names no logging backend: without one the broker is mute. A binding of log4j would let its
 # dependency management choose other versions of Kafka's own jars.
 _LOGGING = "org.slf4j:slf4j-simple:1.7.36"
@@ -40,19 +41,31 @@ def resolve_jars(progress: Progress = quiet) -> list[Path]:
 
     MissingDependencyError where they are not cached and cannot be fetched.
     """
-    import jgo
-
     endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}"
     progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 42 MB)")
+    return _resolved(
+        endpoint, f"kafka_2.13-{KAFKA_VERSION}.jar", "Connect once, or set DEPLOYTRAIL_KAFKA to a broker that runs"
+    )
+
+
+def resolve_mirror_jars(progress: Progress = quiet) -> list[Path]:
+    """MirrorMaker's jars, in the same way."""
+    endpoint = f"org.apache.kafka:connect-mirror:{MIRROR_VERSION}+{_LOGGING}"
+    progress(f"MirrorMaker {MIRROR_VERSION}: finding its jars (the first time they are downloaded, about 35 MB)")
+    return _resolved(endpoint, f"connect-mirror-{MIRROR_VERSION}.jar", "Connect once")
+
+
+def _resolved(endpoint: str, own: str, otherwise: str) -> list[Path]:
+    import jgo
+
     try:
         jars = [Path(jar) for jar in jgo.build(endpoint).all_jars]
     except Exception as error:  # jgo lets through whatever its HTTP client raises
         raise MissingDependencyError(
-            f"Kafka's jars ({endpoint}) are not cached and Maven Central does not answer: {error}. "
-            "Connect once, or set DEPLOYTRAIL_KAFKA to a broker that runs"
+            f"the jars of {endpoint} are not cached and Maven Central does not answer: {error}. {otherwise}"
         ) from error
-    if not any(jar.name == f"kafka_2.13-{KAFKA_VERSION}.jar" for jar in jars):
-        raise MissingDependencyError(f"{endpoint} resolved to {len(jars)} jars without the broker's own")
+    if not any(jar.name == own for jar in jars):
+        raise MissingDependencyError(f"{endpoint} resolved to {len(jars)} jars without {own}")
     return jars
 
 

@@ -142,7 +142,7 @@ def make(settings: Settings) -> SafeApp:
         async for event in stream.events():
             message = event.message
             try:
-                _handle(handler, clusters, message)
+                handle(handler, clusters, message)
                 metrics.PROCESSED.labels(NAME).inc()
             except DecodeError as error:
                 set_aside(NAME, context.forwarder, message, error.reason, error.detail)
@@ -158,7 +158,8 @@ def make(settings: Settings) -> SafeApp:
     return app
 
 
-def _handle(handler: Federation, clusters: dict[str, str], message: Any) -> None:
+def handle(handler: Federation, clusters: dict[str, str], message: Any) -> None:
+    """Tell the handler of a message, of a cluster's topic or of the claims. DecodeError where it is neither."""
     kind, record = decode(message.value)
     if kind is not RecordType.RECORD or not record["deployment_id"]:
         raise DecodeError(DeadLetterReason.INVALID_VALUE, f"expected the Record of a deployment, not a {kind.value}")

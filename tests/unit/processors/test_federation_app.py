@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from deploytrail_processors.apps.federation import handle
 from deploytrail_processors.rules.federated_content import Claim, Content
-from deploytrail_processors.rules.federation import claim_of
+from deploytrail_processors.rules.federation import claim_of, partition_of
+from deploytrail_schemas import headers
+from deploytrail_schemas.codec import DecodeError, encode
+from deploytrail_schemas.records import RecordType
 from support.federation import InMemory, company
 from support.values import NOON, record
 
@@ -67,3 +74,47 @@ def test_what_is_quiet_for_long_is_forgotten_by_the_central_clusters_time() -> N
     cluster.merge()
 
     assert [key.partition("/")[2] for key in cluster.rows] == ["d2"]
+
+
+def told(topic: str, value: bytes, key: bytes | None = b"d", headers: Sequence[tuple[str, bytes]] = ()) -> Any:
+    """A message as Faust gives it to an agent."""
+    return SimpleNamespace(
+        topic=topic, partition=3, offset=0, key=key, value=value, headers=list(headers), timestamp=NOON / 1e6
+    )
+
+
+def test_a_mirrored_record_becomes_a_claim_of_its_cluster_and_partition() -> None:
+    cluster = InMemory()
+    data = encode(RecordType.RECORD, record(deployment_id="d"))
+    handle(cluster.app, {"eu.deploytrail.records": "eu"}, told("eu.deploytrail.records", data))
+    [(partition, name, claim)] = cluster.claims
+
+    assert (partition, name) == (partition_of("d", 16), "d")
+    assert (claim["cluster"], claim["partition"], claim["record"]["deployment_id"]) == ("eu", 3, "d")
+
+    said = [(headers.CLAIM, b"eu:3")]
+    handle(cluster.app, {}, told("deploytrail.claims", encode(RecordType.RECORD, claim["record"]), headers=said))
+
+    assert cluster.records["d"]["clusters"] == ["eu"]
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        (told("eu.deploytrail.records", b"rubbish"), "c301"),
+        (told("eu.deploytrail.records", encode(RecordType.TICK, {"at": NOON, "region": "x"})), "not a Tick"),
+        (told("eu.deploytrail.records", encode(RecordType.RECORD, record(deployment_id=""))), "Record of a deployment"),
+        (told("deploytrail.claims", encode(RecordType.RECORD, record())), "dt-claim"),
+        (
+            told("deploytrail.claims", encode(RecordType.RECORD, record()), headers=[(headers.CLAIM, b"eu:x")]),
+            "expected cluster:partition",
+        ),
+        (
+            told("deploytrail.claims", encode(RecordType.RECORD, record()), None, [(headers.CLAIM, b"eu:1")]),
+            "a deployment as key",
+        ),
+    ],
+)
+def test_what_is_no_record_of_a_cluster_is_refused_with_a_reason(message: Any, problem: str) -> None:
+    with pytest.raises(DecodeError, match=problem):
+        handle(InMemory().app, {"eu.deploytrail.records": "eu"}, message)

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from deploytrail_processors.apps.federation import document
 from deploytrail_processors.rules.federation import claim_of, federated, new_known, take
+from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse.batches import Row
 from deploytrail_sinks.clickhouse.federated_rows import COLUMNS, federated_rows
 from deploytrail_sinks.clickhouse.migrate import migrations
+from deploytrail_sinks.clickhouse.sink import group_of, topics_of
 from support.values import MINUTE, NOON, record
 
 pytestmark = pytest.mark.requirement("M8.2")
@@ -72,3 +75,20 @@ def test_what_is_no_federated_record_is_set_aside_and_the_others_are_kept(value:
 
     assert len(rows) == 1
     assert [error.reason for _, error in wrong] == [DeadLetterReason.MALFORMED]
+
+
+def test_the_sink_reads_its_own_cluster_or_what_a_mirror_brings_of_another() -> None:
+    eu = Settings(mirrored_cluster="eu")
+
+    assert "deploytrail.federated" in topics_of(Settings())
+    assert topics_of(eu) == [
+        "eu.deploytrail.events",
+        "eu.deploytrail.records",
+        "eu.deploytrail.findings",
+        "eu.deploytrail.dead-letters",
+        "eu.deploytrail.policies",
+    ]
+    assert group_of(Settings()) == "deploytrail-sink-clickhouse"
+    assert group_of(eu) == "deploytrail-sink-clickhouse-eu"
+    with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_MIRRORED_CLUSTER"):
+        topics_of(Settings(mirrored_cluster="e u"))
