@@ -1,6 +1,12 @@
 -- What is the same for every row about deployment d; u(d, n) is a number in [0, 1) of its own.
 WITH
     (x, n) -> cityHash64(x, n) / 18446744073709551616. AS u,
+    -- ids as they come: counted by two webhooks, of the library (UUIDs of version 7), and a fifth at random
+    x -> multiIf(
+        x % 5 < 2, concat('github:api.github.com:', toString(2000000000 + x)),
+        x % 5 = 2, concat('gitlab:git.example:', toString(500000000 + x)),
+        x % 5 = 3, lower(concat(substring(hex(toUInt64(1730419200000 + 86400000 * {days} * x / {deployments})), 5), hex(sipHash64(x)))),
+        concat('argocd:', hex(sipHash64(x)))) AS name,
     toUInt32(floor({services} * pow(u(d, 1), 3))) AS s,
     arrayElement(['eu-west-1', 'eu-west-1', 'eu-west-1', 'us-east-1', 'us-east-1', 'us-west-2', 'eu-north-1', 'ap-southeast-1', 'sa-east-1', 'eu-west-1'], 1 + toUInt8(floor(10 * u(d, 2)))) AS region_,
     arrayElement(['production', 'production', 'staging', 'staging', 'development'], 1 + toUInt8(floor(5 * u(d, 3)))) AS environment_,
@@ -10,7 +16,7 @@ WITH
     toInt64(1000000 * exp(4 + 2.5 * u(d, 7))) AS took,
     multiIf(u(d, 8) < 0.06, 'failed', u(d, 8) < 0.08, 'rolled_back', u(d, 8) < 0.085, 'lost', 'succeeded') AS end_,
     concat('svc-', leftPad(toString(s), 4, '0')) AS service_,
-    concat('d-', hex(sipHash64(d))) AS id_,
+    name(d) AS id_,
     concat('1.', toString(intDiv(d, {services})), '.', toString(s % 10)) AS version_,
     lower(concat(hex(sipHash128(d)), hex(d % 65536))) AS commit_,
     concat('sha256:', lower(concat(hex(sipHash128(d, 1)), hex(sipHash128(d, 2))))) AS digest_,
@@ -50,13 +56,13 @@ WHERE NOT (step = 3 AND end_ = 'lost');
 
 INSERT INTO {db}.deployment_revisions
     (kafka_partition, kafka_offset, kafka_timestamp, deployment_id, revision, state, recorded_at, region, environment, service,
-     kind, strategy, parent_deployment_id, version, artifact_digest, commit_sha, repository, build_system, build_id, deployer, change_ticket,
+     kind, strategy, parent_deployment_id, part_of, version, artifact_digest, commit_sha, repository, build_system, build_id, deployer, change_ticket,
      started_at, started_at_uncertainty_ms, finished_at, finished_at_uncertainty_ms, duration_ms, last_event_at, event_count, sources,
      provenance, confidence)
 {facts}
 SELECT
     1, number, recorded, id_, step + 1, arrayElement(['queued', 'running', end_], step + 1), recorded, region_, environment_, service_,
-    kind_, 'rolling', if(d % 50 = 49, concat('d-', hex(sipHash64(d - 1))), ''), version_, digest_, commit_, concat('git.example/', service_), tool_, toString(d), deployer_, ticket_,
+    kind_, 'rolling', if(d % 50 = 49, name(d - 1), '') AS parent_, parent_, version_, digest_, commit_, concat('git.example/', service_), tool_, toString(d), deployer_, ticket_,
     if(step > 0, began, NULL), if(step > 0, 20, NULL), if(step = 2 AND end_ != 'lost', began + toIntervalMicrosecond(took), NULL),
     if(step = 2, 20, NULL), if(step = 2, intDiv(took, 1000), NULL), began, step + 1, [tool_], 'reported', 1
 FROM
@@ -93,7 +99,7 @@ SELECT
     1, 1000000000 + d * 3 + place, began + toIntervalMinute(6), toString(generateUUIDv7(d)), 'incident_correlation', 2, 'inconclusive',
     if(place = 2, 'no_deployment_explains_it', 'deployed_shortly_before'), arrayElement(['critical', 'error', 'warning'], 1 + d % 3),
     began + toIntervalMinute(6), region_, environment_, service_,
-    multiIf(place = 2, '', place = 1, concat('d-', hex(sipHash64(d + 1))), id_), concat('s-', toString(d), '-0'), place + 1,
+    multiIf(place = 2, '', place = 1, name(d + 1), id_), concat('s-', toString(d), '-0'), place + 1,
     arrayElement([0.55, 0.1, 0.35], place + 1), 'in words of some length, for it and against it'
 FROM (SELECT number AS d FROM numbers({first}, {count}) WHERE number % 40 = 0)
 ARRAY JOIN [0, 1, 2] AS place;

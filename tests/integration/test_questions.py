@@ -12,6 +12,7 @@ import pytest
 from deploytrail_schemas.records import RecordType
 from support.monday import MONDAY, S3, by, clock, play
 from support.questions import Trail, at, record
+from support.values import approval
 
 ROOT = Path(__file__).parents[2]
 # What the questions are made of, and what stands in the README's table of tables.
@@ -25,7 +26,7 @@ BUILDING_BLOCKS = {
         "begun_deployments",
         "deployments_known",
     ),
-    *("counted_deployments", "deployment_batches", "service_needs", "effective_deployments"),
+    *("counted_deployments", "deployment_batches", "service_needs", "effective_deployments", "role_holders"),
     "federated_deployments",
 }
 
@@ -282,6 +283,43 @@ def test_access_review_sets_who_could_against_who_did_unused_first(trail: Trail)
         ("dtk_1", "used", []),
     ]
     assert (rows[3]["people"], rows[3]["records"]) == (["amara"], 1)
+    assert {r["through"] for r in rows} == {"credential"}
+
+
+@pytest.mark.requirement("M5.6")
+def test_who_holds_a_role_of_an_approval_policy_could_approve_also_if_they_never_did(clickhouse: str) -> None:
+    trail = Trail(clickhouse)
+    payments = {"scope": {"services": ["payments"]}}
+    before = {"holders": {"release_manager": ["femi", "gone"]}, **payments}
+    today = {"holders": {"release_manager": ["femi", "hana"], "security": ["femi", "ines"]}, **payments}
+    for name, version, since, spec, written in (
+        ("money", 1, "2026-01-01T00:00:00Z", {"holders": {"release_manager": ["long-gone"]}}, at("00:00", 1)),
+        ("money", 2, "2026-02-01T00:00:00Z", before, at("00:00", 1)),
+        ("money", 3, "2026-11-02T12:00:00Z", today, at("00:00", 1)),
+        ("money", 4, "2026-11-05T00:00:00Z", {"holders": {"release_manager": ["not-yet"]}}, at("00:00", 1)),
+    ):
+        trail.apply("approval", name, version, since, spec, written)
+    trail.store(
+        RecordType.APPROVAL,
+        [
+            approval("approved", at("09:50"), service="payments", approver="femi", approver_role="release_manager"),
+            approval("approved", at("09:50", 1), service="payments", approver="hana", approver_role="release_manager"),
+            approval("requested", at("10:00"), service="payments", approver="ines", approver_role="security"),
+        ],
+    )
+    rows = [r for r in trail.ask(f"SELECT * FROM {{db}}.access_review({MONDAY})") if r["through"] != "credential"]
+    trail.close()
+
+    assert [(r["credential"], r["through"], r["verdict"], r["unused_verbs"]) for r in rows] == [
+        ("gone", "role release_manager", "unused", ["approve"]),  # until noon
+        ("hana", "role release_manager", "unused", ["approve"]),  # did so the day before
+        ("femi", "role security", "unused", ["approve"]),  # approved in the other role
+        ("ines", "role security", "unused", ["approve"]),  # a request is no approval
+        ("femi", "role release_manager", "used", []),
+    ]
+    assert {tuple(r["could_services"]) for r in rows} == {("payments",)}
+    assert (rows[-1]["records"], rows[-1]["did_services"], rows[-1]["last_used_at"].hour) == (1, ["payments"], 9)
+    assert (rows[0]["records"], rows[0]["last_used_at"]) == (0, None)
 
 
 EXAMPLES = [

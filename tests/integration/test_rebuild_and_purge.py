@@ -27,7 +27,8 @@ from support.kafka import make_topics, wait_for, write
 from support.values import NOON, SECOND, event, signal
 
 EVENTS = 300
-FED = ("deployment_events", "signals", "deployment_revisions", "findings", "dead_letters", "current_deployments")
+REPLACING = ("current_deployments", "policies")
+FED = ("deployment_events", "signals", "deployment_revisions", "findings", "dead_letters", *REPLACING)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,19 @@ def env(own_kafka: str, clickhouse: str) -> dict[str, str]:
         for revision in (1, 2, 2)
     ]
     write(own_kafka, Topic.RECORDS, records)
+    write(own_kafka, Topic.POLICIES, [(0, f"service/shop/{n}".encode(), policy(n)) for n in (1, 2)])
     return {
         "DEPLOYTRAIL_KAFKA": own_kafka,
         "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
         "DEPLOYTRAIL_CLICKHOUSE_DATABASE": f"rebuilt_{uuid.uuid4().hex[:8]}",
     }
+
+
+def policy(version: int) -> bytes:
+    since = f"2026-0{version}-01T00:00:00Z"
+    return json.dumps(
+        {"kind": "service", "name": "shop", "version": version, "effective_from": since, "spec": {"team": "retail"}}
+    ).encode()
 
 
 def record(number: int, revision: int, environment: str) -> dict[str, object]:
@@ -79,21 +88,21 @@ def filled(env: dict[str, str], client: Client, tmp_path: Path) -> Iterator[str]
     database = env["DEPLOYTRAIL_CLICKHOUSE_DATABASE"]
     with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
         wait_for(lambda: counts(client, database)[:2] == [EVENTS, 180], what="the rows")
-        wait_for(lambda: counts(client, database)[2] == 6, what="the dead letters")
+        wait_for(lambda: counts(client, database)[2:] == [6, 2], what="the dead letters and policies")
         assert sink.stop() == 0
     yield database
 
 
 def counts(client: Client, database: str) -> list[int]:
-    tables = ("deployment_events", "deployment_revisions", "dead_letters")
+    tables = ("deployment_events", "deployment_revisions", "dead_letters", "policies")
     return [client.query(f"SELECT count() FROM {database}.{table}").result_rows[0][0] for table in tables]
 
 
 def contents(client: Client, database: str) -> dict[str, tuple[int, str]]:
     hidden = "* EXCEPT (kafka_partition, kafka_offset, kafka_timestamp)"
     return {
-        table: content(client, f"{database}.{table}{' FINAL' if 'current' in table else ''}",
-                       hidden if "current" in table else "*")
+        table: content(client, f"{database}.{table}{' FINAL' if table in REPLACING else ''}",
+                       hidden if table in REPLACING else "*")
         for table in FED
     }  # fmt: skip
 
@@ -105,7 +114,8 @@ def test_tables_that_were_emptied_are_replayed_to_the_same_content(
 ) -> None:
     before = contents(client, filled)
     client.command(f"TRUNCATE TABLE {filled}.deployment_events")
-    client.command(f"TRUNCATE TABLE {filled}.current_deployments")
+    for table in REPLACING:
+        client.command(f"TRUNCATE TABLE {filled}.{table}")
     refused = run("rebuild", env=env, cwd=tmp_path, seconds=120)
     unchanged = client.query(f"SELECT count() FROM {filled}.deployment_events").result_rows
     rebuilt = run("rebuild", "--accept", env=env, cwd=tmp_path, seconds=120)

@@ -38,6 +38,14 @@ def play(trail: Trail) -> None:
     trail.store(RecordType.OBSERVATION, OBSERVATIONS)
 
 
+def _part(parent: str) -> dict[str, str]:
+    return {"parent_deployment_id": parent, "part_of": parent}
+
+
+def _another_name(of: str) -> dict[str, str]:
+    return {"merged_into": of, **_part(of)}
+
+
 RECORDS = [
     # of retail: one well, one failed; of money: one that an alert speaks against
     record("A", "succeeded", at("10:00"), at("10:05"), version="1.0", change_ticket="CHG1", deployer="amara"),
@@ -61,8 +69,8 @@ RECORDS = [
     record("F", "succeeded", at("17:00"), at("17:02"), kind="configuration_change"),
     # one of several repositories, with two child pipelines; a hotfix; one that was never heard of again
     record("G", "succeeded", at("18:00"), at("18:10"), version="1.4", deployer="bjorn"),
-    record("G1", "succeeded", at("18:01"), at("18:04"), service="payments", parent_deployment_id="G", version="7.1"),
-    record("G2", "succeeded", at("18:04"), at("18:08"), service="payments", parent_deployment_id="G1", version="7.1"),
+    record("G1", "succeeded", at("18:01"), at("18:04"), service="payments", **_part("G"), version="7.1"),
+    record("G2", "succeeded", at("18:04"), at("18:08"), service="payments", **_part("G1"), version="7.1"),
     record("H", "succeeded", at("19:00"), at("19:05"), kind="hotfix", version="1.5", deployer="chitra"),
     record("L", "lost", at("20:00"), version="1.6", sources=["jenkins"]),
     # what shop needs: ledger through payments; search only since noon
@@ -79,6 +87,10 @@ RECORDS = [
     record("SE2", "succeeded", at("18:02"), at("18:03"), service="search", version="3.1"),
     # half past eleven in the evening, in Berlin it is tomorrow
     record("P2", "succeeded", at("23:30"), at("23:35"), service="payments", version="7.2", change_ticket="CHG9"),
+    # the webhook's name of A, once it was known to be one; and of a deployment that nobody knows, which is no change
+    record("A-2", "succeeded", at("10:00"), at("10:05"), version="1.0", recorded_at=at("10:05")),
+    record("A-2", "merged", at("10:00"), at("10:05"), revision=2, version="1.0", **_another_name("A")),
+    record("X-2", "merged", at("10:00"), at("10:05"), version="0.9", merged_into="X"),
     # reported three days late
     record("Z", "failed", at("10:30"), at("10:40"), recorded_at=at("08:00", 5)),
 ]

@@ -14,7 +14,7 @@ PER_TEAM = f"SELECT * FROM coverage({SINCE}) ORDER BY coverage, team, tool"
 DRIFT = "SELECT * FROM drift ORDER BY environment, service, region LIMIT 500"
 TICKETS = f"SELECT * FROM broken_ticket_links({SINCE}, {ENVIRONMENT}) ORDER BY at DESC LIMIT 500"
 ACCESS = f"""
-SELECT credential, verdict, team, could_verbs, unused_verbs, did_verbs, could_services, did_services, people,
+SELECT credential, through, verdict, team, could_verbs, unused_verbs, did_verbs, could_services, did_services, people,
     records, last_used_at
 FROM access_review({SINCE})
 LIMIT 1000

@@ -73,13 +73,14 @@ def access(views: Views, period: Period) -> Report:
         "access",
         "Who could and who did",
         f"SELECT * FROM {{db}}.access_review({_SPAN})",
-        "Credentials that held in the period, unused ones first; then who reported without a grant that is known.",
+        "Credentials that held in the period and people who could approve by a role, unused ones first; then who "
+        "reported without a grant that is known.",
         **_within(period, None),
     )
     place = table.columns.index("verdict")
     verdicts = [row[place] for row in table.rows]
     counts = ", ".join(f"{name.replace('_', ' ')} {verdicts.count(name)}" for name in dict.fromkeys(verdicts))
-    facts = (("Period", str(period)), ("Credentials", counts or "none"))
+    facts = (("Period", str(period)), ("Credentials and holders of roles", counts or "none"))
     return Report(f"Review of access, {period.label}", facts, (table,), main="access")
 
 
