@@ -134,5 +134,5 @@ def test_a_second_signer_of_one_memory_is_refused(tmp_path: Path) -> None:
     with running("archive", "sign", env=log.env, cwd=tmp_path):
         second = run("archive", "sign", "--once", env=log.env, cwd=tmp_path)
 
-    assert second.returncode == 69
+    assert second.returncode == 78
     assert "in use by another process" in second.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas.codec import DecodeError, decode
-from deploytrail_schemas.errors import DeploytrailError, RetryLater
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
@@ -27,6 +27,7 @@ from deploytrail_sinks.archive.store import ObjectStore, open_store
 EXIT_FLAWED = 1
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 _OTHERS = {
     "hold": holds_command.main,
@@ -37,7 +38,10 @@ _OTHERS = {
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 where all is well, 1 where the archive has a flaw, 66 where what was asked for is not there."""
+    """Exit code 0 where all is well, 1 where the archive has a flaw, 66 where what was asked for is not there,
+
+    69 where the store is away or something must be looked into, 78 where a setting or a given file is wrong.
+    """
     if argv and (other := _OTHERS.get(argv[0])) is not None:
         return other(argv[1:])
     parser = argparse.ArgumentParser(
@@ -66,7 +70,7 @@ def main(argv: list[str]) -> int:
         return _cat(store, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
 
 
 def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace) -> int:
@@ -104,6 +108,8 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
             f"log: {of_log.entries} entries published, {of_log.unpublished} not yet; {of_log.checkpoints} checkpoints, "
             f"{keys}; {of_log.timestamps} time stamps; {of_log.uncovered_segments} segments not in it yet"
         )
+        if not of_log.trusted:
+            print("without keys only accidents show: whoever may write to the store could have made all of it anew")
     print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
     return 0 if whole else EXIT_FLAWED
 

@@ -16,7 +16,10 @@ from deploytrail_schemas.errors import RetryLater
 
 from deploytrail_sinks.archive.acts import TOPIC, Act, read_acts, record_act
 from deploytrail_sinks.archive.holds import Hold, active_on, holds_of
-from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.log.checkpoint import open_checkpoint
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log
+from deploytrail_sinks.archive.log.notes import NoteError
+from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.principals import Principals, Signer
 from deploytrail_sinks.archive.segment import digest, read_segment
 from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, may_go
@@ -55,6 +58,7 @@ def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) 
     Only the oldest segments of a sequence go, without a hole, and never its newest: writers go on behind it.
     """
     holds, sequences = list(holds), dict[str, list[str]]()
+    covered = _covered(store)
     for name in store.list(prefix):
         if not is_of_log(name) and not name.startswith(f"{TOPIC}/"):
             sequences.setdefault(name.rpartition("/")[0], []).append(name)
@@ -62,10 +66,31 @@ def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) 
         for name in names:
             why = "it is the newest of its sequence" if name == names[-1] else ""
             why = why or ", ".join(active_on(name, holds))
+            if covered is not None and name not in covered:
+                why = why or "no published checkpoint of the log covers it yet"
             if why := why or may_go(store.retain_until(name), store.is_held(name), now):
                 yield Stays(name, why)
                 break
             yield _gone(store, name)
+
+
+def _covered(store: ObjectStore) -> set[str] | None:
+    """The segments that the newest checkpoint covers; None where there is no log. LogConflict where a plan is damaged.
+
+    What goes before it is in the log can never be shown to have been there.
+    """
+    if not store.folders(PREFIX):
+        return None
+    found: set[str] = set()
+    try:
+        covers = open_checkpoint(store.newest(CHECKPOINT))[0].size
+    except (KeyError, NoteError):
+        return found
+    size = 0
+    while size < covers and (batch := plan_at(store, size)):
+        found.update(planned.name for planned in batch.segments)
+        size = batch.end
+    return found
 
 
 def _gone(store: ObjectStore, name: str) -> Gone:

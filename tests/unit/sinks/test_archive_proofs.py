@@ -309,6 +309,6 @@ def test_keys_are_made_once_and_kept_secret(tmp_path: Path, capsys: pytest.Captu
 
     assert str(signer.verifier) == shown
     assert file.stat().st_mode & 0o777 == 0o600
-    assert command.main(["keygen", ORIGIN, str(file)]) == 69
+    assert command.main(["keygen", ORIGIN, str(file)]) == 78
     assert read_signer(file.read_text()) == signer
     assert file.read_text().strip().split("+")[-1] not in capsys.readouterr().err

@@ -315,6 +315,23 @@ class TestPurge:
         (store.folder / next(store.list(f"{ALL}/production"))).unlink()
         assert log.check()[0].flaws
 
+    @pytest.mark.requirement("M7.2")
+    def test_what_no_checkpoint_covers_yet_stays(
+        self, store: LocalFolder, people: dict[str, Signer], principals: Principals, tmp_path: Path
+    ) -> None:
+        fill(store, range(20))
+        log = published(tmp_path / "signer", store)
+        fill(store, range(20, 60))
+        below = f"{ALL}/non-production"
+        goes, stays = purge(store, below, "over", people["ada"], principals, NOW)
+
+        assert (len(goes), stays[0].why) == (2, "no published checkpoint of the log covers it yet")
+        log.publish()
+        goes, stays = purge(store, below, "over", people["ada"], principals, NOW)
+        assert (len(goes), stays[0].why) == (3, "it is the newest of its sequence")
+        log.publish()
+        assert log.check()[0].flaws == []
+
     def test_a_forged_release_leaves_the_hold(
         self, store: LocalFolder, people: dict[str, Signer], principals: Principals
     ) -> None:

@@ -304,6 +304,8 @@ class LogCheck:
             return
         if seen.sha256 != planned.sha256:
             self.say(planned.name, "has another digest than the log says")
+        elif seen.entries and seen.entries != planned.entries:
+            self.say(batch, f"gives {planned.name} {planned.entries} entries; it makes {seen.entries}")
         elif (seen.entries, seen.leaves) != (len(entries), digest.digest()):
             self.say(planned.name, f"has other records than the log says from index {index} on")
         elif seen.next_offset != planned.next_offset:
