@@ -8,6 +8,7 @@ newer one, or a marker of deletion, over it: readers go on reading the first, an
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -164,11 +165,15 @@ class LocalFolder:
             raise RetryLater(f"{self.folder / name} cannot be made durable: {error.strerror}") from error
 
     def read(self, name: str, version: str = "") -> bytes:  # noqa: ARG002  # there is one version
+        if name.startswith("/") or ".." in name.split("/"):
+            raise KeyError(name)  # a plan may name anything; what is not below the folder is no object of it
         try:
             return (self.folder / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             raise KeyError(name) from None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise KeyError(name) from None
             raise RetryLater(f"{self.folder / name} cannot be read: {error.strerror}") from error
 
     def list(self, prefix: str) -> Iterator[str]:

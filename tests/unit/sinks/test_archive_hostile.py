@@ -17,10 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_schemas.avro_writer import long_bytes
 from deploytrail_sinks.archive.acts import record_act
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
+from deploytrail_sinks.archive.log.notes import KeyKind
+from deploytrail_sinks.archive.log.plan import PlanError, read_plan
+from deploytrail_sinks.archive.log.trust import read_trust
 from deploytrail_sinks.archive.principals import Signer
 from deploytrail_sinks.archive.purge import PURGED
 from deploytrail_sinks.archive.segment import SegmentError, is_segment, read_segment, write_segment
-from support.archive_log import MemoryStore, fill
+from deploytrail_sinks.archive.store import LocalFolder
+from support.archive_log import MemoryStore, fill, key, published
 
 NAME = "deploytrail.events/001/production/00000000000000000000.avro"
 GIGABYTE = 1 << 30
@@ -151,3 +155,35 @@ def test_digits_of_other_scripts_name_no_segment() -> None:
     assert is_segment(NAME)
     assert not is_segment(NAME.replace("0", "\u0660"))
     assert not is_segment(f"{NAME}\n")
+
+
+@pytest.mark.requirement("M5.1")
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "log/../../secret", "x\0y", "x" * 5000, "\ud800"])
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "archive").mkdir()
+
+    with pytest.raises(KeyError):
+        LocalFolder(tmp_path / "archive").read(name)
+
+
+@pytest.mark.parametrize("row", [{"name": 5}, {"sha256": None}, {"entries": True}, {"entries": 1.0}])
+def test_a_plan_of_other_types_is_refused(row: dict[str, object]) -> None:
+    rows = [{"entries": 1, "name": "log/checkpoints/1", "next_offset": "2", "sha256": "00"} | row]
+    data = json.dumps({"format": "1", "segments": rows, "start": 0}, separators=(",", ":"), sort_keys=True)
+
+    with pytest.raises(PlanError):
+        read_plan(f"{data}\n".encode())
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_log_rewritten_with_all_its_keys_is_found_by_who_trusts_a_witness(tmp_path: Path) -> None:
+    forged = MemoryStore()
+    fill(forged, range(100, 300), every=50)
+    log = published(tmp_path, forged)  # by whoever stole the keys of sequencer and signer
+    witness = key("w.example.com", KeyKind.COSIGNER_ED25519).verifier
+    trust = read_trust(log.trust_text.replace("quorum none", f"witness w {witness}\nquorum w"))
+
+    assert log.check()[0].flaws == []
+    report, _ = verify_archive(forged, Asked(trust, trust.sequencers))
+    assert [(flaw.name, "not the quorum" in flaw.detail) for flaw in report.flaws] == [("log/checkpoint", True)]

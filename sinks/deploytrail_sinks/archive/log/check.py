@@ -174,9 +174,12 @@ class LogCheck:
                 return plans, size, False
             if plan is None:
                 return plans, size, False
-            if read_or_none(self.store, numbered("states", plan.end)) is None and not self._goes_on(plan.end):
-                self._visited.add(name)
-                return plans, size, True
+            if read_or_none(self.store, numbered("states", plan.end)) is None:
+                if not self._goes_on(plan.end):
+                    self._visited.add(name)
+                    return plans, size, True
+                if plan.end not in self._kept:
+                    self.say(name, f"ends at {plan.end}, where neither a state nor a checkpoint is")
             plans.append(plan)
             size = plan.end
 
@@ -255,14 +258,13 @@ class LogCheck:
         """Entries against the hashes of their tile; TileError with the one of the two that is wrong."""
         hashes = read_hashes(self.store.read, end, 0, index)
         width = width_at(end, 0, index)
-        tile = tile_name(0, index, width)
         leaves = [leaf_hash(entry) for entry in entries]
         if leaves == hashes:
             return
         wrong = next(i for i, leaf in enumerate(leaves) if leaf != hashes[i])
         if self._is_hashed(index, width, hashes, end):
             raise TileError(name, f"has another entry {index * 256 + wrong} than was hashed")
-        raise TileError(tile, f"has another hash {index * 256 + wrong} than its entry has")
+        raise TileError(tile_name(0, index, width), f"has another hash {index * 256 + wrong} than its entry has")
 
     def _is_hashed(self, index: int, width: int, hashes: list[bytes], end: int) -> bool:
         """Whether what is above a tile was made from it."""

@@ -65,6 +65,10 @@ def read_plan(data: bytes) -> Plan:
             Planned(row["name"], row["sha256"], row["entries"], int(row["next_offset"])) for row in given["segments"]
         )
         plan = Plan(given["start"], rows)
+        if any(type(value) is not str for row in rows for value in (row.name, row.sha256)):
+            raise PlanError("names something that is no object")
+        if any(type(number) is not int for number in (plan.start, *(row.entries for row in rows))):
+            raise PlanError("counts in something that is no number")
         if given["format"] != FORMAT or plan.encode() != data or any(row.entries < 1 for row in rows) or not rows:
             raise PlanError("is not written as a plan is")
     except PlanError:
