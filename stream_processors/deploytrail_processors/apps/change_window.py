@@ -16,6 +16,7 @@ from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.rules import break_glass, change_window, overrun
+from deploytrail_processors.rules.deployment_times import SWITCHES, began
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -69,10 +70,11 @@ class ChangeWindow:
     def _judge(self, partition: int, row: Row) -> None:
         content = self._deployments.derive(partition, row["facts"])
         row["look_at"] = None
-        if content["started_at"] is not None and content["state"] != "voided":
-            policies = self._context.policies_at(content["started_at"])
+        begun = began(content) if content["started_at"] is not None or content["kind"] in SWITCHES else None
+        if begun is not None and content["state"] != "voided":
+            policies = self._context.policies_at(begun[0])
             subject = _subject(content, policies)
-            row["finding"] = self._start(partition, row, content, subject, policies)
+            row["finding"] = self._start(partition, row, content, begun, subject, policies)
             self._write(partition, row["finding"])
             now = self._context.partition_time(partition)
             found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
@@ -84,14 +86,22 @@ class ChangeWindow:
             row["look_at"] = overrun.next_due(content, subject, policies, now=now)
         self._deployments.put(partition, row)
 
-    def _start(self, partition: int, row: Row, content: Row, subject: dict[str, str], policies: Policies) -> Row:
+    def _start(
+        self,
+        partition: int,
+        row: Row,
+        content: Row,
+        begun: tuple[int, int],
+        subject: dict[str, str],
+        policies: Policies,
+    ) -> Row:
         """The finding about the start: the standing one, or what supersedes it."""
         standing: Row | None = row.get("finding")
-        at, width = content["started_at"], content["started_at_uncertainty_ms"] or 0
+        at, width = begun
         approvals = self._approvals.about(partition, content)
-        judgement = change_window.judge(subject, policies, at=at, uncertainty=width * 1000)
-        emergency = break_glass.judge(content, subject, policies, approvals, at=at, uncertainty=width * 1000)
-        event = {**content, "corrected_at": at, "uncertainty_ms": width}
+        judgement = change_window.judge(subject, policies, at=at, uncertainty=width)
+        emergency = break_glass.judge(content, subject, policies, approvals, at=at, uncertainty=width)
+        event = {**content, "corrected_at": at, "uncertainty_ms": width // 1000}
         found = self._deployments.anew(row, change_window.to_finding(event, subject, judgement, emergency=emergency))
         if standing is None:
             return found

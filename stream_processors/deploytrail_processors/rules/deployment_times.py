@@ -30,11 +30,15 @@ def first_of(marks: list[Mark]) -> Mark | None:
     return min(marks, key=lambda mark: (-mark[8], rank(mark)), default=None)
 
 
+# Changes that are made at once: their end is their beginning.
+SWITCHES = frozenset({"feature_flag", "configuration_change"})
+
+
 def began(content: Mapping[str, Any]) -> tuple[int, int] | None:
     """When a change began, and ± (µs). Of a flag that was switched, or a release, some sources report the end alone:
-    then it changed something at that time. None: it has not begun as far as is known."""
+    then it changed something at that time. None: it has not begun as far as is known, or was cancelled before."""
     for name in ("started_at", "finished_at"):
-        if content[name] is not None:
+        if content[name] is not None and (name == "started_at" or content["state"] != "cancelled"):
             return content[name], (content[f"{name}_uncertainty_ms"] or 0) * 1000
     return None
 

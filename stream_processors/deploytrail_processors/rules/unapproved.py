@@ -3,11 +3,15 @@
 In: a record's content, the steps that the trail has of it, the policies. Out: of each rule what speaks against the
 deployment, and the finding, which supersedes the one that stood. What arrives later and lay before the start takes a
 finding back; what was only done later changes its reason to a late one.
+
+Of a success whose start nobody reports the end is judged: a source that tells no more evades nothing. What had ended by
+then may still have held at the start, and leaves it open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deploytrail_schemas.instants import from_micros
@@ -18,6 +22,7 @@ from deploytrail_processors.rules import approval
 from deploytrail_processors.rules.approval import PoliciesAt
 from deploytrail_processors.rules.approval_required import required
 from deploytrail_processors.rules.approval_steps import Asked, Moment, Problem, Step, deployment_of, side_of, width_of
+from deploytrail_processors.rules.deployment_times import began
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies
 
@@ -33,6 +38,13 @@ _OF_REGISTRATION = frozenset(
         Reason.REGISTERED_FOR_OTHER_PLACE,
         Reason.REGISTERED_FOR_OTHER_TIME,
         Reason.NO_ARTIFACT_DIGEST,
+    }
+)
+# What held before and does so no longer.
+_ENDS_MEANWHILE = frozenset(
+    {
+        *(Reason.APPROVAL_EXPIRED, Reason.APPROVAL_REVOKED, Reason.REJECTED),
+        *(Reason.REGISTERED_FOR_OTHER_TIME, Reason.APPROVED_OTHER_TIME),
     }
 )
 # The rule `change_window` says these.
@@ -53,7 +65,13 @@ _GOOD = {
 
 def due(content: Mapping[str, Any]) -> int | None:
     """When a deployment that has started is judged, by partition time."""
-    return None if content["started_at"] is None else int(content["started_at"]) + GRACE
+    begun = _begun(content)
+    return None if begun is None else begun[0] + GRACE
+
+
+def _begun(content: Mapping[str, Any]) -> tuple[int, int] | None:
+    """When it began for sure, ±. What failed before anybody saw it start may never have begun."""
+    return began(content) if content["started_at"] is not None or content["state"] == "succeeded" else None
 
 
 def asked_of(content: Mapping[str, Any], policies: Policies) -> Asked:
@@ -69,13 +87,18 @@ def against_start(
 ) -> tuple[dict[str, list[Problem]], tuple[str, ...]]:
     """What speaks against a start that was due to be judged, by rule; and the documents that say so."""
     found: dict[str, list[Problem]] = {UNREGISTERED: [], UNAPPROVED: [], MISUSE: []}
-    if content["state"] == "voided":
+    begun = _begun(content)
+    if content["state"] == "voided" or begun is None:
         return found, ()
-    moment = Moment(content["started_at"], (content["started_at_uncertainty_ms"] or 0) * 1000)
+    moment = Moment(*begun)
     policies = policies_at(moment.at)
     asked = asked_of(content, policies)
     judgement = approval.judge(asked, steps, policies_at, moment)
+    # It may have begun while what has ended by then still held.
+    left_open = content["started_at"] is None and any(p.reason in _ENDS_MEANWHILE for p in judgement.problems)
     for problem in judgement.problems:
+        if left_open and problem.reason in _ENDS_MEANWHILE | {Reason.NOT_ENOUGH_APPROVALS}:
+            problem = replace(problem, certain=False)
         if problem.reason not in _OF_WINDOW:
             found[UNREGISTERED if problem.reason in _OF_REGISTRATION else UNAPPROVED].append(problem)
     requirement, _ = required(asked, policies)
@@ -131,6 +154,8 @@ def to_finding(
         "details": "; ".join(problem.detail for problem in problems)[:4000],
     }
     bad, good = _WORDS[rule]
+    if started is None:
+        bad = bad.replace("started", "was deployed", 1)
     words = f"{bad}: {'; '.join(p.detail for p in problems)}"[:1000] if problems else good
     made = finding(
         rule,

@@ -198,3 +198,18 @@ def test_what_has_been_quiet_for_long_is_forgotten() -> None:
 
     assert app.context.tables["approvals"] == app.context.tables["tickets"] == {}
     assert app.context.tables["deployments"] == {}
+
+
+@pytest.mark.requirement("M4.2")
+@pytest.mark.parametrize("kind", ["feature_flag", "configuration_change"])
+def test_a_switch_of_which_only_its_end_is_reported_is_judged_by_that(kind: str) -> None:
+    told = Harness()
+    told.tell(event("succeeded", NIGHT, kind=kind))
+
+    assert [(f["verdict"], f["reason"], f["occurred_at"]) for f in told.written] == [
+        ("violation", "outside_allowed_windows", NIGHT)
+    ]
+    # When a release of which only the end is known began, nobody can tell.
+    other = Harness()
+    other.tell(event("succeeded", NIGHT, kind="release"))
+    assert other.written == []

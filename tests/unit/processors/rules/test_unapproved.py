@@ -30,7 +30,7 @@ def registered(at: int = NOON - 60 * MINUTE, **fields: Any) -> dict[str, Any]:
 
 
 def approved(at: int = NOON - 30 * MINUTE, **fields: Any) -> dict[str, Any]:
-    return approval("approved", at, approver="ada", **fields)
+    return approval("approved", at, **({"approver": "ada"} | fields))
 
 
 def issued(at: int = NOON - MINUTE, permit_id: str = "p1", **fields: Any) -> dict[str, Any]:
@@ -151,3 +151,47 @@ def test_nothing_is_said_of_what_is_in_order() -> None:
 def test_a_start_is_judged_half_a_minute_later() -> None:
     assert unapproved.due(content()) == NOON + 30 * SECOND
     assert unapproved.due(content(event("registered"))) is None
+
+
+def ended(kind: str, *steps: dict[str, Any], **fields: Any) -> dict[str, list[tuple[str, bool]]]:
+    """What speaks against a deployment of which only its end, at noon, is known; and whether for certain."""
+    whole = content(event(kind, artifact_digest=DIGEST, deployer="dora", **fields))
+    found, _ = unapproved.against_start(whole, [keep(s) for s in steps], PolicySet().at)
+    return {rule: [(p.reason.value, p.certain) for p in problems] for rule, problems in found.items() if problems}
+
+
+@pytest.mark.requirement("M5.3", "M5.4")
+def test_who_reports_only_the_end_evades_nothing() -> None:
+    assert ended("succeeded") == {
+        "unregistered_deployment": [("unregistered", True)],
+        "missing_approval": [("no_approval", True)],
+    }
+    assert ended("succeeded", registered(), approved()) == {}
+    assert ended("succeeded", registered(), approved(approver="dora")) == {
+        "missing_approval": [("self_approval", True), ("not_enough_approvals", True)]
+    }
+    assert unapproved.due(content(event("succeeded"))) == NOON + 30 * SECOND
+
+
+@pytest.mark.requirement("M5.3")
+def test_what_had_ended_by_the_end_may_have_held_at_a_start_that_nobody_reports() -> None:
+    assert ended("succeeded", registered(), approved(valid_until=NOON - MINUTE)) == {
+        "missing_approval": [("approval_expired", False), ("not_enough_approvals", False)]
+    }
+
+
+@pytest.mark.parametrize("kind", ["cancelled", "failed", "rolled_back"])
+def test_what_failed_or_was_cancelled_before_anybody_saw_it_start_may_never_have(kind: str) -> None:
+    assert ended(kind) == {}
+    assert unapproved.due(content(event(kind))) is None
+
+
+def test_of_an_end_alone_it_is_not_said_that_it_started() -> None:
+    whole = content(event("succeeded"))
+    found, documents = unapproved.against_start(whole, [], PolicySet().at)
+    rule = unapproved.UNAPPROVED
+    made = unapproved.to_finding(rule, whole, found[rule], documents, None, production=True)
+
+    assert made is not None
+    assert "was deployed without the approvals that it needs" in made["explanation"]
+    assert made["occurred_at"] == NOON
