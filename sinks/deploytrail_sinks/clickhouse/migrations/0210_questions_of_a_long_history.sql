@@ -1,12 +1,7 @@
 ALTER TABLE {database}.deployment_revisions ADD PROJECTION IF NOT EXISTS by_part
     (SELECT part_of, deployment_id, revision, service ORDER BY part_of);
 
-ALTER TABLE {database}.deployment_revisions ADD PROJECTION IF NOT EXISTS by_begin
-    (SELECT deployment_id, started_at, finished_at ORDER BY coalesce(started_at, finished_at, toDateTime64(0, 6, 'UTC')));
-
 ALTER TABLE {database}.deployment_revisions MATERIALIZE PROJECTION by_part;
-
-ALTER TABLE {database}.deployment_revisions MATERIALIZE PROJECTION by_begin;
 
 CREATE OR REPLACE VIEW {database}.deployment_parts
 AS WITH links AS
