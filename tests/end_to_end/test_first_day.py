@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from deploytrail_local import demo_kafka, demo_payloads
-from deploytrail_local.demo_day import FirstDay, demo_settings
+from deploytrail_local.demo_day import DAY_APPS, FirstDay, demo_settings
 from deploytrail_local.demo_payloads import Answer, Posting
 from deploytrail_local.demo_receiver import PageReceiver
 from deploytrail_local.demo_summary import Row
@@ -57,7 +57,7 @@ def played(request: pytest.FixtureRequest) -> Iterator[Played]:
     with (
         tempfile.TemporaryDirectory(prefix="deploytrail-first-day-", ignore_cleanup_errors=True) as home,
         PageReceiver() as receiver,
-        Stack(Path(home), demo_settings(Settings(), receiver)) as stack,
+        Stack(Path(home), demo_settings(Settings(), receiver), apps=DAY_APPS) as stack,
     ):
         # Shown by pytest where a test fails.
         day = FirstDay(stack.settings, Path(home) / "day", receiver, seed=SEED, progress=print)

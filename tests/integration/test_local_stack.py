@@ -149,9 +149,18 @@ def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: P
         wait_for(
             lambda: seen() == "cart\tsucceeded\nshop\tsucceeded", seconds=90, what="the second deployment in ClickHouse"
         )
+        gate = {
+            "DEPLOYTRAIL_GATE_URL": stack.settings.gate_url,
+            "DEPLOYTRAIL_PERMIT_ISSUER": stack.settings.permit_issuer,
+        }
+        place = ("--service", "shop", "--environment", "production", "--region", "eu-west-1")
+        what = ("--deployment-id", "nobody-registered-it", "--artifact-digest", "sha256:" + "1b" * 32)
+        asked = run("require-permit", *what, *place, env=environment(home) | gate, cwd=tmp_path)
         last = stack.state
 
-    assert len(first) == 7
+    assert asked.returncode == 77, asked.stderr
+    assert "unregistered" in asked.stderr
+    assert len(first) == 8
     assert nothing_runs(last)
 
 
@@ -166,6 +175,8 @@ def test_exports_point_a_shell_to_the_stack(home: Path) -> None:
     assert f"DEPLOYTRAIL_KAFKA=127.0.0.1:{state.ports['kafka']}" in asked
     assert f"DEPLOYTRAIL_CLICKHOUSE_URL=http://127.0.0.1:{state.ports['clickhouse']}" in asked
     assert f"DEPLOYTRAIL_URL=http://127.0.0.1:{state.ports['gateway']}" in asked
+    assert f"DEPLOYTRAIL_GATE_URL=http://127.0.0.1:{state.ports['gate']}" in asked
+    assert "DEPLOYTRAIL_PERMIT_ISSUER=deploytrail-local" in asked
     assert f"DEPLOYTRAIL_HOME={home}" in asked
 
 

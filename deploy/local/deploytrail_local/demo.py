@@ -19,7 +19,7 @@ from types import FrameType
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.settings import Settings
 
-from deploytrail_local.demo_day import FirstDay, demo_settings
+from deploytrail_local.demo_day import DAY_APPS, FirstDay, demo_settings
 from deploytrail_local.demo_receiver import PageReceiver
 from deploytrail_local.stack import Stack
 from deploytrail_local.stack_state import is_held
@@ -65,7 +65,10 @@ _BEGAN = time.monotonic()
 def _demo(home: Path, settings: Settings, seed: int, keep: bool) -> int:
     # A day that is played twice on one trail would find yesterday's ids beside its own.
     _empty(home)
-    with PageReceiver() as receiver, Stack(home, demo_settings(settings, receiver), progress=say) as stack:
+    with (
+        PageReceiver() as receiver,
+        Stack(home, demo_settings(settings, receiver), progress=say, apps=DAY_APPS) as stack,
+    ):
         say("the stack is ready")
         day = FirstDay(stack.settings, home / "day", receiver, seed=seed, progress=say)
         summary = day.play()

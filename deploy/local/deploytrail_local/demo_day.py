@@ -32,14 +32,16 @@ from deploytrail_local.demo_summary import Hop, Row, Summary
 from deploytrail_local.processes import wait_until
 from deploytrail_local.simulation import simulate, write_lines
 from deploytrail_local.simulation.world import HOUR
-from deploytrail_local.stack_plan import environment_of, without_settings
+from deploytrail_local.stack_plan import APPS, PROCESSES, environment_of, without_settings
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 POLICIES = Path(__file__).parent / "policies"
 SCRIPT = Path(__file__).parent / "demo_deploy.sh"
-PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation", "governance")
+# What judges further has nothing planted for it in the day: it would take a core of somebody who waits.
+DAY_APPS = tuple(name for name in APPS if name != "verdicts")
+PROCESSORS = PROCESSES["processors"]
 SINKS = ("clickhouse", "archive", "on-call")
 _COMMAND_SECONDS = 60.0
 _SETTLE_SECONDS = 120.0

@@ -18,12 +18,24 @@ from pathlib import Path
 from deploytrail_schemas.settings import PREFIX, Settings, variable
 
 from deploytrail_local import ports
+from deploytrail_local.gate_key import ensure_gate_key
 from deploytrail_local.kafka_broker import KafkaBroker, Progress
 from deploytrail_local.supervisor import Child, Stage
 
-PROCESSORS = ("intake", "lifecycle", "change_window", "overdue", "correlation", "governance")
+# Processes of processors, and their apps. Two, since one process keeps no more than one core busy: what judges further
+# and answers at the gate does not hold up what most questions are about.
+PROCESSES = {
+    "processors": ("intake", "lifecycle", "change_window", "overdue", "correlation", "governance"),
+    "verdicts": (
+        *("approval", "gate", "suppression", "rollback_verification"),
+        *("success_criteria", "impact", "reconciliation"),
+    ),
+}
+# In whose name the embedded gate issues permits.
+PERMIT_ISSUER = "deploytrail-local"
+GATE_KEYS = "gate-keys"
 STORES = ("kafka", "clickhouse")
-APPS = ("gateway", "processors", "sink-clickhouse", "sink-archive", "sink-on-call")
+APPS = ("gateway", *PROCESSES, "sink-clickhouse", "sink-archive", "sink-on-call")
 _DEFAULTS = Settings()
 
 
@@ -57,6 +69,10 @@ def effective_settings(home: Path, settings: Settings, numbers: Mapping[str, int
         clickhouse_url=f"http://{ports.LOOPBACK}:{numbers['clickhouse']}",
         gateway_port=numbers["gateway"],
         url=f"http://{host}:{numbers['gateway']}",
+        gate_port=numbers["gate"],
+        gate_url=f"http://{ports.LOOPBACK}:{numbers['gate']}",
+        gate_keys=settings.gate_keys or str(home / GATE_KEYS),
+        permit_issuer=settings.permit_issuer or PERMIT_ISSUER,
         state=home / "state" if settings.state == _DEFAULTS.state else settings.state,
         gateway_spool=home / "gateway-spool"
         if settings.gateway_spool == _DEFAULTS.gateway_spool
@@ -79,6 +95,8 @@ def stages_of(
     )
     with _heartbeat(progress, "still fetching what Kafka needs"):
         command = broker.command()
+    if Path(settings.gate_keys) == home / GATE_KEYS:  # in another folder the keys are somebody's own
+        ensure_gate_key(home / GATE_KEYS)
     environ = without_settings(os.environ) | {"PYTHONUNBUFFERED": "1"}
     logs = home / "logs"
     # -P: a json.py in the folder where somebody calls us is none of ours.
@@ -104,7 +122,7 @@ def stages_of(
 
     apps = [
         app("gateway", "gateway"),
-        app("processors", "processor", *PROCESSORS),
+        *(app(name, "processor", *names) for name, names in PROCESSES.items()),
         app("sink-clickhouse", "sink", "clickhouse"),
         app("sink-archive", "sink", "archive"),
     ]

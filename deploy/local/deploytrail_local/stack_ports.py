@@ -12,13 +12,15 @@ from deploytrail_schemas.settings import Settings, variable
 
 from deploytrail_local import ports
 
-PINNED_BY = {"kafka": "kafka", "clickhouse": "clickhouse_url", "gateway": "gateway_port"}
+PINNED_BY = {"kafka": "kafka", "clickhouse": "clickhouse_url", "gateway": "gateway_port", "gate": "gate_port"}
 NAMES = (
     "kafka",
     "kafka-controller",
     "clickhouse",
     "gateway",
+    "gate",
     "processors-metrics",
+    "verdicts-metrics",
     "sink-clickhouse-metrics",
     "sink-archive-metrics",
     "sink-on-call-metrics",
@@ -60,6 +62,8 @@ def pinned_ports(settings: Settings, pinned: Collection[str]) -> dict[str, int]:
         found["clickhouse"] = _loopback_port(settings.clickhouse_url, "http", settings.clickhouse_url)
     if "gateway_port" in pinned:
         found["gateway"] = settings.gateway_port
+    if "gate_port" in pinned:
+        found["gate"] = settings.gate_port
     return found
 
 

@@ -22,7 +22,7 @@ from deploytrail_local.stack_state import ChildStatus, Phase, StackState, only_o
 from deploytrail_local.supervisor import Supervisor
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-_EXPORTED = ("url", "kafka", "clickhouse_url", "archive", "home")
+_EXPORTED = ("url", "kafka", "clickhouse_url", "archive", "home", "gate_url", "permit_issuer")
 
 
 def main(argv: list[str]) -> int:
@@ -135,6 +135,7 @@ def _where(stack: Stack) -> str:
         f"{stack.settings.clickhouse_database}' -d 'SHOW TABLES'",
         f"  Kafka        {urls.kafka}",
         f"  archive      {urls.archive}",
+        f"  gate         {stack.settings.gate_url}   deploytrail require-permit --artifact-digest sha256:…",
         f"  logs         {stack.log.parent}",
         *([f"  restarts     {', '.join(restarted)}"] if restarted else []),
         *([] if stack.settings.oncall_url else ["  pages        nowhere: DEPLOYTRAIL_ONCALL_URL is not set"]),

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from deploytrail_local.gate_key import ensure_gate_key
 from deploytrail_local.stack import recordable
-from deploytrail_local.stack_plan import effective_settings, environment_of, pinned_names, without_settings
+from deploytrail_local.stack_plan import (
+    APPS,
+    PROCESSES,
+    effective_settings,
+    environment_of,
+    pinned_names,
+    without_settings,
+)
 from deploytrail_local.stack_ports import NAMES
+from deploytrail_processors.processor_command import NAMES as NAMES_OF_PROCESSORS
 from deploytrail_schemas.settings import Settings
 
 HOME = Path("/srv/shop/.deploytrail")
@@ -41,6 +52,28 @@ def test_clients_get_real_ports_and_absolute_folders() -> None:
     assert (found.archive, found.state) == (f"file:{HOME}/archive", HOME / "state")
 
 
+def test_the_gate_of_the_stack_is_the_one_that_clients_ask_whatever_gate_was_set() -> None:
+    found = effective_settings(HOME, Settings(gate_url="https://gate.shop.example"), PORTS)
+
+    assert (found.gate_port, found.gate_url) == (20004, "http://127.0.0.1:20004")
+    assert (found.gate_keys, found.permit_issuer) == (f"{HOME}/gate-keys", "deploytrail-local")
+    own = effective_settings(HOME, Settings(gate_keys="/etc/keys", permit_issuer="https://gate.shop.example"), PORTS)
+    assert (own.gate_keys, own.permit_issuer) == ("/etc/keys", "https://gate.shop.example")
+
+
+def test_a_key_is_made_once_for_its_owner_alone_and_signs(tmp_path: Path) -> None:
+    ensure_gate_key(tmp_path / "keys")
+    [made] = (tmp_path / "keys").iterdir()
+    text = made.read_bytes()
+    ensure_gate_key(tmp_path / "keys")
+    key = load_pem_private_key(text, None)
+
+    assert (made.name, made.stat().st_mode & 0o777, made.read_bytes()) == ("first.pem", 0o600, text)
+    assert isinstance(key, Ed25519PrivateKey)
+    ensure_gate_key(tmp_path / "others")
+    assert (tmp_path / "others" / "first.pem").read_bytes() != text
+
+
 def test_folders_that_were_set_are_kept() -> None:
     found = effective_settings(HOME, Settings(archive="file:/mnt/worm", state=Path("/var/state")), PORTS)
 
@@ -51,3 +84,12 @@ def test_no_secret_is_recorded() -> None:
     settings = Settings(token="t", clickhouse_password="p", webhook_secrets="github=s")
 
     assert recordable(settings) == {}
+
+
+def test_every_processor_runs_in_one_process_of_the_stack() -> None:
+    running = [name for names in PROCESSES.values() for name in names]
+
+    # One cluster has no others to federate with.
+    assert sorted(running) == sorted({*NAMES_OF_PROCESSORS} - {"federation"})
+    assert {*PROCESSES} < {*APPS}
+    assert {f"{name}-metrics" for name in PROCESSES} < {*NAMES}
