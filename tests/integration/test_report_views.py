@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.reports.pdf import BROWSERS
 from support.commands import run
 from support.monday import play
-from support.questions import Trail
+from support.questions import Trail, at
 
 
 @dataclass(frozen=True)
 class Reports:
     env: dict[str, str]
     folder: Path
+    trail: Trail
 
     def text(self, *words: str, code: int = 0) -> str:
         done = run("report", *words, env=self.env, cwd=self.folder)
@@ -45,7 +47,7 @@ def reports(clickhouse: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     columns = ["taken_at", "credential", "team", "services", "environments", "regions", "verbs", "created_at"]
     trail.client.insert(f"{trail.database}.grants", grants, column_names=[*columns, "expires_at", "revoked_at"])
     env = {"DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": trail.database}
-    yield Reports(env, tmp_path_factory.mktemp("reports"))
+    yield Reports(env, tmp_path_factory.mktemp("reports"), trail)
     trail.close()
 
 
@@ -112,6 +114,26 @@ def test_a_teams_scorecard_has_the_four_keys_as_of_a_day(reports: Reports) -> No
     assert {day["team"] for day in days} == {"retail"}
     early = reports.tables("team", "retail", "--month", "2026-11", "--as-of", "2026-11-01T00:00:00Z")
     assert early["tables"]["dora"] == []
+
+
+def test_a_verdict_that_was_told_again_counts_once_and_what_supersedes_it_later_changes_nothing_before(
+    reports: Reports,
+) -> None:
+    place = {"region": "eu-west-1", "environment": "production", "service": "shop", "deployment_id": "A"}
+    verdict = place | {"rule": "change_window", "occurred_at": at("10:00"), "severity": "error"}
+    against = verdict | {"finding_id": "w1", "verdict": "violation", "reason": "outside_allowed_windows"}
+    for _ in range(2):
+        reports.trail.store(RecordType.FINDING, [against], written=at("10:01"))
+    after = verdict | {"finding_id": "w2", "verdict": "ok", "reason": "break_glass", "supersedes": "w1"}
+    reports.trail.store(RecordType.FINDING, [after], written=at("12:00", 4))
+
+    def told(day: int) -> list[tuple[str, str]]:
+        found = reports.tables("team", "retail", "--month", "2026-11", "--as-of", f"2026-11-{day:02}T00:00:00Z")
+        rows = found["tables"]["findings"]
+        return [(row["reason"], row["findings"]) for row in rows if row["rule"] == "change_window"]
+
+    assert told(4) == [("outside_allowed_windows", "1")]
+    assert told(5) == []
 
 
 SAME = (

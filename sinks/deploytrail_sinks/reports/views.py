@@ -149,12 +149,14 @@ def team(views: Views, name: str, period: Period, environment: str, as_of: int |
         views.table(
             "findings",
             "Verdicts against it",
-            "SELECT rule, reason, service, count() AS findings, min(occurred_at) AS first, max(occurred_at) AS last "
+            "SELECT rule, reason, service, uniqExact(kafka_partition, finding_id) AS findings, "
+            "min(occurred_at) AS first, max(occurred_at) AS last "
             "FROM {db}.findings WHERE verdict = 'violation' AND environment = {environment:String} "
             "AND kafka_timestamp <= fromUnixTimestamp64Micro({as_of:Int64}) "
             "AND occurred_at >= fromUnixTimestamp64Micro({since:Int64}) "
             "AND occurred_at < fromUnixTimestamp64Micro({until:Int64}) "
-            "AND finding_id NOT IN (SELECT supersedes FROM {db}.findings WHERE supersedes != '') "
+            "AND (kafka_partition, finding_id) NOT IN (SELECT kafka_partition, supersedes FROM {db}.findings "
+            "WHERE supersedes != '' AND kafka_timestamp <= fromUnixTimestamp64Micro({as_of:Int64})) "
             "AND (region, deployment_id) IN (SELECT region, deployment_id FROM "
             f"{{db}}.counted_deployments({_COUNTED}) WHERE team = {{team:String}}) "
             "GROUP BY rule, reason, service ORDER BY findings DESC, rule, reason, service",

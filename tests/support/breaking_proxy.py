@@ -1,0 +1,47 @@
+"""A way to a server that breaks off: after so many bytes of answers every connection is closed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+
+class BreakingProxy:
+    """Listens on a free port of this machine, and passes on what comes."""
+
+    def __init__(self, url: str, answers: int) -> None:
+        parts = urlsplit(url)
+        self._server = (parts.hostname or "", parts.port or 0)
+        self._left = answers
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> BreakingProxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server, timeout=30)
+            except OSError:
+                return
+            for source, sink, counts in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pass, args=(source, sink), kwargs={"counts": counts}, daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, *, counts: bool) -> None:
+        with suppress(OSError), source, sink:
+            while data := source.recv(4096):
+                if counts:
+                    with self._lock:
+                        self._left -= len(data)
+                        if self._left < 0:
+                            return
+                sink.sendall(data)
