@@ -109,7 +109,8 @@ def coverage(views: Views, period: Period, environment: str) -> Report:
         views.table(
             "tickets",
             "Links to tickets that do not hold",
-            f"SELECT * FROM {{db}}.broken_ticket_links({_SPAN}, environment = {{environment:String}})",
+            f"SELECT * FROM {{db}}.broken_ticket_links({_SPAN}, environment = {{environment:String}}) "
+            "ORDER BY at, region, service, deployment_id, ticket, reason",
             **named,
         ),
         views.table(
