@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deploytrail_schemas.codec import DecodeError, decode_routing
 from deploytrail_schemas.errors import RetryLater
@@ -105,12 +105,14 @@ def behind(settings: Settings, group: str, topic: Topic, ends: dict[int, int]) -
     wanted = [TopicPartition(topic.value, partition) for partition, end in ends.items() if end > 0]
     if not wanted:
         return 0
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
-    asked: Any = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)])
+    # Not by an AdminClient: librdkafka 2.16 ends the process that asks as one while a coordinator moves.
+    consumer = Consumer(consumer_config(settings, group) | {"log_level": 0})
     try:
-        committed = asked[group].result(_TIMEOUT).topic_partitions
+        committed = consumer.committed(wanted, timeout=_TIMEOUT)
     except KafkaException:
         return sum(ends.values())  # the group does not exist yet, or its coordinator moves
+    finally:
+        consumer.close()
     return sum(max(ends[tp.partition] - max(tp.offset, 0), 0) for tp in committed)
 
 

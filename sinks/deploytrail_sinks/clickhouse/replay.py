@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import client_config, consumer_config
@@ -29,14 +29,22 @@ def committed(settings: Settings) -> tuple[Offsets, set[Place]]:
 
     RetryLater while Kafka does not answer.
     """
-    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    # Not by an AdminClient: librdkafka 2.16 ends the process that asks as one while a coordinator moves.
+    consumer = Consumer(consumer_config(settings, group_of(settings)) | {"log_level": 0})
+    names = topics_of(settings)
     try:
-        [asked] = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group_of(settings))]).values()
-        found = asked.result(30)
+        there = consumer.list_topics(timeout=30).topics
+        every = [
+            TopicPartition(name, partition) for name in names if name in there for partition in there[name].partitions
+        ]
+        found = consumer.committed(every, timeout=30)
+        for wrong in (p.error for p in found if p.error is not None):
+            raise KafkaException(wrong)
     except KafkaException as error:
         raise RetryLater(f"Kafka at {settings.kafka} does not tell how far the sink has come: {error}") from error
-    names = set(topics_of(settings))
-    ours = [p for p in found.topic_partitions or () if p.topic in names and p.offset >= 0]
+    finally:
+        consumer.close()
+    ours = [p for p in found if p.offset >= 0]
     announced = {(p.topic, p.partition) for p in ours if (p.metadata or "").startswith(ENDS)}
     return {(p.topic, p.partition): p.offset for p in ours}, announced
 

@@ -101,7 +101,9 @@ def test_every_command_is_told_of_in_a_table_of_a_readme() -> None:
 
 
 def test_every_setting_of_a_document_exists() -> None:
-    known = {setting for setting, *_ in describe()} | SET_BY_US
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    of_tests = {name for name in _SETTING.findall(tests) if name.startswith("DEPLOYTRAIL_TEST_")}
+    known = {setting for setting, *_ in describe()} | SET_BY_US | of_tests
     named = {(str(path.relative_to(ROOT)), name) for path in DOCUMENTS for name in _SETTING.findall(text_of(path))}
 
     assert {(path, name) for path, name in named if name not in known} == set()
