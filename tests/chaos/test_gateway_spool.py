@@ -98,4 +98,5 @@ def test_nothing_that_was_answered_202_is_lost_when_kafka_stops_and_the_gateway_
     for reporter in reporters:
         assert set(reporter.accepted) <= set(first[reporter.producer])
         assert first[reporter.producer] == sorted(first[reporter.producer])
-    assert not [path for path in (tmp_path / ".deploytrail" / "gateway-spool").iterdir()]
+    # A kill may leave an empty folder, in the moment between its lock's end and its own.
+    assert not [path for path in (tmp_path / ".deploytrail" / "gateway-spool").rglob("*") if path.is_file()]

@@ -212,6 +212,7 @@ def started(deployment_id: str, at: int, **fields: Any) -> dict[str, Any]:
         "environment": "production",
         "region": "eu-west-1",
         "producer_id": "test",
+        "source": "library",  # as what is registered: two ids of one source are two deployments
         "artifact_digest": DIGEST,
         "deployer": "dora",
     } | fields

@@ -203,6 +203,10 @@ class SpoolFolder:
         """Let go of it; `remove`: all of it is in Kafka."""
         self._close_segment()
         if remove:
+            # The lock goes last: what a kill leaves of this is found, and removed, by the next process.
+            for path in self.path.iterdir():
+                if path.name != LOCK and path.is_file():
+                    path.unlink(missing_ok=True)
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
