@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -96,6 +98,40 @@ def test_rows_wait_for_a_clickhouse_that_is_away(own_kafka: str, tmp_path: Path)
             count = "SELECT count() FROM away.signals WHERE title = 'waited'"
             wait_for(lambda: client.query(count).result_rows == [(20,)], what="the rows")
             assert sink.stop() == 0
+
+
+def test_reading_pauses_while_clickhouse_is_away_and_no_row_is_lost(own_kafka: str, tmp_path: Path) -> None:
+    make_topics(own_kafka)
+    port = ports.free_port()
+    with ClickHouseProcess(tmp_path) as server:
+        env = {
+            "DEPLOYTRAIL_KAFKA": own_kafka,
+            "DEPLOYTRAIL_CLICKHOUSE_URL": server.url,
+            "DEPLOYTRAIL_CLICKHOUSE_DATABASE": "paused",
+            "DEPLOYTRAIL_CLICKHOUSE_BATCH_ROWS": "2000",
+            "DEPLOYTRAIL_METRICS_PORT": str(port),
+        }
+
+        def metric(name: str) -> float:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+            return float(found[1]) if found else 0.0
+
+        with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
+            server.kill()
+            for begin in range(0, 30_000, 1000):
+                values = [encode(RecordType.SIGNAL, signal(at=NOON + begin + i, title="paused")) for i in range(1000)]
+                write(own_kafka, Topic.EVENTS, [(13, b"k", value) for value in values])
+            wait_for(lambda: metric("deploytrail_clickhouse_pauses_total") >= 1, what="a pause")
+            waiting = metric("deploytrail_clickhouse_waiting_bytes")
+            server.start()
+            client = connect(Settings.load(env))
+            count = "SELECT count(), uniqExact(kafka_offset) FROM paused.signals WHERE title = 'paused'"
+            wait_for(lambda: client.query(count).result_rows == [(30_000, 30_000)], seconds=90, what="the rows")
+            assert sink.stop() == 0
+
+    one = 300 + len(encode(RecordType.SIGNAL, signal(at=NOON, title="paused")))
+    assert 2000 * one <= waiting <= 12_000 * one  # what one reading brought, and not all 30,000
 
 
 @pytest.mark.requirement("M7.4")
