@@ -187,7 +187,8 @@ def _begin_at_end(settings: Settings, name: str) -> None:
     """Let an app that does not run pass over what was told to others."""
     ends = [TopicPartition(Topic.EVENTS.value, p, end) for p, end in end_offsets(settings, Topic.EVENTS).items()]
     asked = ConsumerGroupTopicPartitions(group_of(name, state_format(name)), ends)
-    [done] = AdminClient(client_config(settings)).alter_consumer_group_offsets([asked]).values()
+    admin = AdminClient(client_config(settings))  # kept: an answer does not outlive who asked
+    [done] = admin.alter_consumer_group_offsets([asked]).values()
     done.result(30)
 
 
