@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from deploytrail_schemas.people import is_same, person
+
 Value = Mapping[str, Any]
 COLUMNS = (
     *("deployment", "kind", "service", "team", "environment", "region", "artifact digest", "version", "commit"),
@@ -153,7 +155,7 @@ class _Steps:
         if self.emergency:
             gave = [s["approver"] for s in approvals if s["emergency"]]
             reviewers = [s for s in self.late if s["approver"] and not any(
-                _same(s["approver"], other) for other in (*gave, self.deployer))]  # fmt: skip
+                is_same(s["approver"], other) for other in (*gave, self.deployer))]  # fmt: skip
             self.review = ", ".join(f"{s['approver']} at {instant(s['corrected_at'])}" for s in reviewers) or "none"
 
 
@@ -161,7 +163,7 @@ def _in_force(steps: Iterable[Value]) -> list[Value]:
     """Of each person the latest approval, where nothing has withdrawn it."""
     latest: dict[str, Value] = {}
     for step in steps:
-        who = step["approver"].strip().casefold()
+        who = person(step["approver"])
         if step["approval_type"] == "approved":
             latest[who] = step
         elif step["approval_type"] in _WITHDRAWN:
@@ -197,7 +199,7 @@ def _seen(
     if not said.counting and not {"approval", "missing_approval"} & set(judged):
         late = f"; {len(said.late)} came after it had begun" if said.late else ""
         yield "no_approval", f"nobody approved it before it began{late}"
-    if any(_same(s["approver"], said.deployer) for s in said.counting) and "missing_approval" not in judged:
+    if any(is_same(s["approver"], said.deployer) for s in said.counting) and "missing_approval" not in judged:
         yield "self_approval", f"{said.deployer} deployed and approved it"
     if not said.deployer:
         yield "deployer_unknown", "nobody says who deployed it"
@@ -227,14 +229,6 @@ def _incidents(findings: Iterable[Value]) -> Iterable[str]:
     for finding in findings:
         if finding["rule"] == "incident_correlation" and finding["rank"] == 1:
             yield f"{finding['signal_id']} ({finding['probability']:.0%})"
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two names are of one person; a name without a domain is the mailbox of that name in any."""
-    first, second = one.strip().casefold(), other.strip().casefold()
-    if not first or not second:
-        return False
-    return first == second or (("@" in first) != ("@" in second) and first.split("@")[0] == second.split("@")[0])
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

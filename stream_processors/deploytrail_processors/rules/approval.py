@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from deploytrail_schemas.instants import format_instant
+from deploytrail_schemas.people import different, is_among, is_bot, is_same, person
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules import break_glass, change_window
@@ -27,14 +28,9 @@ from deploytrail_processors.rules.approval_steps import (
     Problem,
     Step,
     deployment_of,
-    different,
     hands_of,
-    is_among,
     is_at,
-    is_bot,
-    is_same,
     order,
-    person,
     side_of,
     width_of,
 )

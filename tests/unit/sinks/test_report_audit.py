@@ -77,6 +77,7 @@ def test_a_deployment_in_order_has_no_exception() -> None:
         ({}, [step(at=STARTED.replace(hour=10))], "no_approval"),
         ({}, [step(), step("revoked", STARTED.replace(hour=8, minute=30))], "no_approval"),
         ({"deployer": "ada@example.com"}, [step()], "self_approval"),
+        ({"deployer": "7+ada@users.noreply.github.com"}, [step()], "self_approval"),
         ({"deployer": ""}, [step()], "deployer_unknown"),
         ({"change_ticket": ""}, [step()], "no_change_ticket"),
         ({"artifact_digest": ""}, [step()], "no_artifact_digest"),
