@@ -23,8 +23,6 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
         settings = Settings(kafka=cluster.bootstrap, replication=3)
         admin = AdminClient(client_config(settings))
         ensure_topics(admin, settings)
-        asked = ConfigResource(ConfigResource.Type.TOPIC, Topic.EVENTS.value)
-        [config] = admin.describe_configs([asked]).values()
         with Pair(cluster.bootstrap, tmp_path, DEPLOYTRAIL_REPLICATION="3") as pair:
             teller = Teller(cluster.bootstrap, (1, 2, 3), 5, seconds=10)
             teller.start()
@@ -35,10 +33,14 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
             ended = pair.revive()
             exits = pair.stop()
             differences = pair.differences()
+        # Asked now, not after the topics were made: until then a broker may not have heard of them.
+        asked = ConfigResource(ConfigResource.Type.TOPIC, Topic.EVENTS.value)
+        [config] = admin.describe_configs([asked]).values()
+        copies = config.result(10)["min.insync.replicas"].value
         found = {name: len(effects(cluster.bootstrap, name)) for name in APPS}
         letters = read_topic(cluster.bootstrap, Topic.DEAD_LETTERS)
 
-    assert config.result(10)["min.insync.replicas"].value == "2"
+    assert copies == "2"
     assert differences == []
     assert all(found.values()), found
     assert (ended, letters) == (0, [])

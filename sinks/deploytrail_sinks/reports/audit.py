@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from deploytrail_schemas.instants import format_instant
 
-from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, audited
-from deploytrail_sinks.reports.document import Report, Spooled, Table, rows
+from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, Audited, Value, audited
+from deploytrail_sinks.reports.document import Report, Row, Spooled, Table, rows
 from deploytrail_sinks.reports.period import Period
 from deploytrail_sinks.reports.population import Known, Matcher, Population, differences
 from deploytrail_sinks.reports.steps import Steps
@@ -31,13 +31,8 @@ def audit(
     It has no size limit: rows pass through files. Equal inputs give equal reports; nothing in it is the time at
     which it was made.
     """
-    listed, exceptions = Spooled(), Spooled()
-    outcomes: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    flawed = 0
     matcher = Matcher(independent or ())
-    held: dict[tuple[str, str], int] = {}
-    places: dict[int, tuple[int, int]] = {}
+    month = _Month()
     for block in trail.deployments(period, environments):
         names = trail.names(block)
         others_of = {name for _, name in names}
@@ -47,61 +42,77 @@ def audit(
         for deployment in block:
             key = (deployment["region"], deployment["deployment_id"])
             about, named = steps.about(deployment), steps.named(deployment)
-            found = audited(deployment, about, events.get(key, ()), findings.get(key, ()), named)
-            listed.append(found.row)
-            for exception in found.exceptions:
-                exceptions.append(exception)
-                kinds[exception[0]] += 1
-            flawed += bool(found.exceptions)
-            outcomes[deployment["state"]] += 1
-            held[key] = deployment["revision"]
-            partition, offset = deployment["kafka_partition"], deployment["kafka_offset"]
-            first, last = places.get(partition, (offset, offset))
-            places[partition] = (min(first, offset), max(last, offset))
+            month.add(deployment, audited(deployment, about, events.get(key, ()), findings.get(key, ()), named))
             matcher.take(deployment)
-    mine = Population("report and ClickHouse", held, places)
+    mine = Population("report and ClickHouse", month.held, month.places)
     stores = [other() for other in others]
     apart = rows(differences(mine, stores))
     unknown = rows(
         ("independent population", f"line {known.line}: {known.deployment_id or known.service}", "is not on record")
         for known in matcher.missing
     )
-    ranges = trail.ranges(_EVIDENCE)
     facts = (
         ("Period", str(period)),
         ("Environments", ", ".join(environments)),
         ("As of", format_instant(as_of) if as_of is not None else "all that had arrived: see the ranges"),
-        ("Deployments", str(len(listed))),
-        ("Outcomes", ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items())) or "none"),
-        ("With exceptions", f"{flawed}, {len(exceptions)} exceptions"),
+        ("Deployments", str(len(month.listed))),
+        ("Outcomes", ", ".join(f"{name} {count}" for name, count in sorted(month.outcomes.items())) or "none"),
+        ("With exceptions", f"{month.flawed}, {len(month.exceptions)} exceptions"),
         ("Population", _verdict(stores, apart, unknown, independent is not None)),
     )
-    tables = [
-        Table(
-            "population",
-            "Population",
-            ("source", "deployments", "digest", "offsets of the records topic"),
-            rows([mine.row(), *(store.row() for store in stores)]),
-            "Every store counts the same deployments, or the table below names the ones on which they disagree.",
-        ),
-        Table("differences", "Differences", ("source", "deployment", "what"), rows([*apart, *unknown])),
-        Table("kinds", "Exceptions by kind", ("exception", "count"), rows((k, str(kinds[k])) for k in sorted(kinds))),
-        Table(
-            "exceptions",
-            "Exceptions",
-            EXCEPTION_COLUMNS,
-            exceptions,
-            "Verdicts that stand against a deployment, and what its record alone shows to be missing.",
-        ),
-        Table("deployments", "Every deployment", COLUMNS, listed, "By region, environment, service and time."),
-        Table(
-            "evidence",
-            "What this was made of",
-            ("table", "partition", "first offset", "last offset"),
-            rows((t, str(p), str(a), str(b)) for t, found in ranges.items() for p, (a, b) in found.items()),
-        ),
-    ]
-    return Report(f"Audit of deployments, {period.label}", facts, tuple(tables), main="deployments")
+    tables = (*_of_population(mine, stores, [*apart, *unknown]), *month.tables(), _evidence(trail))
+    return Report(f"Audit of deployments, {period.label}", facts, tables, main="deployments")
+
+
+class _Month:
+    """What was gathered of the deployments. `held`: to the revision that counts; `places`: partition → first and last
+    offset of their records; `flawed`: how many have an exception."""
+
+    def __init__(self) -> None:
+        self.listed, self.exceptions = Spooled(), Spooled()
+        self.outcomes: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.held: dict[tuple[str, str], int] = {}
+        self.places: dict[int, tuple[int, int]] = {}
+        self.flawed = 0
+
+    def add(self, deployment: Value, found: Audited) -> None:
+        """One more deployment."""
+        self.listed.append(found.row)
+        for exception in found.exceptions:
+            self.exceptions.append(exception)
+            self.kinds[exception[0]] += 1
+        self.flawed += bool(found.exceptions)
+        self.outcomes[deployment["state"]] += 1
+        self.held[deployment["region"], deployment["deployment_id"]] = deployment["revision"]
+        partition, offset = deployment["kafka_partition"], deployment["kafka_offset"]
+        first, last = self.places.get(partition, (offset, offset))
+        self.places[partition] = (min(first, offset), max(last, offset))
+
+    def tables(self) -> tuple[Table, ...]:
+        """The exceptions, counted and each, and the full list."""
+        counted = rows((kind, str(self.kinds[kind])) for kind in sorted(self.kinds))
+        against = "Verdicts that stand against a deployment, and what its record alone shows to be missing."
+        return (
+            Table("kinds", "Exceptions by kind", ("exception", "count"), counted),
+            Table("exceptions", "Exceptions", EXCEPTION_COLUMNS, self.exceptions, against),
+            Table("deployments", "Every deployment", COLUMNS, self.listed, "By region, environment, service and time."),
+        )
+
+
+def _of_population(mine: Population, stores: Sequence[Population], apart: Sequence[Row]) -> tuple[Table, ...]:
+    columns = ("source", "deployments", "digest", "offsets of the records topic")
+    note = "Every store counts the same deployments, or the table below names the ones on which they disagree."
+    return (
+        Table("population", "Population", columns, rows([mine.row(), *(store.row() for store in stores)]), note),
+        Table("differences", "Differences", ("source", "deployment", "what"), rows(apart)),
+    )
+
+
+def _evidence(trail: Trail) -> Table:
+    ranges = trail.ranges(_EVIDENCE)
+    read = rows((t, str(p), str(a), str(b)) for t, found in ranges.items() for p, (a, b) in found.items())
+    return Table("evidence", "What this was made of", ("table", "partition", "first offset", "last offset"), read)
 
 
 def _verdict(
