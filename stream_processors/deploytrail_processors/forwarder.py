@@ -1,4 +1,4 @@
-"""Outputs of a worker: produced in order, counted, and delivered before any offset is committed."""
+"""What a worker writes, outputs and rows: in order, counted, and delivered before any offset is committed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ class DeliveryFailed(DeploytrailError):
     """An output was refused for good, or a record cannot be handled now: stop with nothing committed."""
 
 
+# Nobody reads a row before the next commit or rebalance, and both wait for it: one request carries those of 25 ms.
+_ROWS_LINGER_MS = 25
+
+
 class Forwarder:
-    """One producer of a worker. Every message names its partition.
+    """The producers of a worker. Every message names its partition.
 
     While it is `muted` it sends nothing: what is read was answered before, by an app of an earlier state format.
     """
@@ -44,6 +48,10 @@ class Forwarder:
         # Outputs wait for each other at the barrier: lingering would only add to it.
         return Producer(producer_config(self._settings) | {"linger.ms": 2})
 
+    @cached_property
+    def _rows(self) -> Producer:
+        return Producer(producer_config(self._settings) | {"linger.ms": _ROWS_LINGER_MS})
+
     def forward(
         self,
         topic: Topic,
@@ -55,13 +63,17 @@ class Forwarder:
     ) -> None:
         """Send a record to a topic's partition."""
         if not self.muted:
-            self._produce(topic, encode(kind, value), key.encode(), partition, headers or [])
+            self._produce(self._producer, topic.value, encode(kind, value), key.encode(), partition, headers or [])
 
     def document(self, topic: Topic, partition: int, key: str, value: Mapping[str, Any]) -> None:
         """Send a JSON document to a topic's partition."""
         if not self.muted:
             text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-            self._produce(topic, text.encode(), key.encode(), partition, [])
+            self._produce(self._producer, topic.value, text.encode(), key.encode(), partition, [])
+
+    def row(self, changelog: str, partition: int, key: bytes, value: bytes | None) -> None:
+        """Write a table's row, or that it is gone, to its changelog: muted too, for state has to be kept either way."""
+        self._produce(self._rows, changelog, value, key, partition, [])
 
     def dead_letter(
         self,
@@ -76,7 +88,7 @@ class Forwarder:
         if self.muted:
             return
         key, value, said = dead_letter(key, value, headers, origin, reason, detail)
-        self._produce(Topic.DEAD_LETTERS, value, key, origin[1] % 4, said)
+        self._produce(self._producer, Topic.DEAD_LETTERS.value, value, key, origin[1] % 4, said)
 
     async def barrier(self) -> None:
         """Return once everything sent so far is delivered; DeliveryFailed where something never will be.
@@ -85,7 +97,7 @@ class Forwarder:
         """
         sent = self._outstanding.close()
         while not self._outstanding.settled(sent) and not self._failed:
-            self._producer.poll(0)
+            self.poll()
             if not self._outstanding.settled(sent):
                 await asyncio.sleep(0.001)
         self._raise_failure()
@@ -97,29 +109,36 @@ class Forwarder:
     def poll(self) -> None:
         """Serve delivery reports; called now and then when nothing is sent."""
         self._producer.poll(0)
+        self._rows.poll(0)
 
-    def _produce(self, topic: Topic, value: bytes | None, key: bytes | None, partition: int, headers: Headers) -> None:
+    def _produce(
+        self,
+        producer: Producer,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        headers: Headers,
+    ) -> None:
         self._raise_failure()
         generation = self._outstanding.sent()
         delivered = partial(self._delivered, generation)
         try:
             while True:
                 try:
-                    self._producer.produce(
-                        topic.value, value, key, partition=partition, headers=headers, on_delivery=delivered
-                    )
+                    producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=delivered)
                     break
                 except BufferError:  # the queue is full: wait here, which holds the stream back
-                    self._producer.poll(0.1)
+                    producer.poll(0.1)
         except KafkaException:  # refused before it was sent, such as one that is too large: nobody waits for it
             self._outstanding.answered(generation)
             raise
-        self._producer.poll(0)
+        producer.poll(0)
 
     def _delivered(self, generation: int, error: KafkaError | None, _: Message) -> None:
         self._outstanding.answered(generation)
         if error is not None:
-            self.give_up(f"an output was not delivered: {error.str()}")
+            self.give_up(f"what was sent was not delivered: {error.str()}")
 
     def _raise_failure(self) -> None:
         if self._failed:

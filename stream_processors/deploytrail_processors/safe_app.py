@@ -9,13 +9,13 @@ each over private methods, so the version is pinned and checked:
    middle of a recovery).
 3. No commit passes over an event that was not acknowledged (stock: allows a hole of one).
 4. A barrier is awaited before each commit: everything forwarded so far has been delivered.
-5. So has every write to a changelog (stock: gives up waiting for them after 0.1 s, and only logs
-   those that failed, so that a commit may pass over state that is nowhere but in memory).
+5. So has every write to a changelog: tables write through the same forwarder (stock: gives up
+   waiting for them after 0.1 s, and only logs those that failed, so that a commit may pass over
+   state that is nowhere but in memory).
 """
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -23,12 +23,13 @@ from typing import Any
 
 import faust
 from aiokafka.errors import IllegalStateError
-from deploytrail_schemas.errors import DeploytrailError, MissingDependencyError
+from deploytrail_schemas.errors import MissingDependencyError
 from faust.sensors.monitor import Monitor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from deploytrail_processors.outstanding import Outstanding
+from deploytrail_processors.forwarder import Forwarder
+from deploytrail_processors.tables import Table
 
 FAUST_VERSION = "0.15.3"
 # aiokafka has one fetch under way per broker, and leaves out partitions whose records it still holds: until that
@@ -68,43 +69,6 @@ class QuietMonitor(Monitor):
 
     def on_table_set(self, table: Any, key: Any, value: Any) -> None:
         """Not counted."""
-
-
-class ChangelogLost(DeploytrailError):
-    """A write to a changelog failed: stop with nothing committed, and read the state back."""
-
-
-class CountingProducer(driver.Producer):
-    """Repair 5: a producer that knows which writes of tables are still under way."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._outstanding = Outstanding()
-        self._lost = ""
-
-    def send_soon(self, fut: Any) -> None:
-        """Tables write here, without waiting."""
-        generation = self._outstanding.sent()
-
-        def answered(done: Any) -> None:
-            self._outstanding.answered(generation)
-            if done.cancelled() or done.exception() is not None:
-                self._lost = self._lost or repr(None if done.cancelled() else done.exception())
-
-        fut.add_done_callback(answered)
-        super().send_soon(fut)
-
-    async def settled(self) -> None:
-        """Return once all that was sent so far is delivered; ChangelogLost where something never will be."""
-        sent = self._outstanding.close()
-        while not self._outstanding.settled(sent) and not self._lost:
-            if self.should_stop:
-                self._lost = "the producer has stopped"
-            await asyncio.sleep(0.001)
-        if self._lost:
-            raise ChangelogLost(
-                f"a table's changelog could not be written: {self._lost}; nothing behind it is committed"
-            )
 
 
 class SafeConsumer(driver.Consumer):
@@ -186,11 +150,10 @@ class SafeConsumer(driver.Consumer):
         return offset
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Repairs 4 and 5: outputs and state first."""
+        """Repairs 4 and 5: outputs and rows first."""
         if self.barrier is not None:
             try:
                 await self.barrier()
-                await self.app.producer.settled()  # type: ignore[attr-defined]  # see `_new_producer`
             except Exception as error:
                 await self.app.crash(error)
                 return False  # commit nothing, and stand in the way of nothing: the crash ends the process
@@ -199,18 +162,18 @@ class SafeConsumer(driver.Consumer):
 
 
 class SafeApp(faust.App):
-    """A Faust app with the repaired consumer. Set `barrier` and `before_start` before it starts."""
+    """A Faust app with the repaired consumer; tables write through `forwarder`. Set `before_start` before it starts."""
 
-    barrier: Barrier | None = None
     before_start: Barrier | None = None
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, forwarder: Forwarder, **options: Any) -> None:
         installed = importlib.metadata.version("faust-streaming")
         if installed != FAUST_VERSION:
             raise MissingDependencyError(
                 f"faust-streaming {installed} is installed; the repairs fit {FAUST_VERSION} only: install that"
             )
-        super().__init__(*args, monitor=QuietMonitor(), **options)
+        super().__init__(*args, monitor=QuietMonitor(), Table=Table, **options)
+        self.forwarder = forwarder
 
     async def on_start(self) -> None:
         """Do `before_start` before the app joins its group."""
@@ -221,9 +184,5 @@ class SafeApp(faust.App):
     def _new_consumer(self) -> Any:
         self.transport.Consumer = SafeConsumer  # type: ignore[misc]  # the driver offers no other way in
         consumer: Any = super()._new_consumer()
-        consumer.barrier = self.barrier
+        consumer.barrier = self.forwarder.barrier
         return consumer
-
-    def _new_producer(self) -> Any:
-        self.transport.Producer = CountingProducer  # type: ignore[misc]  # as above
-        return super()._new_producer()

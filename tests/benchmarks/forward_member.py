@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from deploytrail_schemas.settings import Settings
 
 PARTITIONS = 4
 SOURCE, OUTPUT = "forward-source", "forward-output-{mode}"
+_OUTPUT = OUTPUT.format(mode="barrier")
 
 
 def main(bootstrap: str, mode: str, folder: str) -> None:
     """Run until SIGTERM."""
-    kind: Any = SafeApp if mode == "barrier" else faust.App
+    forwarder = Forwarder(Settings(kafka=bootstrap))
+    kind: Any = partial(SafeApp, forwarder=forwarder) if mode == "barrier" else faust.App
     app = kind(
         f"forward-{mode}",
         broker=f"kafka://{bootstrap}",
@@ -35,9 +38,6 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
     )
     raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     source, output = app.topic(SOURCE, **raw), app.topic(OUTPUT.format(mode=mode), **raw)
-    forwarder = Forwarder(Settings(kafka=bootstrap))
-    if mode == "barrier":
-        app.barrier = forwarder.barrier
 
     @app.agent(source)
     async def forward(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
@@ -45,7 +45,7 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
             message = event.message
             if mode == "barrier":
                 # The part of `forward` behind the encoding, which the other way does not have either.
-                forwarder._produce(_Output, message.value, message.key, message.partition, [])
+                forwarder._produce(forwarder._producer, _OUTPUT, message.value, message.key, message.partition, [])
             else:
                 await output.send(key=message.key, value=message.value, partition=message.partition)
         yield
@@ -54,12 +54,6 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     faust.Worker(app, loop=loop, loglevel="ERROR", redirect_stdouts=False, quiet=True).execute_from_commandline()
-
-
-class _Output:
-    """Stands for a member of Topic."""
-
-    value = OUTPUT.format(mode="barrier")
 
 
 if __name__ == "__main__":

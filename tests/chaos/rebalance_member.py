@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faust
 from confluent_kafka import Producer
+from deploytrail_processors.forwarder import Forwarder
 from deploytrail_processors.safe_app import SafeApp
 from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.settings import Settings
@@ -23,7 +25,9 @@ SOURCE, OUTPUT = "rebalance-source", "rebalance-output"
 
 def main(bootstrap: str, mode: str, folder: str) -> None:
     """Run until SIGTERM."""
-    kind: Any = SafeApp if mode == "safe" else faust.App
+    settings = Settings(kafka=bootstrap)
+    # Of the forwarder only the rows are used: outputs are delivered one by one below.
+    kind: Any = partial(SafeApp, forwarder=Forwarder(settings)) if mode == "safe" else faust.App
     app = kind(
         f"rebalance-{mode}",
         broker=f"kafka://{bootstrap}",
@@ -37,14 +41,7 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
         broker_commit_interval=0.5,
         web_enabled=False,
     )
-    producer = Producer(producer_config(Settings(kafka=bootstrap)))
-
-    async def barrier() -> None:
-        while producer.flush(0):
-            await asyncio.sleep(0.001)
-
-    if mode == "safe":
-        app.barrier = barrier
+    producer = Producer(producer_config(settings))
     seen = app.Table("seen", partitions=PARTITIONS, key_type=str, value_type=None)
     source = app.topic(SOURCE, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 

@@ -68,8 +68,10 @@ def make_app(name: str, settings: Settings, source: Topic, **options: Any) -> Pr
 
     `options`: more settings of Faust.
     """
+    forwarder = Forwarder(settings)
     app = ProcessorApp(
         group_of(name, 1),
+        forwarder=forwarder,
         version=state_format(name),
         broker=";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(",")),
         store="memory://",
@@ -89,8 +91,7 @@ def make_app(name: str, settings: Settings, source: Topic, **options: Any) -> Pr
         **options,
     )
     app.source = source
-    app.context = LiveContext(name, settings, app, Forwarder(settings))
-    app.barrier = app.context.forwarder.barrier
+    app.context = LiveContext(name, settings, app, forwarder)
     return app
 
 

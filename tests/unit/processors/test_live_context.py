@@ -81,7 +81,7 @@ def test_a_muted_forwarder_has_nothing_under_way() -> None:
 def test_a_record_that_the_client_refuses_at_once_is_not_waited_for() -> None:
     forwarder = Forwarder(NOWHERE)
     with pytest.raises(KafkaException, match="too large"):
-        forwarder._produce(Topic.DEAD_LETTERS, b"x" * (6 << 20), b"key", 1, [])
+        forwarder.row("changelog", 1, b"key", b"x" * (6 << 20))
 
     asyncio.run(asyncio.wait_for(forwarder.barrier(), 5))
 
