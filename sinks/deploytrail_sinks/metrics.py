@@ -24,6 +24,37 @@ ARCHIVE_STOPPED = Gauge(
     "1: archived no further, since the store holds something else than Kafka does; somebody must look.",
     ["topic", "partition"],
 )
+# Of one log each: a gauge without a label would say 0 in every sink, and a checkpoint of 1970 is an alarm.
+LOG_ENTRIES = Gauge("deploytrail_archive_log_entries", "Entries of the tree that the sequencer has made.", ["log"])
+LOG_WAITING = Gauge(
+    "deploytrail_archive_log_waiting_entries", "Entries of archived segments that are not in the tree yet.", ["log"]
+)
+LOG_STOPPED = Gauge(
+    "deploytrail_archive_log_stopped_sequences",
+    "Sequences of segments with one that cannot be read: nothing behind it is entered; somebody must look.",
+    ["log"],
+)
+LOG_GAPS = Counter(
+    "deploytrail_archive_log_gaps_total",
+    "Gaps entered into the log, once for each class: offsets that Kafka dropped before they were archived.",
+    ["log"],
+)
+LOG_UNPUBLISHED = Gauge(
+    "deploytrail_archive_log_unpublished_entries", "Entries of the tree that no published checkpoint covers.", ["log"]
+)
+LOG_CHECKPOINT = Gauge(
+    "deploytrail_archive_log_checkpoint_timestamp_seconds",
+    "When the newest checkpoint was published, seconds since the epoch.",
+    ["log"],
+)
+LOG_REFUSALS = Counter(
+    "deploytrail_archive_log_refusals_total",
+    "Looks at which sequencer or signer refused to go on: what is there contradicts what was. Somebody must look.",
+    ["log", "process"],
+)
+LOG_WITNESS_FAILURES = Counter(
+    "deploytrail_archive_log_witness_failures_total", "Checkpoints that a witness did not cosign.", ["log", "witness"]
+)
 ONCALL_PAGES = Counter("deploytrail_oncall_pages_total", "Pages by what became of them.", ["action", "result"])
 SILENCES = Counter("deploytrail_silences_total", "Silences in Alertmanager by what became of them.", ["result"])
 DEAD_LETTERS = Counter("deploytrail_sink_dead_letters_total", "Messages that a sink set aside.", ["reason"])

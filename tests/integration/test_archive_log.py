@@ -11,71 +11,15 @@ import pytest
 from deploytrail_sinks.archive.log.checkpoint import open_checkpoint
 from deploytrail_sinks.archive.log.names import CHECKPOINT
 from deploytrail_sinks.archive.log.notes import read_note
-from deploytrail_sinks.archive.store import LocalFolder
 from support.archive_log import fill
-from support.commands import Command, run, running
-
-ORIGIN = "example.com/archive"
-
-
-class Log:
-    """The keys, the trust file and the settings of a log in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = {"DEPLOYTRAIL_ARCHIVE": f"file:{folder / 'archive'}"}
-        self.store = LocalFolder(folder / "archive")
-        self.keys = {
-            "sequencer": self.keygen(f"{ORIGIN}/sequencer", "sequencer"),
-            "log": self.keygen(ORIGIN, "log"),
-            "w1": self.keygen("w1.example.com", "w1", "witness"),
-            "w2": self.keygen("w2.example.com", "w2", "witness-mldsa44"),
-        }
-        self.env |= {
-            "DEPLOYTRAIL_ARCHIVE_ORIGIN": ORIGIN,
-            "DEPLOYTRAIL_ARCHIVE_SEQUENCER_KEY": str(folder / "sequencer.key"),
-            "DEPLOYTRAIL_ARCHIVE_SIGNER_KEYS": str(folder / "log.key"),
-            "DEPLOYTRAIL_ARCHIVE_SIGNER_FOLDER": str(folder / "signer"),
-            "DEPLOYTRAIL_ARCHIVE_TRUST": str(folder / "trust"),
-            "DEPLOYTRAIL_ARCHIVE_LOG_SECONDS": "0.05",
-        }
-
-    def keygen(self, name: str, file: str, kind: str = "log") -> str:
-        done = run("archive", "keygen", name, f"{file}.key", "--kind", kind, env=self.env, cwd=self.folder)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def trust(self, urls: dict[str, str]) -> None:
-        lines = [f"log {self.keys['log']}", f"#sequencer {self.keys['sequencer']}"]
-        lines += [f"witness {name} {self.keys[name]} {url}" for name, url in urls.items()]
-        lines += [f"group all all {' '.join(urls)}", "quorum all"] if urls else ["quorum none"]
-        (self.folder / "trust").write_text("".join(f"{line}\n" for line in lines))
-
-    def command(self, word: str, *arguments: str) -> Command:
-        return Command("archive", word, *arguments, env=self.env, cwd=self.folder)
-
-    def covered(self) -> int:
-        try:
-            return open_checkpoint(self.store.newest(CHECKPOINT))[0].size
-        except KeyError:
-            return 0
-
-    def wait_covered(self, size: int, seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
-        while self.covered() < size:
-            assert time.monotonic() < end, f"{self.covered()} of {size} entries are published"
-            time.sleep(0.02)
-
-    def verify(self) -> str:
-        done = run("archive", "verify", "--trust", "trust", env=self.env, cwd=self.folder)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+from support.commands import run, running
+from support.log_processes import ORIGIN, LogProcesses
 
 
 @pytest.mark.requirement("M5.1", "M2.6")
 @pytest.mark.timeout(240)
 def test_a_log_is_cosigned_by_two_witnesses_and_verified(tmp_path: Path) -> None:
-    log = Log(tmp_path)
+    log = LogProcesses(tmp_path)
     log.trust({})
     with ExitStack() as processes:
         urls = {}
@@ -103,7 +47,7 @@ def test_a_log_is_cosigned_by_two_witnesses_and_verified(tmp_path: Path) -> None
 @pytest.mark.requirement("M5.1")
 @pytest.mark.timeout(300)
 def test_processes_that_are_killed_at_any_moment_leave_a_whole_log(tmp_path: Path) -> None:
-    log = Log(tmp_path)
+    log = LogProcesses(tmp_path)
     log.trust({})
     rng = random.Random(3)
     filled = 0
@@ -129,7 +73,7 @@ def test_processes_that_are_killed_at_any_moment_leave_a_whole_log(tmp_path: Pat
 
 
 def test_a_second_signer_of_one_memory_is_refused(tmp_path: Path) -> None:
-    log = Log(tmp_path)
+    log = LogProcesses(tmp_path)
     log.trust({})
     with running("archive", "sign", env=log.env, cwd=tmp_path):
         second = run("archive", "sign", "--once", env=log.env, cwd=tmp_path)

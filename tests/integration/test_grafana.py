@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import subprocess
@@ -12,21 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import prometheus_client
 import pytest
 import yaml
-from prometheus_client.metrics import MetricWrapperBase
+from support.exported_metrics import exported
 from support.monday import play
 from support.questions import Trail
 
 GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana"
 FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
-METRICS = (
-    "deploytrail.gateway.metrics",
-    "deploytrail.polling.metrics",
-    "deploytrail_processors.metrics",
-    "deploytrail_sinks.metrics",
-)
 SINCE, UNTIL = (int(datetime(2026, 11, day, tzinfo=UTC).timestamp()) for day in (1, 4))
 VARIABLES = {"environment": "production", "region": "eu-west-1", "service": "shop"}
 # Of Monday nothing is to be seen there.
@@ -109,26 +101,6 @@ def test_every_variable_has_values(trail: Trail, file: Path) -> None:
     assert used == set(variables)
     for variable in variables.values():
         assert trail.inside(variable["query"])
-
-
-def exported() -> dict[str, set[str]]:
-    """The series that the code exports, each with its labels."""
-    found: dict[str, set[str]] = {}
-    for module in METRICS:
-        for value in vars(importlib.import_module(module)).values():
-            if not isinstance(value, MetricWrapperBase):
-                continue
-            labels, name = set(value._labelnames), value._name
-            if isinstance(value, prometheus_client.Counter):
-                found[f"{name}_total"] = labels
-            elif isinstance(value, prometheus_client.Histogram):
-                found |= {
-                    f"{name}_{part}": labels | ({"le"} if part == "bucket" else set())
-                    for part in ("bucket", "sum", "count")
-                }
-            else:
-                found[name] = labels
-    return found
 
 
 @pytest.mark.parametrize(("name", "target"), targets("prometheus"), ids=lambda v: v if isinstance(v, str) else "")

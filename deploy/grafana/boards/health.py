@@ -166,6 +166,31 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             metric(
+                "Archive: age of the newest checkpoint",
+                "What is newer than it, nobody outside can check yet.",
+                "time() - max by (log) (deploytrail_archive_log_checkpoint_timestamp_seconds)",
+                "{{log}}",
+                unit="s",
+            )
+        )
+        .with_panel(
+            metric(
+                "Archive: entries without a checkpoint",
+                "In the tree, and signed or cosigned by too few.",
+                "max by (log) (deploytrail_archive_log_unpublished_entries)",
+                "{{log}}",
+            )
+        )
+        .with_panel(
+            metric(
+                "Archive: refusals of its log",
+                "By the process that refuses; somebody must look.",
+                _rate("deploytrail_archive_log_refusals_total", "process"),
+                "{{process}}",
+            )
+        )
+        .with_panel(
+            metric(
                 "Pages",
                 "By action and result.",
                 _rate("deploytrail_oncall_pages_total", "action, result"),

@@ -14,6 +14,7 @@ from deploytrail_sinks.archive.log.notes import Note, NoteError, Signature, read
 from deploytrail_sinks.archive.log.tiles import Read, TileError, Tree
 from deploytrail_sinks.archive.log.trust import Trust, Witness
 from deploytrail_sinks.archive.log.witness import write_request
+from deploytrail_sinks.metrics import LOG_WITNESS_FAILURES
 
 log = logging.getLogger(__name__)
 _SECONDS = 10.0  # that one request may take
@@ -42,6 +43,7 @@ class Cosigners:
         try:
             found = self._ask(witness, note)
         except (OSError, ValueError, NoteError, ProofError, TileError) as error:
+            LOG_WITNESS_FAILURES.labels(read_checkpoint(note).origin, witness.name).inc()
             if witness.name not in self._away:
                 self._away.add(witness.name)
                 log.warning("witness %s does not cosign: %s", witness.name, error)

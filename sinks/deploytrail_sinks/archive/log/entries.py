@@ -20,13 +20,15 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import islice, takewhile
 from typing import Any
 
 from deploytrail_sinks.archive.segment import SALT_BYTES, Record, Segment
 
 LABEL = b"deploytrail record v1\n"
+_GAP = b'{"first"'  # how the entry of a gap begins, and no other
 # Names in order and no floats: then the plain encoder writes what RFC 8785 asks for; a test compares.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -88,6 +90,11 @@ def segment_entries(segment: Segment, sha256_hex: str) -> Iterator[bytes]:
         ).encode()
     for record in segment.records:
         yield record_entry(segment.topic, segment.partition, record)
+
+
+def gaps_of(entries: Sequence[bytes]) -> int:
+    """How many gaps are among the entries of a segment."""
+    return sum(1 for _ in takewhile(lambda entry: entry.startswith(_GAP), islice(entries, 1, None)))
 
 
 def _base64(data: bytes | None) -> str | None:

@@ -36,12 +36,15 @@ class Publisher:
         self._stamp_url, self._stamp_every = stamp_url, stamp_every
         self._stamped_at: float | None = None
         self._waits = False
+        self.size = 0  # entries that the newest published checkpoint covers, as far as it was seen here
+        self.published_at: float | None = None  # when it was; None where somebody published it before us
 
     def publish(self, note: Note) -> Note | None:
         """Publish a signed checkpoint; None where the quorum does not cosign it yet. RetryLater, LogConflict."""
         size = read_checkpoint(note).size
         name = numbered("checkpoints", size)
         kept = read_or_none(self._store, name)
+        at = self.published_at if size == self.size else None
         if kept is None:
             cosigned = self._cosigners.cosign(note)
             if not self._trust.is_enough(self._trust.cosigners(cosigned)):
@@ -53,11 +56,13 @@ class Publisher:
             kept = cosigned.encode()
             try:
                 self._store.create(name, kept, kept_until(self._clock()))
+                at = self._clock()
             except ObjectExists:
                 kept = self._store.read(name)
         published = self._same_tree(name, kept, note)
         if self._current() != kept:
             self._store.replace(CHECKPOINT, kept)
+        self.size, self.published_at = size, at
         self._stamp(size, kept)
         return published
 

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploytrail_schemas import logs
-from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks import metrics
 from deploytrail_sinks.archive.log.commands import load_key, load_trust, read_file
 from deploytrail_sinks.archive.log.notes import Signer
-from deploytrail_sinks.archive.log.objects import sole_user
+from deploytrail_sinks.archive.log.objects import LogConflict, sole_user
 from deploytrail_sinks.archive.log.publisher import Publisher
 from deploytrail_sinks.archive.log.sequencer import Sequencer
-from deploytrail_sinks.archive.log.signer import CheckpointSigner
+from deploytrail_sinks.archive.log.signer import CheckpointSigner, SigningRefused
 from deploytrail_sinks.archive.log.trust import Trust
 from deploytrail_sinks.archive.log.witness import Witness
 from deploytrail_sinks.archive.log.witness_server import server
@@ -33,29 +34,41 @@ def _say(who: str, text: str) -> None:
     sys.stderr.flush()
 
 
-def _until_stopped(who: str, work: Callable[[], bool], seconds: float, once: bool) -> int:
-    """Do work every so often until a signal. `work` says whether all is done."""
+def _until_stopped(who: str, work: Callable[[], bool], settings: Settings, once: bool) -> int:
+    """Do work every so often until a signal. `work` says whether all is done.
+
+    What it refuses is said, counted and tried again, as what is away is: a process that ended would take with it
+    the figure that an alert is made of.
+    """
     logs.configure(logging.WARNING)
-    stop = threading.Event()
+    stop, well = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    ready = waits = False
+    refusals = metrics.LOG_REFUSALS.labels(settings.archive_origin, who)
+    if not once:
+        metrics.serve(settings.metrics_port, well.is_set)
+    told: type[DeploytrailError] | None = None
+    ready = False
     while not stop.is_set():
         try:
             done = work()
-            waits = False
-        except RetryLater as error:
+            told = None
+            well.set()
+        except (RetryLater, LogConflict, SigningRefused) as error:
             if once:
                 raise
-            if not waits:
-                log.error("%s; trying again every %s s", error, seconds)
-            waits, done = True, True
+            if not isinstance(error, RetryLater):
+                refusals.inc()
+            if told is not type(error):
+                log.error("%s; trying again every %s s", error, settings.archive_log_seconds)
+            told, done = type(error), True
+            well.clear()
         if once:
             return 0 if done else 1
-        if not ready and not waits:
+        if not ready and well.is_set():
             ready = True
             _say(who, "ready")
-        stop.wait(seconds)
+        stop.wait(settings.archive_log_seconds)
     return 0
 
 
@@ -65,15 +78,23 @@ def run_sequencer(settings: Settings, *, once: bool) -> int:
         raise ConfigurationError(
             "DEPLOYTRAIL_ARCHIVE_SEQUENCER_KEY names no key file; see `deploytrail archive keygen`"
         )
-    key = load_key(Path(settings.archive_sequencer_key))
-    sequencer = Sequencer(open_store(settings.archive), settings.archive_origin, key, time.time)
+    key, origin = load_key(Path(settings.archive_sequencer_key)), settings.archive_origin
+    sequencer = Sequencer(open_store(settings.archive), origin, key, time.time)
+    metrics.LOG_ENTRIES.labels(origin).set_function(lambda: sequencer.size)
+    metrics.LOG_WAITING.labels(origin).set_function(lambda: sequencer.waiting)
+    metrics.LOG_STOPPED.labels(origin).set_function(lambda: sequencer.stopped)
+    gaps, counted = metrics.LOG_GAPS.labels(origin), 0
 
     def work() -> bool:
-        while sequencer.step():
-            pass
+        nonlocal counted
+        more = True
+        while more:
+            more = sequencer.step() is not None
+            gaps.inc(sequencer.gaps - counted)
+            counted = sequencer.gaps
         return True
 
-    return _until_stopped("sequence", work, settings.archive_log_seconds, once)
+    return _until_stopped("sequence", work, settings, once)
 
 
 def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
@@ -87,11 +108,11 @@ def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
     trust = load_trust(Path(settings.archive_trust))
     if not trust.sequencers:
         raise ConfigurationError(f"{settings.archive_trust} has no line `#sequencer VKEY`: whose states are signed?")
-    folder = settings.archive_signer_folder
+    folder, origin = settings.archive_signer_folder, settings.archive_origin
     store = open_store(settings.archive)
     with sole_user(folder):
         keys = [load_key(Path(name)) for name in names]
-        signer = CheckpointSigner(store, settings.archive_origin, keys, trust.sequencers, folder, time.time)
+        signer = CheckpointSigner(store, origin, keys, trust.sequencers, folder, time.time)
         if adopt is not None:
             signer.adopt(read_file(adopt))
         publisher = Publisher(
@@ -101,12 +122,18 @@ def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
             stamp_url=settings.archive_timestamp_url,
             stamp_every=settings.archive_timestamp_seconds,
         )
+        metrics.LOG_UNPUBLISHED.labels(origin).set_function(lambda: max(0, signer.seen - publisher.size))
+        for witness in trust.witnesses:
+            metrics.LOG_WITNESS_FAILURES.labels(origin, witness)  # from 0 on, so that the first failure is an increase
 
         def work() -> bool:
             note = signer.sign_next() or signer.last
-            return note is None or publisher.publish(note) is not None
+            published = None if note is None else publisher.publish(note)
+            if publisher.size:
+                metrics.LOG_CHECKPOINT.labels(origin).set(publisher.published_at or signer.signed_at)
+            return note is None or published is not None
 
-        return _until_stopped("sign", work, settings.archive_log_seconds, once)
+        return _until_stopped("sign", work, settings, once)
 
 
 def run_witness(keys: Sequence[Signer], trust: Trust, memory: Path, host: str, port: int) -> int:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
-from deploytrail_sinks.archive.log.entries import object_entry, segment_entries
+from deploytrail_sinks.archive.log.entries import gaps_of, object_entry, segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
 from deploytrail_sinks.archive.log.names import PREFIX, number_of, numbered
 from deploytrail_sinks.archive.log.notes import Note, NoteError, Signer
@@ -38,6 +38,13 @@ class Sequencer:
         self._batches = 0  # since the positions were noted
         self._stopped: set[str] = set()  # sequences with a segment that cannot be read
         self._resumed = False
+        self.waiting = 0  # entries that were found and are not in the tree yet
+        self.gaps = 0  # gaps that were entered
+
+    @property
+    def stopped(self) -> int:
+        """How many sequences have a segment that cannot be read: nothing behind it is entered."""
+        return len(self._stopped)
 
     @property
     def size(self) -> int:
@@ -69,6 +76,7 @@ class Sequencer:
         for segment, of_it in self._waiting():
             segments.append(segment)
             entries[segment.name] = of_it
+        self.waiting = sum(map(len, entries.values()))
         if not segments:
             return None
         # Published checkpoints are entered with what is new; for their sake alone there would be ever new ones.
@@ -81,7 +89,7 @@ class Sequencer:
         except ObjectExists:  # another one was quicker: what it planned counts
             plan = plan_at(self._store, plan.start) or plan
         state = self._append(plan, entries)
-        self._resumed = True
+        self._resumed, self.waiting = True, 0
         return state
 
     def _waiting(self) -> Iterator[tuple[Planned, list[bytes]]]:
@@ -147,6 +155,7 @@ class Sequencer:
         until = kept_until(self._clock())
         for segment in plan.segments:
             of_it = entries.get(segment.name) or self._again(segment)
+            self.gaps += gaps_of(of_it)
             for name, data in self._edge.extend(of_it, [leaf_hash(entry) for entry in of_it]):
                 create_equal(self._store, name, data, until)
         if self.size != plan.end:

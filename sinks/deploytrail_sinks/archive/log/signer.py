@@ -49,6 +49,12 @@ class CheckpointSigner:
         self._keys, self._sequencers = keys, sequencers
         self._path = folder / "checkpoint"
         self.last = self._remembered()
+        self.seen = 0 if self.last is None else read_checkpoint(self.last).size  # entries of the newest state found
+
+    @property
+    def signed_at(self) -> float:
+        """When the last checkpoint was signed, seconds since the epoch; now where none was."""
+        return self._path.stat().st_mtime if self.last is not None else self._clock()
 
     def _remembered(self) -> Note | None:
         try:
@@ -85,6 +91,7 @@ class CheckpointSigner:
         found = newest_state(self._store, size)
         if found is None:
             return None
+        self.seen = found[0]
         state = self._state(*found)
         self._check_follows(state)
         text = state.text()
