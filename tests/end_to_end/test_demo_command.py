@@ -66,6 +66,16 @@ def test_demo_without_a_terminal_ends_with_zero_and_leaves_nothing_running(home:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert "PLANTED AGAINST FOUND" in done.stdout
     assert "Everything planted was found" in done.stdout
+    verified = re.search(
+        r"archive verify --trust archive\.trust: whole; tree of (\d+) entries, root (\S+)…,", done.stdout
+    )
+    proven = re.search(
+        r"the proof holds: (\d+) records of deployment 'demo-succeeds-.* (\d+) entries, signed", done.stdout
+    )
+    assert verified is not None, done.stdout
+    assert proven is not None, done.stdout
+    assert int(verified[1]) > 5000 and int(proven[2]) > 5000
+    assert int(proven[1]) >= 4  # its start and its end, as reported and on the trail, and what followed
 
 
 @pytest.mark.timeout(120)

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,8 @@ def test_stack_stays_until_it_is_stopped_and_keeps_its_data(home: Path) -> None:
 
 @pytest.mark.timeout(240)
 def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: Path) -> None:
-    with Stack(home, Settings(oncall_url="http://127.0.0.1:1/pages", tick_seconds=1.0)) as stack:
+    quick = Settings(tick_seconds=1.0, archive_segment_seconds=1.0, archive_log_seconds=0.2)
+    with Stack(home, replace(quick, oncall_url="http://127.0.0.1:1/pages")) as stack:
 
         def deploy(service: str) -> None:
             words = ("--service", service, "--environment", "production", "--region", "eu-west-1")
@@ -156,11 +157,27 @@ def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: P
         place = ("--service", "shop", "--environment", "production", "--region", "eu-west-1")
         what = ("--deployment-id", "nobody-registered-it", "--artifact-digest", "sha256:" + "1b" * 32)
         asked = run("require-permit", *what, *place, env=environment(home) | gate, cwd=tmp_path)
+        trusting = ("--trust", stack.settings.archive_trust)
+        archive = {"DEPLOYTRAIL_ARCHIVE": stack.urls.archive}
+
+        def proof_of_all() -> str:
+            """What the archive proves of the last deployment; its events are covered a moment after they are stored."""
+            sql = "SELECT deployment_id FROM deploytrail.deployments WHERE service = 'shop'"
+            wanted = query(stack.urls.clickhouse, sql)
+            proof = run("archive", "prove", wanted, "--output", "proof", env=environment(home) | archive, cwd=tmp_path)
+            return proof.stdout if proof.returncode == 0 else ""
+
+        wait_for(lambda: "records of deployment" in proof_of_all(), seconds=60, what="a proof of the last deployment")
+        checked = run("archive", "verify-proof", "proof", *trusting, env=environment(home), cwd=tmp_path)
+        verified = run("archive", "verify", *trusting, env=environment(home) | archive, cwd=tmp_path)
         last = stack.state
 
+    assert checked.returncode == 0, checked.stdout
+    assert verified.returncode == 0, verified.stdout
+    assert "signatures checked" in verified.stdout
     assert asked.returncode == 77, asked.stderr
     assert "unregistered" in asked.stderr
-    assert len(first) == 8
+    assert len(first) == 10
     assert nothing_runs(last)
 
 

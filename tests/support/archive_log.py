@@ -11,7 +11,6 @@ from typing import Any
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
-from deploytrail_sinks.archive.log.check import LogReport
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint
 from deploytrail_sinks.archive.log.entries import object_entry, segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
@@ -19,6 +18,7 @@ from deploytrail_sinks.archive.log.names import numbered
 from deploytrail_sinks.archive.log.notes import KeyKind, Note, Signer, new_signer
 from deploytrail_sinks.archive.log.plan import read_plan
 from deploytrail_sinks.archive.log.publisher import Publisher
+from deploytrail_sinks.archive.log.report import LogReport
 from deploytrail_sinks.archive.log.sequencer import Sequencer
 from deploytrail_sinks.archive.log.signer import CheckpointSigner
 from deploytrail_sinks.archive.log.trust import Trust, read_trust

@@ -25,7 +25,7 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings, variable
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_local import demo_archive, demo_kafka, demo_payloads, demo_questions
+from deploytrail_local import demo_archive, demo_kafka, demo_payloads, demo_proof, demo_questions
 from deploytrail_local.demo_payloads import Answer, Posting
 from deploytrail_local.demo_receiver import PageReceiver
 from deploytrail_local.demo_summary import Hop, Row, Summary
@@ -67,6 +67,7 @@ def demo_settings(settings: Settings, receiver: PageReceiver) -> Settings:
         "alertmanager=the-demo-knows-this-token",
         oncall_url=receiver.url,
         archive_segment_seconds=2.0,
+        archive_log_seconds=0.5,
     )
 
 
@@ -201,7 +202,7 @@ class FirstDay:
         self.summary.rows.append(Row("records sent again, dropped", again, told_apart, holds=told_apart == again))
         with self._step("archive read back"):
             archived = demo_archive.read(self._environ)
-            self.summary.rows += demo_archive.compare(self.settings, archived, self._environ)
+            self.summary.rows += demo_archive.compare(self.settings, archived)
         self.summary.hops += [
             Hop("accepted", dict(self._accepted(intake))),
             Hop("intake", dict(intake)),
@@ -210,6 +211,11 @@ class FirstDay:
             Hop("archive (intake)", dict(demo_kafka.ids_of(s.value for s in archived.get(Topic.INTAKE.value, ())))),
             Hop("archive (trail)", dict(demo_kafka.ids_of(s.value for s in archived.get(Topic.EVENTS.value, ())))),
         ]
+        with self._step("a deployment proven to an outsider"):
+            trust = Path(self.settings.archive_trust)
+            shown = demo_proof.show(self.scripts[0].deployment_id, archived, trust, self.folder, self._environ)
+        self.summary.rows += shown.rows
+        self.summary.answers.append((demo_proof.QUESTION, shown.lines))
 
     def check_pages(self) -> None:
         """Each failed deployment of now pages, exactly once; history pages nobody."""

@@ -20,6 +20,7 @@ from deploytrail_schemas.settings import PREFIX, Settings, variable
 from deploytrail_local import ports
 from deploytrail_local.gate_key import ensure_gate_key
 from deploytrail_local.kafka_broker import KafkaBroker, Progress
+from deploytrail_local.log_keys import ensure_log_keys, with_log
 from deploytrail_local.supervisor import Child, Stage
 
 # Processes of processors, and their apps. Two, since one process keeps no more than one core busy: what judges further
@@ -35,7 +36,8 @@ PROCESSES = {
 PERMIT_ISSUER = "deploytrail-local"
 GATE_KEYS = "gate-keys"
 STORES = ("kafka", "clickhouse")
-APPS = ("gateway", *PROCESSES, "sink-clickhouse", "sink-archive", "sink-on-call")
+ARCHIVE = ("sink-archive", "archive-sequence", "archive-sign")
+APPS = ("gateway", *PROCESSES, "sink-clickhouse", *ARCHIVE, "sink-on-call")
 _DEFAULTS = Settings()
 
 
@@ -62,7 +64,7 @@ def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
 def effective_settings(home: Path, settings: Settings, numbers: Mapping[str, int]) -> Settings:
     """The settings of clients and children: real ports, and folders below `home` where none were set."""
     host = ports.LOOPBACK if settings.gateway_host in ("", "0.0.0.0", "::") else settings.gateway_host
-    return replace(
+    found = replace(
         settings,
         home=home,
         kafka=f"{ports.LOOPBACK}:{numbers['kafka']}",
@@ -80,6 +82,7 @@ def effective_settings(home: Path, settings: Settings, numbers: Mapping[str, int
         archive=f"file:{home / 'archive'}" if settings.archive == _DEFAULTS.archive else settings.archive,
         metrics_port=0,
     )
+    return with_log(home, found)
 
 
 def stages_of(
@@ -98,6 +101,7 @@ def stages_of(
     if Path(settings.gate_keys) == home / GATE_KEYS:  # in another folder the keys are somebody's own
         ensure_gate_key(home / GATE_KEYS)
     environ = without_settings(os.environ) | {"PYTHONUNBUFFERED": "1"}
+    ensure_log_keys(home, settings, environ)
     logs = home / "logs"
     # -P: a json.py in the folder where somebody calls us is none of ours.
     engine = [sys.executable, "-P", "-m", "deploytrail_local.clickhouse_server", str(home / "clickhouse")]
@@ -115,7 +119,11 @@ def stages_of(
     def app(name: str, *words: str) -> Child:
         # The gateway tells about itself on its own port, the others on a port of their own.
         number = numbers.get(f"{name}-metrics", 0)
-        own = environment_of(replace(settings, metrics_port=number))
+        # Who appends to the archive's log cannot sign, and who signs cannot append; no other program does either.
+        sequencer_key = settings.archive_sequencer_key if name == "archive-sequence" else ""
+        signer_keys = settings.archive_signer_keys if name == "archive-sign" else ""
+        allowed = replace(settings, archive_sequencer_key=sequencer_key, archive_signer_keys=signer_keys)
+        own = environment_of(replace(allowed, metrics_port=number))
         host = f"http://{ports.LOOPBACK}:{number}" if number else settings.url
         argv = [sys.executable, "-P", "-m", "deploytrail.command", *words]
         return Child(name, argv, environ | own, logs / f"{name}.log", _http_answers(f"{host}/readyz"))
@@ -126,6 +134,10 @@ def stages_of(
         app("sink-clickhouse", "sink", "clickhouse"),
         app("sink-archive", "sink", "archive"),
     ]
+    if settings.archive_sequencer_key:
+        apps.append(app("archive-sequence", "archive", "sequence"))
+    if settings.archive_signer_keys:
+        apps.append(app("archive-sign", "archive", "sign"))
     if settings.oncall_url:
         apps.append(app("sink-on-call", "sink", "on-call"))
     return [

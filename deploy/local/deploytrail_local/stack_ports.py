@@ -23,6 +23,8 @@ NAMES = (
     "verdicts-metrics",
     "sink-clickhouse-metrics",
     "sink-archive-metrics",
+    "archive-sequence-metrics",
+    "archive-sign-metrics",
     "sink-on-call-metrics",
 )
 

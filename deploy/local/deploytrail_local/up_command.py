@@ -127,6 +127,7 @@ def _exports(settings: Settings) -> str:
 
 def _where(stack: Stack) -> str:
     urls, state = stack.urls, stack.state
+    trust = stack.settings.archive_trust
     restarted = [f"{child.name} {child.restarts}" for child in state.children if child.restarts]
     lines = [
         "deploytrail runs:",
@@ -135,6 +136,7 @@ def _where(stack: Stack) -> str:
         f"{stack.settings.clickhouse_database}' -d 'SHOW TABLES'",
         f"  Kafka        {urls.kafka}",
         f"  archive      {urls.archive}",
+        *([f"  its log      deploytrail archive verify --trust {trust}"] if trust else []),
         f"  gate         {stack.settings.gate_url}   deploytrail require-permit --artifact-digest sha256:…",
         f"  logs         {stack.log.parent}",
         *([f"  restarts     {', '.join(restarted)}"] if restarted else []),

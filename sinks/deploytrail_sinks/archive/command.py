@@ -105,7 +105,8 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
     if of_log is not None:
         keys = "signatures checked" if of_log.trusted else "SIGNATURES NOT CHECKED: no --trust"
         print(
-            f"log: {of_log.entries} entries published, {of_log.unpublished} not yet; {of_log.checkpoints} checkpoints, "
+            f"log: {of_log.entries} entries published, root {of_log.root or 'unknown'}, {of_log.unpublished} not yet; "
+            f"{of_log.checkpoints} checkpoints, "
             f"{keys}; {of_log.timestamps} time stamps; {of_log.uncovered_segments} segments not in it yet"
         )
         if not of_log.trusted:

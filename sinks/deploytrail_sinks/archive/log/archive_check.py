@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from cryptography import x509
 
-from deploytrail_sinks.archive.log.check import LogCheck, LogReport, Seen
+from deploytrail_sinks.archive.log.check import LogCheck
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint
 from deploytrail_sinks.archive.log.entries import segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
@@ -16,6 +16,7 @@ from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log, n
 from deploytrail_sinks.archive.log.notes import Verifier
 from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Planned
+from deploytrail_sinks.archive.log.report import LogReport, Seen
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.timestamp_words import StampError
 from deploytrail_sinks.archive.log.timestamps import check_stamp

@@ -7,6 +7,7 @@ checked before it, and compared. Roots are compared with every kept checkpoint o
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,6 +19,7 @@ from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, number_of, n
 from deploytrail_sinks.archive.log.notes import NoteError, Verifier, signers
 from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, Planned, encode_positions
+from deploytrail_sinks.archive.log.report import LogReport, Seen
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.tiles import RightEdge, TileError, read_entries, read_hashes
 from deploytrail_sinks.archive.log.trust import Trust
@@ -27,28 +29,6 @@ from deploytrail_sinks.archive.store import ObjectStore
 
 _SEGMENT, _OBJECT = b'{"kind":"segment"', b'{"kind":"object"'
 Say = Callable[[str, str], None]  # a flaw: the object's name, and what is wrong with it
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What reading a segment gave: its digest, the offset behind it, and its entries as one digest of leaf hashes."""
-
-    sha256: str
-    next_offset: int
-    entries: int
-    leaves: bytes
-
-
-@dataclass(slots=True)
-class LogReport:
-    """What was looked at in the log."""
-
-    entries: int = 0  # that the newest published checkpoint covers
-    unpublished: int = 0  # entries behind it
-    checkpoints: int = 0
-    trusted: bool = False  # whether signatures were checked with somebody's keys
-    timestamps: int = 0
-    uncovered_segments: int = 0  # not in the log yet
 
 
 @dataclass
@@ -89,6 +69,8 @@ class LogCheck:
                     self._pass_by(plan)
             self._behind(edge, newest, end)
         self.report.entries, self.report.unpublished = newest, max(0, end - newest)
+        if newest in self._kept:
+            self.report.root = b64encode(self._kept[newest].root).decode()
         self._segments()
         self._strays(names, unfinished, start)
         return self.report
