@@ -114,7 +114,7 @@ def states(kafka: str) -> dict[str, str]:
     found = {}
     for message in read_topic(kafka, Topic.ONCALL_STATE):
         row = json.loads(message.value() or b"")
-        found[row["key"]] = row["status"]
+        found[row["key"]] = row["status"] if "status" in row else "held" if row["held"] else "heard"
     return found
 
 
@@ -208,7 +208,7 @@ def test_page_about_a_suppressed_alert_is_sent_when_it_is_released(
         say(caused("loud"), caused("grave", "critical"))
         wait_for(lambda: receiver.has("incident_correlation/loud"), what="the page that nothing suppressed")
     assert [page["dedup_key"] for page in receiver.pages] == ["incident_correlation/grave", "incident_correlation/loud"]
-    assert states(own_kafka)["incident_correlation/held"] == "suppressed"
+    assert states(own_kafka)["alert/held"] == "held"
 
     say(about("held", "alert_suppression", "released_at_end"))
     say(about("early", "alert_suppression", "resolved_while_suppressed"), caused("last", "critical"))
@@ -251,3 +251,44 @@ def test_alertmanager_shows_the_incident_until_it_is_resolved(
         wait_for(lambda: "deployment_failed/am-1" not in firing(), seconds=60, what="its end")
 
     assert states(own_kafka)["deployment_failed/am-1"] == "resolved"
+
+
+def alerts(alertmanager: str) -> list[tuple[str, str]]:
+    """What an Alertmanager shows as firing: key and number of alerts in it."""
+    with urllib.request.urlopen(f"{alertmanager}/api/v2/alerts", timeout=5) as response:
+        found = [(one["labels"]["dedup_key"], one["annotations"].get("alerts", "")) for one in json.load(response)]
+    return sorted(found)
+
+
+@pytest.mark.requirement("M4.3", "M4.5")
+def test_storm_of_fifty_alerts_is_one_alert_in_alertmanager_though_the_sink_is_killed_amid_it(
+    own_kafka: str, alertmanager: str, tmp_path: Path
+) -> None:
+    def say(numbers: range, incident: str, severity: str = "critical", **fields: Any) -> None:
+        evidence = {"incident": incident} if incident else {}
+        found = [
+            about(f"s{n}", "incident_correlation", "deployed_shortly_before", severity, evidence=evidence, **fields)
+            for n in numbers
+        ]
+        write(own_kafka, Topic.FINDINGS, [(1, b"k", finding) for finding in found])
+
+    make_topics(own_kafka)
+    env = settings(own_kafka, f"alertmanager+{alertmanager}") | {"DEPLOYTRAIL_ONCALL_WAIT_SECONDS": "2"}
+    killed = Command("sink", "on-call", env=env, cwd=tmp_path).wait_ready()
+    say(range(4), "")  # before it is known to be a storm
+    wait_for(lambda: len(alerts(alertmanager)) >= 1, seconds=60, what="the first alert")
+    say(range(25), "s0")
+    wait_for(lambda: states(own_kafka).get("alert/s24") == "heard", seconds=60, what="half of the storm")
+    killed.kill()
+    say(range(25, 50), "s0")
+    with sink(env, tmp_path):
+        wait_for(lambda: alerts(alertmanager) == [("incident_correlation/s0", "50")], seconds=60, what="one alert")
+        say(range(49), "s0", "info", verdict="ok")
+        write(own_kafka, Topic.FINDINGS, [(1, b"k", about("another", "incident_correlation", "r", "critical"))])
+        wait_for(lambda: len(alerts(alertmanager)) == 2, seconds=60, what="another incident")
+        assert ("incident_correlation/s0", "50") in alerts(alertmanager)
+        say(range(49, 50), "s0", "info", verdict="ok")
+        wait_for(lambda: len(alerts(alertmanager)) == 1, seconds=60, what="the storm's end")
+
+    assert states(own_kafka)["incident_correlation/s0"] == "resolved"
+    assert states(own_kafka)["incident_correlation/s1"] == "resolved"

@@ -1,13 +1,13 @@
 """Whom does a record or a finding page, and what does it clear?
 
-In: a decoded Record or Finding. Out: changes of incidents. Pages come from verdicts, never from
-raw signals, and only about production. What `alert_suppression` says of an alert holds its page back
-or lets it go.
+In: a decoded Record or Finding. Out: changes of incidents, and what is said of an alert, of which `alerts` makes one.
+Pages come from verdicts, never from raw signals, and only about production. What `alert_suppression` says of an alert
+holds it back or lets it go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -20,24 +20,36 @@ _ENDED = frozenset({"succeeded", "failed", "cancelled", "rolled_back", "supersed
 _URGENT = frozenset({"critical", "error"})
 
 
+CORRELATION = "incident_correlation"
+
+
 class Action(StrEnum):
-    """What happens to an incident."""
+    """What happens to an incident. `withdraw` drops a page that nobody has seen yet, and takes none back."""
 
     TRIGGER = "trigger"
     RESOLVE = "resolve"
+    WITHDRAW = "withdraw"
+
+
+class Word(StrEnum):
+    """What a finding says of one alert: that it needs somebody or does not, that it keeps quiet or is shown."""
+
+    RAISE = "raise"
+    TAKE_BACK = "take_back"
     HOLD = "hold"
     LET_GO = "let_go"
 
 
 # Any other reason shows the alert.
-_SAID_OF_AN_ALERT = {"suppressed_during_deployment": Action.HOLD, "resolved_while_suppressed": Action.RESOLVE}
+_SAID_OF_AN_ALERT = {"suppressed_during_deployment": Word.HOLD, "resolved_while_suppressed": Word.TAKE_BACK}
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of one incident. `at` is what it speaks of, microseconds; only a trigger needs more than its key.
 
-    `may_wait`: a page that may yet be held back.
+    `may_wait`: a page that may yet be held back. `cause`: the deployment that it names; where a page about that one is
+    open already, it may wait as well.
     """
 
     key: str
@@ -47,9 +59,24 @@ class Change:
     title: str = ""
     details: dict[str, str] = field(default_factory=dict)
     may_wait: bool = False
+    cause: str = ""
 
 
-def changes(kind: RecordType, value: Mapping[str, Any]) -> list[Change]:
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a finding says of an alert. `incident`: the alert that began the storm which it belongs to; empty for none
+    that is known."""
+
+    signal_id: str
+    word: Word
+    at: int
+    incident: str = ""
+    severity: str = ""
+    title: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+
+
+def changes(kind: RecordType, value: Mapping[str, Any]) -> Sequence[Change | Said]:
     """The changes that a Record or a Finding makes; none for other kinds and other environments."""
     if value.get("environment") != "production":
         return []
@@ -73,28 +100,34 @@ def _of_record(record: Mapping[str, Any]) -> list[Change]:
     return [failed]
 
 
-def _of_finding(finding: Mapping[str, Any]) -> list[Change]:
+def _of_finding(finding: Mapping[str, Any]) -> Sequence[Change | Said]:
     rule, at = finding["rule"], finding["occurred_at"]
-    if rule == "alert_suppression" and finding["reason"] == "same_deployment":
-        return []  # the deployment goes by another name, under which the same is said of the alert
     if rule == "alert_suppression":
-        action = _SAID_OF_AN_ALERT.get(finding["reason"], Action.LET_GO)
-        return [Change(f"incident_correlation/{finding['signal_id']}", action, at)]
-    if rule in ("change_window", "change_window_overrun", "overdue"):
-        key = f"{rule}/{finding['deployment_id']}"
-        raised = finding["verdict"] == "violation"
-    elif rule == "incident_correlation" and finding["rank"] == 1:
-        # Whose cause is no known deployment, monitoring pages about by itself.
-        key = f"{rule}/{finding['signal_id']}"
-        raised = finding["verdict"] == "violation" and finding["severity"] in _URGENT
-    else:
+        if finding["reason"] == "same_deployment":
+            return []  # the deployment goes by another name, under which the same is said of the alert
+        return [Said(finding["signal_id"], _SAID_OF_AN_ALERT.get(finding["reason"], Word.LET_GO), at)]
+    if rule == CORRELATION and finding["rank"] == 1:
+        return [_of_alert(finding)]
+    if rule not in ("change_window", "change_window_overrun", "overdue"):
         return []
-    if not raised:
+    key = f"{rule}/{finding['deployment_id']}"
+    if finding["verdict"] != "violation":
         return [Change(key, Action.RESOLVE, at)]
-    details = _details(finding) | {"rule": rule, "reason": finding["reason"], "finding_id": finding["finding_id"]}
-    # What is critical is never suppressed, so it waits for nothing.
-    may_wait = rule == "incident_correlation" and finding["severity"] != "critical"
-    return [Change(key, Action.TRIGGER, at, finding["severity"], finding["explanation"], details, may_wait)]
+    return [Change(key, Action.TRIGGER, at, finding["severity"], finding["explanation"], _details(finding))]
+
+
+def _of_alert(finding: Mapping[str, Any]) -> Said:
+    # Whose cause is no known deployment, monitoring pages about by itself.
+    raised = finding["verdict"] == "violation" and finding["severity"] in _URGENT
+    return Said(
+        finding["signal_id"],
+        Word.RAISE if raised else Word.TAKE_BACK,
+        finding["occurred_at"],
+        finding["evidence"].get("incident", ""),
+        finding["severity"],
+        finding["explanation"],
+        _details(finding),
+    )
 
 
 def _what(record: Mapping[str, Any]) -> str:
@@ -102,7 +135,10 @@ def _what(record: Mapping[str, Any]) -> str:
 
 
 def _details(value: Mapping[str, Any]) -> dict[str, str]:
-    names = ("deployment_id", "signal_id", "service", "environment", "region", "version", "deployer", "team", "error")
+    names = (
+        *("deployment_id", "signal_id", "service", "environment", "region", "version", "deployer", "team", "error"),
+        *("rule", "reason", "finding_id"),
+    )
     found = {name: str(value[name]) for name in names if value.get(name)}
     at = value.get("finished_at") or value.get("occurred_at")
     return found | ({"at": format_instant(at)} if at else {})

@@ -57,7 +57,9 @@ class Webhook:
             "occurred_at": format_instant(incident.at),
             "details": incident.details,
         }
-        return _post(self._url, body, {"Idempotency-Key": f"{incident.key}/{incident.action.value}/{incident.at}"})
+        news = f"/{incident.sent}" if incident.sent and incident.action is Action.TRIGGER else ""
+        key = f"{incident.key}/{incident.action.value}/{incident.at}{news}"
+        return _post(self._url, body, {"Idempotency-Key": key})
 
 
 class Alertmanager:
@@ -67,23 +69,29 @@ class Alertmanager:
         self._url = url.rstrip("/") + "/api/v2/alerts"
 
     def send(self, incident: Incident, now: int) -> str:
-        """See Sender. An open alert is to end in a day, since Alertmanager forgets what is not repeated."""
-        details = incident.details
-        place = {name: details[name] for name in ("service", "environment", "region") if name in details}
+        """See Sender. An open alert is to end in a month, since Alertmanager forgets what is not repeated. One that has
+        become graver is another alert to it: its end ends both."""
         resolved = incident.action is Action.RESOLVE
-        alert: dict[str, Any] = {
-            "labels": {
-                "alertname": "Deploytrail" + "".join(part.capitalize() for part in _rule(incident.key).split("_")),
-                "source": "deploytrail",
-                "dedup_key": incident.key,
-                "severity": incident.severity,
-                **place,
-            },
-            "annotations": {"summary": incident.title} | {k: v for k, v in details.items() if k not in place},
-            "startsAt": format_instant(min(incident.at, now)),
-            "endsAt": format_instant(now if resolved else now + _LASTS),
-        }
-        return _post(self._url, [alert], {})
+        severities = incident.told if resolved and incident.told else (incident.severity,)
+        ends = now if resolved else now + _LASTS
+        return _post(self._url, [_alert(incident, severity, now, ends) for severity in severities], {})
+
+
+def _alert(incident: Incident, severity: str, now: int, ends: int) -> dict[str, Any]:
+    details = incident.details
+    place = {name: details[name] for name in ("service", "environment", "region") if name in details}
+    return {
+        "labels": {
+            "alertname": "Deploytrail" + "".join(part.capitalize() for part in _rule(incident.key).split("_")),
+            "source": "deploytrail",
+            "dedup_key": incident.key,
+            "severity": severity,
+            **place,
+        },
+        "annotations": {"summary": incident.title} | {k: v for k, v in details.items() if k not in place},
+        "startsAt": format_instant(min(incident.at, now)),
+        "endsAt": format_instant(ends),
+    }
 
 
 def _rule(key: str) -> str:

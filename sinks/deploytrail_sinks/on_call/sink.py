@@ -22,7 +22,8 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.http_json import Refused
-from deploytrail_sinks.on_call.incidents import Action, Change, changes
+from deploytrail_sinks.on_call.alerts import change_of, hear
+from deploytrail_sinks.on_call.incidents import Action, Change, Said, changes
 from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle, waited
 from deploytrail_sinks.on_call.senders import Sender
 from deploytrail_sinks.on_call.state_topic import StateTopic
@@ -91,15 +92,29 @@ class OnCallSink:
                     "%s:%s:%s cannot be read, the ClickHouse sink sets it aside: %s", topic, partition, offset, error
                 )
             else:
-                for change in changes(kind, value):
-                    if not self._apply(change, f"{topic}:{partition}", offset):
-                        return  # stopped: not done, so not committed
+                place = f"{topic}:{partition}"
+                for one in changes(kind, value):
+                    for change in self._of_alert(one, place, offset) if isinstance(one, Said) else [one]:
+                        if not self._apply(change, place, offset):
+                            return  # stopped: not done, so not committed
         self._done[topic, partition] = offset + 1
+
+    def _of_alert(self, said: Said, place: str, offset: int) -> list[Change]:
+        """What pages need after what was said of an alert. They follow from the rows of all alerts that each is about,
+        so that a crash behind the row of this one loses nothing."""
+        known = self._state.alert(said.signal_id)
+        alert = hear(known, said, place, offset)
+        if alert is None:
+            return []
+        if alert != known:
+            self._state.write_alert(alert)
+        return [change_of(page, self._state.alerts_of(page), at=said.at, word=said.word) for page in alert.pages]
 
     def _apply(self, change: Change, place: str, offset: int) -> bool:
         """Whether the change is settled; False where it was stopped before."""
         known = self._state.get(change.key)
-        wait_until = self._wall_clock() + self._wait if self._wait else 0
+        waits = change.may_wait or (change.cause and self._state.is_told_of(change.cause))
+        wait_until = self._wall_clock() + self._wait if self._wait and waits else 0
         after = intend(known, change, place, offset, wait_until=wait_until)
         if after is None:
             return True
@@ -116,7 +131,8 @@ class OnCallSink:
                 return  # stopped
 
     def _send(self, intended: Incident) -> bool:
-        if intended.action is Action.TRIGGER and intended.at < self._wall_clock() - self._max_age:
+        old = intended.at < self._wall_clock() - self._max_age
+        if intended.action is Action.TRIGGER and old and not intended.sent:
             self._settle(intended, Status.TOO_OLD, "")
             return True
         self._state.write(intended)
