@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from deploytrail_schemas.policies.alias import plain
 
 from deploytrail_processors.policy_changes import Source
 from deploytrail_processors.rules.policies import ChangeWindow, PolicySet, Problem, read_document
-from deploytrail_processors.rules.policies.alias import plain
 
 MAX_CALENDAR = 512 << 10  # bytes; a message may have 1 MiB
 

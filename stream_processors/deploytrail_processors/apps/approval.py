@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploytrail_schemas.policies.in_force import is_production
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -12,7 +13,6 @@ from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import lifecycle, unapproved
-from deploytrail_processors.rules.approval_required import is_production
 from deploytrail_processors.safe_app import SafeApp
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deploytrail_schemas.policies.alias import is_pattern, plain
+
 from deploytrail_processors.rules.policies import Aliases, Policies
-from deploytrail_processors.rules.policies.alias import is_pattern, plain
 
 # What every company says; policies win over these.
 ENVIRONMENTS = {

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deploytrail_schemas.policies.in_force import is_production
+from deploytrail_schemas.policies.scope import narrowness
+
 from deploytrail_processors.rules.approval_steps import Asked
-from deploytrail_processors.rules.policies import Alias, Approvals, Policies
-from deploytrail_processors.rules.policies.scope import narrowness
-
-
-def is_production(environment: str, policies: Policies) -> bool:
-    """Whether an environment is a production one: by its name, or because its policy says so."""
-    flagged = {d.name for d in policies.of_kind("environment") if isinstance(d.spec, Alias) and d.spec.production}
-    return environment == "production" or environment in flagged
+from deploytrail_processors.rules.policies import Approvals, Policies
 
 
 def required(asked: Asked, policies: Policies) -> tuple[Approvals | None, tuple[str, ...]]:

@@ -16,11 +16,11 @@ from typing import Any
 
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.people import is_among, is_bot, person
+from deploytrail_schemas.policies.scope import narrowness
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules.approval_steps import hands_of, is_at
 from deploytrail_processors.rules.policies import BreakGlass, Document, Policies
-from deploytrail_processors.rules.policies.scope import narrowness
 
 Approval = Mapping[str, Any]
 MINUTE = 60_000_000

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.policies.in_force import is_production
 from deploytrail_schemas.reasons import Reason
 
-from deploytrail_processors.rules.approval_required import is_production
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.graph import Reached
 from deploytrail_processors.rules.policies import Policies

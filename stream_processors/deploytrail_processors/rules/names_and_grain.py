@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.policies.service import GRAINS
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules import aliases
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Policies
-from deploytrail_processors.rules.policies.service import GRAINS
 
 UNMAPPED, GRAIN = "unmapped_name", "grain"
 DAY = 86_400_000_000

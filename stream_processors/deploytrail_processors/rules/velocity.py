@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.policies.scope import narrowness
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules.findings import Finding, finding
 from deploytrail_processors.rules.policies import Document, Policies, Velocity
-from deploytrail_processors.rules.policies.scope import narrowness
 from deploytrail_processors.rules.policies.velocity import LONGEST, MOST
 
 MINUTE = 60_000_000

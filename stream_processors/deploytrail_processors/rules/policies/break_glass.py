@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploytrail_processors.rules.policies.reader import Reader
-from deploytrail_processors.rules.policies.scope import Scope, read_scope
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.scope import Scope, read_scope
 
 
 @dataclass(frozen=True, slots=True)

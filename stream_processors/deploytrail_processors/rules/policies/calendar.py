@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from deploytrail_schemas.policies.reader import Reader
+
 from deploytrail_processors.rules.icalendar import read_events
-from deploytrail_processors.rules.policies.reader import Reader
 from deploytrail_processors.rules.policies.window import read_zone
 from deploytrail_processors.rules.timetable import Expansion, Timetable
 

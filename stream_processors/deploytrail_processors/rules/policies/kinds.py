@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from deploytrail_processors.rules.policies.alias import Alias, read_alias
+from deploytrail_schemas.policies import document
+from deploytrail_schemas.policies.alias import Alias, read_alias
+from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.escalation import Escalation, read_escalation
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.retention import Retention, read_retention
+from deploytrail_schemas.policies.service import Service, read_service
+
 from deploytrail_processors.rules.policies.approval import Approvals, read_approvals
 from deploytrail_processors.rules.policies.break_glass import BreakGlass, read_break_glass
 from deploytrail_processors.rules.policies.calendar import Calendar, read_calendar
-from deploytrail_processors.rules.policies.escalation import Escalation, read_escalation
 from deploytrail_processors.rules.policies.intake import Intake, read_intake
-from deploytrail_processors.rules.policies.reader import Reader
 from deploytrail_processors.rules.policies.reconciliation import Reconciliation, read_reconciliation
 from deploytrail_processors.rules.policies.requirement import Requirement, read_regime, read_required_fields
-from deploytrail_processors.rules.policies.retention import Retention, read_retention
 from deploytrail_processors.rules.policies.rollback import RollbackVerification, read_rollback_verification
-from deploytrail_processors.rules.policies.service import Service, read_service
 from deploytrail_processors.rules.policies.success import SuccessCriteria, read_success_criteria
 from deploytrail_processors.rules.policies.suppression import Suppression, read_suppression
 from deploytrail_processors.rules.policies.thresholds import Thresholds, read_thresholds
@@ -61,3 +64,8 @@ KINDS: Mapping[str, Callable[[Reader], Spec]] = {
     "escalation": read_escalation,
     "retention": read_retention,
 }
+
+
+def read_document(value: object) -> Document:
+    """The document of a JSON value; invalid ones come back with every problem."""
+    return document.read(value, KINDS)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from deploytrail_schemas.policies.alias import Alias, Aliases
+from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.in_force import InForce, Versions
+from deploytrail_schemas.policies.scope import narrowness
+from deploytrail_schemas.policies.service import Service
+
 from deploytrail_processors.rules.graph import Graph
-from deploytrail_processors.rules.policies.alias import Alias, Aliases
-from deploytrail_processors.rules.policies.document import Document
 from deploytrail_processors.rules.policies.intake import Intake
-from deploytrail_processors.rules.policies.scope import narrowness
-from deploytrail_processors.rules.policies.service import Service
 from deploytrail_processors.rules.policies.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -20,32 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Policies:
+class Policies(InForce):
     """The policies in force at one moment."""
-
-    documents: tuple[Document, ...] = ()
-
-    @cached_property
-    def _by_name(self) -> dict[tuple[str, str], Document]:
-        return {(d.kind, d.name): d for d in self.documents}
-
-    @cached_property
-    def _by_kind(self) -> dict[str, tuple[Document, ...]]:
-        kinds = {d.kind for d in self.documents}
-        return {kind: tuple(d for d in self.documents if d.kind == kind) for kind in kinds}
-
-    def of_kind(self, kind: str) -> tuple[Document, ...]:
-        """Documents of a kind, the invalid ones too."""
-        return self._by_kind.get(kind, ())
-
-    def document(self, kind: str, name: str) -> Document | None:
-        """A document, valid or not; None where there is none of this name."""
-        return self._by_name.get((kind, name))
-
-    def service(self, name: str) -> Service:
-        """The policy of a service; an empty one where there is none."""
-        document = self._by_name.get(("service", name))
-        return document.spec if document and isinstance(document.spec, Service) else Service()
 
     def versions(self, *named: tuple[str, str]) -> str:
         """The versions of documents by kind and name, as a verdict names what it was judged by."""
@@ -122,35 +100,14 @@ class Policies:
 
 
 @dataclass(frozen=True)
-class PolicySet:
+class PolicySet(Versions):
     """Every version of every policy."""
-
-    versions: Mapping[tuple[str, str, int], Document] = field(default_factory=dict)
-
-    def with_documents(self, documents: Iterable[Document]) -> PolicySet:
-        """The set with more versions; the same version again replaces it."""
-        return replace(self, versions={**self.versions, **{(d.kind, d.name, d.version): d for d in documents}})
-
-    def latest(self, kind: str, name: str) -> Document | None:
-        """The newest version of one policy."""
-        found = [d for (k, n, _), d in self.versions.items() if (k, n) == (kind, name)]
-        return max(found, key=lambda d: d.version, default=None)
-
-    @cached_property
-    def _changes(self) -> list[int]:
-        return sorted({d.effective_from for d in self.versions.values()})
-
-    @cached_property
-    def _epochs(self) -> dict[int, Policies]:
-        return {}
 
     def at(self, when: int) -> Policies:
         """The policies in force at an instant: of each, the newest version effective by then."""
-        epoch = max((change for change in self._changes if change <= when), default=-1)
-        if epoch not in self._epochs:
-            newest: dict[tuple[str, str], Document] = {}
-            for d in sorted(self.versions.values(), key=lambda d: (d.effective_from, d.version)):
-                if d.effective_from <= epoch:
-                    newest[d.kind, d.name] = d
-            self._epochs[epoch] = Policies(tuple(newest[key] for key in sorted(newest)))
-        return self._epochs[epoch]
+        found = super().at(when)
+        assert isinstance(found, Policies)
+        return found
+
+    def _together(self, documents: tuple[Document, ...]) -> Policies:
+        return Policies(documents)

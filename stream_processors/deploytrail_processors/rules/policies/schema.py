@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploytrail_processors.rules.policies.document import NAME
+from deploytrail_schemas.policies.document import NAME
+from deploytrail_schemas.policies.reader import LONGEST_MINUTES, Problem, Reader
+
 from deploytrail_processors.rules.policies.kinds import KINDS
-from deploytrail_processors.rules.policies.reader import LONGEST_MINUTES, Problem, Reader
 
 JsonSchema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

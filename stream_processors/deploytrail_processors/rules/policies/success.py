@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deploytrail_processors.rules.policies.reader import Reader
-from deploytrail_processors.rules.policies.scope import Scope, narrowness, read_scope
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.scope import Scope, narrowness, read_scope
 
 if TYPE_CHECKING:
-    from deploytrail_processors.rules.policies.document import Document
+    from deploytrail_schemas.policies.document import Document
+
     from deploytrail_processors.rules.policies.policy_set import Policies
 
 SEVERITIES = ("info", "warning", "error", "critical")  # from mild to grave

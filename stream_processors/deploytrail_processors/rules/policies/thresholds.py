@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_schemas.policies.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploytrail_processors.rules.policies.reader import Reader
-from deploytrail_processors.rules.policies.scope import Scope, read_scope
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.scope import Scope, read_scope
 
 MOST = 1000  # starts are kept of each service, so their number has a bound
 LONGEST = 31 * 24 * 60

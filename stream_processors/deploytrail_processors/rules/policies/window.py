@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.scope import Scope, read_scope
+
 from deploytrail_processors import zones
 from deploytrail_processors.rules.durations import Duration, read_duration
-from deploytrail_processors.rules.policies.reader import Reader
-from deploytrail_processors.rules.policies.scope import Scope, read_scope
 from deploytrail_processors.rules.recurrence import Rule, read_rule
 from deploytrail_processors.rules.timetable import Expansion, Timetable, to_instant
 

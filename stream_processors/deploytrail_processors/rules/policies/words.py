@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from deploytrail_schemas.instants import format_instant
+from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.scope import SCOPE_FIELDS, Scope
 
 from deploytrail_processors.rules import window_words
 from deploytrail_processors.rules.policies.break_glass import BreakGlass
-from deploytrail_processors.rules.policies.document import Document
 from deploytrail_processors.rules.policies.policy_set import Policies
 from deploytrail_processors.rules.policies.schema import spec_schema
-from deploytrail_processors.rules.policies.scope import SCOPE_FIELDS, Scope
 
 Raw = Mapping[str, Any]
 

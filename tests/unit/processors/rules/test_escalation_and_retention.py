@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from deploytrail_processors.rules.policies import Policies, escalation_for, read_document, retention_for
-from deploytrail_processors.rules.policies.escalation import Escalation, Level
+from deploytrail_schemas.policies.escalation import Escalation, Level
 
 PLACE = {
     "service": "shop",

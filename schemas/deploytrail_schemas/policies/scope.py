@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_schemas.policies.reader import Reader
 
 SCOPE_FIELDS = ("services", "teams", "environments", "regions", "tiers", "kinds")
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from deploytrail_processors.rules.policies.reader import Reader
-from deploytrail_processors.rules.policies.scope import Scope, narrowness, read_scope
-
-if TYPE_CHECKING:
-    from deploytrail_processors.rules.policies.document import Document
-    from deploytrail_processors.rules.policies.policy_set import Policies
+from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.in_force import InForce
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.scope import Scope, narrowness, read_scope
 
 SEVERITIES = ("critical", "error", "warning", "info")
 # Who a level may name besides people and schedules of the on-call tool: they are looked up in the deployment.
@@ -74,7 +71,7 @@ def _level(inner: Reader, reader: Reader) -> Level:
     return found
 
 
-def escalation_for(subject: Mapping[str, str], severity: str, policies: Policies) -> tuple[Document, Escalation] | None:
+def escalation_for(subject: Mapping[str, str], severity: str, policies: InForce) -> tuple[Document, Escalation] | None:
     """The policy for a finding of a severity about a subject: the narrowest; of equally narrow ones the one that is
     quicker to its second level, then the first name. None where none covers it; invalid ones are passed over, since
     nobody would be told at all."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import NamedTuple
 
-from deploytrail_processors.rules.policies.reader import Reader
+from deploytrail_schemas.policies.reader import Reader
 
 
 @dataclass(frozen=True, slots=True)

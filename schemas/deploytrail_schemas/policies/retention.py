@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from deploytrail_processors.rules.policies.reader import Reader
-from deploytrail_processors.rules.policies.scope import Scope, read_scope
-
-if TYPE_CHECKING:
-    from deploytrail_processors.rules.policies.document import Document
-    from deploytrail_processors.rules.policies.policy_set import Policies
+from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.in_force import InForce
+from deploytrail_schemas.policies.reader import Reader
+from deploytrail_schemas.policies.scope import Scope, read_scope
 
 # As the archive names them: each has objects of its own, since lock and purge act on objects.
 CLASSES = ("production-regulated", "production", "non-production")
@@ -50,7 +47,7 @@ def read_retention(reader: Reader) -> Retention:
     return found
 
 
-def retention_for(subject: Mapping[str, str], policies: Policies) -> tuple[Document, Retention] | None:
+def retention_for(subject: Mapping[str, str], policies: InForce) -> tuple[Document, Retention] | None:
     """The policy for the records of a place: of those that cover it the one that keeps longest, then the firmest. None
     where none does, and the archive's own classes hold; invalid ones are passed over."""
     regimes = policies.service(subject["service"]).regimes

@@ -1,0 +1,93 @@
+"""Policies in force: looked up as they were at an instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TypeVar
+
+from deploytrail_schemas.policies.alias import Alias
+from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.service import Service
+
+PRODUCTION = "production"
+Set = TypeVar("Set", bound="Versions")
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The policies in force at one moment."""
+
+    documents: tuple[Document, ...] = ()
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], Document]:
+        return {(d.kind, d.name): d for d in self.documents}
+
+    @cached_property
+    def _by_kind(self) -> dict[str, tuple[Document, ...]]:
+        kinds = {d.kind for d in self.documents}
+        return {kind: tuple(d for d in self.documents if d.kind == kind) for kind in kinds}
+
+    def of_kind(self, kind: str) -> tuple[Document, ...]:
+        """Documents of a kind, the invalid ones too."""
+        return self._by_kind.get(kind, ())
+
+    def document(self, kind: str, name: str) -> Document | None:
+        """A document, valid or not; None where there is none of this name."""
+        return self._by_name.get((kind, name))
+
+    def service(self, name: str) -> Service:
+        """The policy of a service; an empty one where there is none."""
+        document = self._by_name.get(("service", name))
+        return document.spec if document and isinstance(document.spec, Service) else Service()
+
+    @cached_property
+    def production(self) -> frozenset[str]:
+        """The environments that are production: the one of that name, and those whose policy says so."""
+        flagged = (d.name for d in self.of_kind("environment") if isinstance(d.spec, Alias) and d.spec.production)
+        return frozenset({PRODUCTION, *flagged})
+
+
+def is_production(environment: str, policies: InForce) -> bool:
+    """Whether an environment, by its canonical name, is a production one: by that name, or by its policy."""
+    return environment in policies.production
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Every version of every policy."""
+
+    versions: Mapping[tuple[str, str, int], Document] = field(default_factory=dict)
+
+    def with_documents(self: Set, documents: Iterable[Document]) -> Set:
+        """The set with more versions; the same version again replaces it."""
+        return replace(self, versions={**self.versions, **{(d.kind, d.name, d.version): d for d in documents}})
+
+    def latest(self, kind: str, name: str) -> Document | None:
+        """The newest version of one policy."""
+        found = [d for (k, n, _), d in self.versions.items() if (k, n) == (kind, name)]
+        return max(found, key=lambda d: d.version, default=None)
+
+    @cached_property
+    def _changes(self) -> list[int]:
+        return sorted({d.effective_from for d in self.versions.values()})
+
+    @cached_property
+    def _epochs(self) -> dict[int, InForce]:
+        return {}
+
+    def at(self, when: int) -> InForce:
+        """The policies in force at an instant: of each, the newest version effective by then."""
+        epoch = max((change for change in self._changes if change <= when), default=-1)
+        if epoch not in self._epochs:
+            newest: dict[tuple[str, str], Document] = {}
+            for d in sorted(self.versions.values(), key=lambda d: (d.effective_from, d.version)):
+                if d.effective_from <= epoch:
+                    newest[d.kind, d.name] = d
+            self._epochs[epoch] = self._together(tuple(newest[key] for key in sorted(newest)))
+        return self._epochs[epoch]
+
+    def _together(self, documents: tuple[Document, ...]) -> InForce:
+        return InForce(documents)
