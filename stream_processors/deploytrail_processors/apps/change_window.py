@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploytrail_schemas.policies.in_force import is_production
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -102,7 +103,9 @@ class ChangeWindow:
         judgement = change_window.judge(subject, policies, at=at, uncertainty=width)
         emergency = break_glass.judge(content, subject, policies, approvals, at=at, uncertainty=width)
         event = {**content, "corrected_at": at, "uncertainty_ms": width // 1000}
-        found = self._deployments.anew(row, change_window.to_finding(event, subject, judgement, emergency=emergency))
+        production = is_production(content["environment"], policies)
+        made = change_window.to_finding(event, subject, judgement, production=production, emergency=emergency)
+        found = self._deployments.anew(row, made)
         if standing is None:
             return found
         if standing["finding_id"] == found["finding_id"]:

@@ -115,10 +115,12 @@ def to_finding(
     subject: Mapping[str, str],
     judgement: Judgement,
     *,
+    production: bool,
     emergency: Emergency | None = None,
     tzdata: str = zones.VERSION,
 ) -> Finding:
-    """The finding about a start. `tzdata`: the version of the time zone database that it was judged by.
+    """The finding about a start, in a production environment or another one. `tzdata`: the version of the time zone
+    database that it was judged by.
 
     `emergency`: what break-glass says of a start that does not lie inside. One that passes makes it ok, one
     that lacks something makes a violation name it; the window's own answer stands in the evidence.
@@ -138,7 +140,6 @@ def to_finding(
             evidence[name] = from_micros(instant).isoformat()
     if emergency is not None and judgement.position is not Position.INSIDE:
         evidence |= {"window_reason": judgement.reason.value} | emergency.evidence
-    in_production = event["environment"] == "production"
     return finding(
         RULE,
         verdict,
@@ -146,7 +147,7 @@ def to_finding(
         subject=event["deployment_id"],
         place=dict(subject),
         occurred_at=at,
-        severity=("error" if in_production else "warning") if verdict == "violation" else "info",
+        severity=("error" if production else "warning") if verdict == "violation" else "info",
         explanation=f"{event['service']} {event['version']} {_WORDS[reason]}".replace("  ", " "),
         evidence=evidence,
         deployment_id=event["deployment_id"],

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.policies.in_force import is_production
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors import zones
@@ -88,9 +89,9 @@ def find_overrun(
     unclear = [c for c in passed if _ran_beyond(content, c.due) is None]
     if overrun:
         worst = max(overrun, key=lambda c: (OVERRUN.index(c.overrun), -c.at))
-        found = _finding(content, worst, worst.overrun, Reason.STILL_RUNNING_AFTER_CLOSE, tzdata)
+        found = _finding(content, worst, worst.overrun, Reason.STILL_RUNNING_AFTER_CLOSE, policies, tzdata)
     elif unclear:
-        found = _finding(content, unclear[0], "inconclusive", Reason.END_TOO_CLOSE_TO_CLOSE, tzdata)
+        found = _finding(content, unclear[0], "inconclusive", Reason.END_TOO_CLOSE_TO_CLOSE, policies, tzdata)
     elif standing is None or standing["reason"] == Reason.ENDED_BEFORE_CLOSE:
         return standing
     else:
@@ -109,7 +110,9 @@ def _ran_beyond(content: Mapping[str, Any], due: int) -> bool | None:
     return None if end - width <= due < end + width else end > due
 
 
-def _finding(content: Mapping[str, Any], closing: Closing, overrun: str, reason: Reason, tzdata: str) -> Finding:
+def _finding(
+    content: Mapping[str, Any], closing: Closing, overrun: str, reason: Reason, policies: Policies, tzdata: str
+) -> Finding:
     what = f"{content['service']} {content['version']}".strip()
     minutes = (closing.due - closing.at) / MINUTE
     grace = f" and {minutes:g} minutes of grace were over" if minutes else ""
@@ -117,7 +120,7 @@ def _finding(content: Mapping[str, Any], closing: Closing, overrun: str, reason:
         Reason.STILL_RUNNING_AFTER_CLOSE: f"was still running when its change window closed{grace}",
         Reason.END_TOO_CLOSE_TO_CLOSE: "ended so close to the close of its change window that its clock cannot tell",
     }[reason]
-    in_production = content["environment"] == "production"
+    in_production = is_production(content["environment"], policies)
     return finding(
         RULE,
         {"warn": "ok", "violation": "violation"}.get(overrun, "inconclusive"),

@@ -28,9 +28,9 @@ NIGHT = NOON + 9 * HOUR
 class Harness:
     """What the handler is given besides the stream: tables, policies, outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: dict[str, Any]) -> None:
         self.written: list[dict[str, Any]] = []
-        policies = PolicySet().with_documents(map(read_document, POLICIES))
+        policies = PolicySet().with_documents(map(read_document, (*POLICIES, *more)))
         self.context = MemoryContext(
             "change_window", Settings(), policies, lambda *record: self.written.append(record[-1])
         )
@@ -213,3 +213,19 @@ def test_a_switch_of_which_only_its_end_is_reported_is_judged_by_that(kind: str)
     other = Harness()
     other.tell(event("succeeded", NIGHT, kind="release"))
     assert other.written == []
+
+
+def test_severity_asks_policy_which_environments_are_production_on_that_day() -> None:
+    flag = {"kind": "environment", "name": "live-eu", "version": 2, "effective_from": "2026-11-03T00:00:00Z",
+            "spec": {"production": True}}  # fmt: skip
+    harness = Harness({"kind": "environment", "name": "live-eu", "spec": {"aliases": ["prod-eu"]}}, flag)
+    day = 24 * HOUR
+    for name, at in (("before", NIGHT), ("after", NIGHT + day), ("usual", NIGHT)):
+        environment = "production" if name == "usual" else "live-eu"
+        harness.tell(event("started", at, deployment_id=name, environment=environment))
+
+    assert {f["deployment_id"]: (f["reason"], f["severity"]) for f in harness.written} == {
+        "before": ("outside_allowed_windows", "warning"),
+        "after": ("outside_allowed_windows", "error"),
+        "usual": ("outside_allowed_windows", "error"),
+    }

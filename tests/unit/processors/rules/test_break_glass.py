@@ -187,7 +187,9 @@ def test_the_window_and_the_emergency_give_one_verdict(
     judgement: Judgement, emergency: Reason | None, expected: tuple[str, str]
 ) -> None:
     told = Emergency(emergency, ("break_glass/hotfixes/1",)) if emergency else None
-    found = change_window.to_finding(event("started", kind="hotfix"), SUBJECT, judgement, emergency=told)
+    found = change_window.to_finding(
+        event("started", kind="hotfix"), SUBJECT, judgement, production=True, emergency=told
+    )
 
     assert (found["verdict"], found["reason"]) == expected
     encode(RecordType.FINDING, found)
@@ -197,6 +199,8 @@ def test_every_answer_has_words() -> None:
     answers = {Reason.BREAK_GLASS, Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, Reason.NO_APPROVAL, Reason.POLICY_INVALID,
                *break_glass.LACKS}  # fmt: skip
     for reason in answers:
-        found = change_window.to_finding(event("started"), SUBJECT, OUTSIDE, emergency=Emergency(reason, ()))
+        found = change_window.to_finding(
+            event("started"), SUBJECT, OUTSIDE, production=True, emergency=Emergency(reason, ())
+        )
         assert found["explanation"].startswith("shop started")
         assert found["evidence"]["window_reason"] == "inside_denied_window"

@@ -327,7 +327,7 @@ def test_verdicts_and_next_openings_agree_with_brute_force(given_windows: list[W
 def test_a_finding_cites_the_window_and_says_when_it_opens() -> None:
     started = event("started", at("2026-11-01T12:00:00+01:00"), version="4.2.0")
     judgement = judge(SUBJECT, WEEKDAYS, at=started["corrected_at"], uncertainty=0)
-    found = to_finding(started, SUBJECT, judgement)
+    found = to_finding(started, SUBJECT, judgement, production=True)
 
     assert (found["rule"], found["verdict"], found["severity"]) == (RULE, "violation", "error")
     assert found["policy_version"] == "change_window/weekdays/1"
@@ -341,7 +341,9 @@ def test_the_same_judgement_has_the_same_id() -> None:
     started = event("started", at("2026-11-01T12:00:00+01:00"))
     judgement = judge(SUBJECT, WEEKDAYS, at=started["corrected_at"], uncertainty=0)
 
-    assert to_finding(started, SUBJECT, judgement) == to_finding(started, SUBJECT, judgement)
+    assert to_finding(started, SUBJECT, judgement, production=True) == to_finding(
+        started, SUBJECT, judgement, production=True
+    )
 
 
 @pytest.mark.requirement("M4.2")

@@ -146,3 +146,12 @@ def test_what_did_not_begin_inside_for_certain_overruns_nothing(started: dict[st
 def test_what_was_not_started_or_was_voided_is_not_looked_at() -> None:
     assert next_due(content(event("registered", NOON)), SUBJECT, STRICT, now=NOON) is None
     assert next_due(content(STARTED, event("voided", NOON + MINUTE)), SUBJECT, STRICT, now=NOON) is None
+
+
+def test_an_environment_is_graver_where_its_policy_says_that_it_is_production() -> None:
+    live = content(event("started", NOON, environment="live-eu"))
+    flagged = policies(window(), {"kind": "environment", "name": "live-eu", "spec": {"production": True}})
+    due = CLOSE + 15 * MINUTE
+
+    assert verdict(live, STRICT, due) == ("violation", "still_running_after_close", "warning")
+    assert verdict(live, flagged, due) == ("violation", "still_running_after_close", "error")
