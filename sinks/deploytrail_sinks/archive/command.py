@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from base64 import b64encode
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ EXIT_FLAWED = 1
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_CONFIGURATION = 78  # EX_CONFIG
+_PAUSE_SECONDS = 2.0  # a writer stores the classes of a partition within them, or has died
 
 _OTHERS = {
     "hold": holds_command.main,
@@ -83,7 +85,9 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         read_roots(log_commands.read_file(options.stamp_roots)) if options.stamp_roots else [],
         principals=read_principals(Path(who)) if who else None,
     )
-    report, of_log = verify_archive(store, asked, log_commands.Bar(sys.stderr.isatty()))
+    report, of_log = verify_archive(
+        store, asked, log_commands.Bar(sys.stderr.isatty()), lambda: time.sleep(_PAUSE_SECONDS)
+    )
     # Nothing is not whole: it may be the wrong folder, or one that somebody emptied.
     whole = report.is_whole and (report.segments > 0 or options.since is not None)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Known(Protocol):
     def next_offset(self) -> int: ...
 
 
+Run = tuple[int, int]  # offsets, both ends included
 NOTHING_KNOWN: Mapping[str, Known] = MappingProxyType({})
 
 
@@ -60,22 +62,31 @@ def verify(
     known: Mapping[str, Known] = NOTHING_KNOWN,
     on_segment: Callable[[str, str, Segment], None] = lambda *_: None,
     progress: Callable[[int, int], None] = lambda *_: None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Report:
     """Names, contents, chains and offsets of every segment.
 
     `purged`: segments that are not missing, since a receipt names them.
     `known`: segments that are not read again; `on_segment` is given each one that could be read, with its digest.
+    `pause`: called before offsets that are nowhere are looked for a last time.
     """
     report = Report()
+    holes: dict[str, list[Run]] = {}
     segments = [name for name in store.list("") if not is_of_log(name)]
     done = 0
-    for _, group in itertools.groupby(segments, key=lambda name: tuple(name.split("/")[:2])):
+    for folder, group in itertools.groupby(segments, key=_partition_of):
         names = list(group)
         report.partitions += 1
-        _verify_partition(store, names, purged, report, known, on_segment)
+        if missing := _verify_partition(store, names, purged, report, known, on_segment):
+            holes[folder] = missing
         done += len(names)
         progress(done, len(segments))
+    _say_holes(store, holes, frozenset(segments), pause, report)
     return report
+
+
+def _partition_of(name: str) -> str:
+    return "/".join(name.split("/")[:2])
 
 
 def _verify_partition(
@@ -85,10 +96,11 @@ def _verify_partition(
     report: Report,
     known: Mapping[str, Known],
     on_segment: Callable[[str, str, Segment], None],
-) -> None:
-    covered: dict[str, tuple[int, int]] = {}
+) -> list[Run]:
+    """Look at the segments of a partition; the offsets that are in none of them."""
+    covered: dict[str, Run] = {}
     seen: dict[int, str] = {}
-    gone: list[tuple[int, int]] = []
+    gone: list[Run] = []
     compacted = False
     begin = 0  # offsets before it are in segments that are known
     for retention_class, group in itertools.groupby(names, key=lambda name: name.rpartition("/")[0]):
@@ -131,10 +143,11 @@ def _verify_partition(
             on_segment(name, previous_sha256, segment)
         if last >= 0:
             covered[retention_class] = (first, last)
-    if not compacted:
-        folder = "/".join(names[0].split("/")[:2])
-        absent = [item for item in purged if item.name.startswith(f"{folder}/") and item.name not in names]
-        _verify_offsets(folder, covered, seen, gone, absent, begin, report)
+    if compacted:
+        return []
+    folder = _partition_of(names[0])
+    absent = [item for item in purged if item.name.startswith(f"{folder}/") and item.name not in names]
+    return _missing(folder, covered, seen, gone, absent, begin, report)
 
 
 def _place(segment: Segment, name: str, previous_sha256: str, expected: int | None) -> Iterator[str]:
@@ -190,18 +203,18 @@ def _behind(purged: Sequence[Gone], segment: Segment) -> Gone | None:
     return None
 
 
-def _verify_offsets(
+def _missing(
     folder: str,
-    covered: dict[str, tuple[int, int]],
+    covered: dict[str, Run],
     seen: dict[int, str],
-    gone: list[tuple[int, int]],
+    gone: list[Run],
     purged: list[Gone],
     begin: int,
     report: Report,
-) -> None:
-    """Every offset that all classes speak of must be in one of them, or be a recorded gap."""
+) -> list[Run]:
+    """Every offset that all classes speak of must be in one of them, or be a recorded gap: those that are neither."""
     if not covered or not seen:
-        return
+        return []
     begin = max(begin, min(first for first, _ in covered.values()))
     end = max(last for _, last in covered.values())
     missing = list(_without([(begin, end)], [*_runs(sorted(seen)), *gone]))
@@ -212,11 +225,37 @@ def _verify_offsets(
         if excused > (said := sum(item.records for item in purged)):
             report.flaws.append(Flaw(folder, f"{excused} records are gone, the receipts account for {said}"))
         missing = left
-    for first, last in missing:
-        report.flaws.append(Flaw(folder, f"offsets {first} to {last} are in no segment"))
+    return missing
 
 
-def _without(runs: list[tuple[int, int]], taken: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _say_holes(
+    store: ObjectStore, holes: dict[str, list[Run]], names: frozenset[str], pause: Callable[[], None], report: Report
+) -> None:
+    """Say what is missing, but what was stored since: a writer closes the classes of a partition one after another."""
+    for look in range(2):
+        if holes and look:
+            pause()
+        holes = {
+            folder: left
+            for folder, missing in holes.items()
+            if (left := list(_without(missing, list(_stored_since(store, folder, names)))))
+        }
+    for folder, missing in holes.items():
+        for first, last in missing:
+            report.flaws.append(Flaw(folder, f"offsets {first} to {last} are in no segment"))
+
+
+def _stored_since(store: ObjectStore, folder: str, names: frozenset[str]) -> Iterator[Run]:
+    """The offsets in segments of a partition that were not there when names were listed; the next run reads those."""
+    for name in store.list(folder):
+        if name not in names:
+            with contextlib.suppress(SegmentError, KeyError):
+                segment = read_segment(store.read(name))
+                yield from segment.gaps
+                yield from _runs([record.offset for record in segment.records])
+
+
+def _without(runs: list[Run], taken: list[Run]) -> Iterator[Run]:
     """Runs of offsets, both ends included, without those that are taken. A segment may declare any offset: by ends."""
     taken = sorted(run for run in taken if run[0] <= run[1])
     for begin, end in runs:
@@ -230,11 +269,11 @@ def _without(runs: list[tuple[int, int]], taken: list[tuple[int, int]]) -> Itera
             yield begin, end
 
 
-def _count(runs: list[tuple[int, int]]) -> int:
+def _count(runs: list[Run]) -> int:
     return sum(last - first + 1 for first, last in runs)
 
 
-def _runs(offsets: list[int]) -> Iterator[tuple[int, int]]:
+def _runs(offsets: list[int]) -> Iterator[Run]:
     for _, group in itertools.groupby(enumerate(offsets), key=lambda pair: pair[1] - pair[0]):
         run = [offset for _, offset in group]
         yield run[0], run[-1]

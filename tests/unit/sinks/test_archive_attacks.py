@@ -83,6 +83,26 @@ def test_a_log_that_is_written_while_it_is_verified_is_whole(tmp_path: Path) -> 
     assert len(written) == 2
 
 
+def test_classes_of_a_partition_that_are_stored_one_after_another_are_no_hole(tmp_path: Path) -> None:
+    store = MemoryStore()
+    fill(store, range(20))
+    log = published(tmp_path, store)
+    before = set(store.objects)
+    fill(store, range(20, 30))
+    late = next(name for name in store.objects if name not in before and "non-production" in name)
+    whole = store.objects.pop(late)  # its writer has stored production, and is about to store this
+
+    def goes_on() -> None:
+        store.objects[late] = whole
+
+    still_away = verify_archive(store, Asked(log.trust, log.trust.sequencers))[0]
+    arrived = verify_archive(store, Asked(log.trust, log.trust.sequencers), pause=goes_on)[0]
+
+    assert [flaw.name for flaw in still_away.flaws] == ["deploytrail.events/001"]
+    assert "are in no segment" in still_away.flaws[0].detail
+    assert arrived.flaws == []
+
+
 @pytest.mark.requirement("M5.1")
 def test_a_rollback_is_found_by_who_kept_a_checkpoint(log: Published) -> None:
     whole = objects_of(log)

@@ -42,8 +42,12 @@ def verify_archive(
     store: ObjectStore,
     asked: Asked,
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    pause: Callable[[], None] = lambda: None,
 ) -> tuple[Report, LogReport | None]:
-    """Segments, then the log; None for the log where there is none and none is asked for."""
+    """Segments, then the log; None for the log where there is none and none is asked for.
+
+    `pause` gives a writer the time to store what it is about to, before an offset is said to be missing.
+    """
     seen: dict[str, Seen] = {}
 
     def note(name: str, digest: str, segment: Segment) -> None:
@@ -57,6 +61,7 @@ def verify_archive(
         known=known,
         on_segment=note,
         progress=lambda done, total: progress("segments", done, total),
+        pause=pause,
     )
     has_log = next(iter(store.list(PREFIX)), None) is not None
     if not has_log and asked.trust is None and asked.since is None:
