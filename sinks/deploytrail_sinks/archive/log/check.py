@@ -339,7 +339,7 @@ class LogCheck:
             return
         try:
             state, note = open_checkpoint(data)
-            if self.sequencers and not signers(self.sequencers, note):
+            if self.sequencers and not signers([k for k in self.sequencers if k.speaks_for(tree.size)], note):
                 raise NoteError("is not signed by the sequencer")
         except NoteError as error:
             self.say(name, str(error))

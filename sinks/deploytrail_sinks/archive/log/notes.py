@@ -83,11 +83,16 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """A key that a signature is checked with."""
+    """A key that a signature is checked with. `end`: of a retired one, the largest tree that it still speaks for."""
 
     name: str
     kind: KeyKind
     public: bytes
+    end: int | None = None
+
+    def speaks_for(self, size: int) -> bool:
+        """Whether the key counts below a tree of a size."""
+        return self.end is None or size <= self.end
 
     @property
     def key_id(self) -> bytes:

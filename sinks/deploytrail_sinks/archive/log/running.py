@@ -112,6 +112,11 @@ def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
     store = open_store(settings.archive)
     with sole_user(folder):
         keys = [load_key(Path(name)) for name in names]
+        ended = {key.public for key in trust.retired}
+        if any(key.verifier.public in ended for key in keys):
+            raise ConfigurationError(
+                f"DEPLOYTRAIL_ARCHIVE_SIGNER_KEYS names a key that {settings.archive_trust} says is retired; sign without it"
+            )
         signer = CheckpointSigner(store, origin, keys, trust.sequencers, folder, time.time)
         if adopt is not None:
             signer.adopt(read_file(adopt))

@@ -118,7 +118,7 @@ class CheckpointSigner:
     def _state(self, size: int, data: bytes) -> Checkpoint:
         try:
             state, note = open_checkpoint(data)
-            if not signers(self._sequencers, note):
+            if not signers([key for key in self._sequencers if key.speaks_for(size)], note):
                 raise NoteError("is not signed by the sequencer")
         except NoteError as error:
             raise SigningRefused(f"the state of size {size} {error}") from error

@@ -4,7 +4,8 @@ Needs Python 3.11 and `cryptography`; imports nothing of deploytrail, reads two 
 Made to be read. What it shows, when it says that a proof holds:
 
 1. The checkpoint (a log's name, size and root) is signed by a key of the log, and cosigned by as many of the
-   witnesses, as the trust file asks for. https://c2sp.org/signed-note https://c2sp.org/tlog-cosignature
+   witnesses, as the trust file asks for. A retired key counts for trees of up to its SIZE and beside witnesses only:
+   alone, whoever stole it could sign any past. https://c2sp.org/signed-note https://c2sp.org/tlog-cosignature
 2. Each record of the bundle, with its salt, makes the commitment that is the log's entry at an index, and that
    entry is in the tree of the root. https://www.rfc-editor.org/rfc/rfc9162#section-2.1.3.2
 3. Each record speaks of the deployment that the bundle names.
@@ -44,9 +45,10 @@ class Refused(Exception):
 
 
 class Key:
-    """A key of the trust file: NAME+KEYID+BASE64."""
+    """A key of the trust file: NAME+KEYID+BASE64. `end`: the largest tree that a retired one counts for."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, end: int | None = None) -> None:
+        self.end = end
         self.name, key_id, encoded = text.split("+", 2)
         data = base64.b64decode(encoded, validate=True)
         self.kind, self.public = data[0], data[1:]
@@ -90,9 +92,9 @@ class Trust:
         members_of: list[str] = []
         for line in text.split("\n"):
             match line.split():
-                case [] | ["#sequencer", _]:
-                    continue
-                case [word, *_] if word.startswith("#"):
+                case ["#retired", key, size]:
+                    self.logs.append(Key(key, int(size)))
+                case words if not words or (words[0][0] == "#" and words[0] != "#retired"):
                     continue
                 case ["log", key, *_]:
                     self.logs.append(Key(key))
@@ -158,8 +160,11 @@ def check_checkpoint(note: str, trust: Trust) -> tuple[str, int, bytes, dict[str
             case _:
                 raise Refused("the checkpoint has a line that is no signature")
     own = [key for key in trust.logs if key.name == origin and (key.name, key.key_id) in signatures]
+    if ended := [key for key in own if key.end is not None and (int(size) > key.end or trust.quorum == "none")]:
+        own = [key for key in own if key not in ended]
     if not own:
-        raise Refused(f"the checkpoint is signed by no trusted key of {origin}")
+        why = " but one that is retired: have it proven again, by a newer checkpoint" if ended else ""
+        raise Refused(f"the checkpoint is signed by no trusted key of {origin}{why}")
     for key in own:
         key.check(signatures[key.name, key.key_id], text)
     cosigned = {
