@@ -115,7 +115,8 @@ def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
         ended = {key.public for key in trust.retired}
         if any(key.verifier.public in ended for key in keys):
             raise ConfigurationError(
-                f"DEPLOYTRAIL_ARCHIVE_SIGNER_KEYS names a key that {settings.archive_trust} says is retired; sign without it"
+                f"DEPLOYTRAIL_ARCHIVE_SIGNER_KEYS names a key that {settings.archive_trust} says is retired; "
+                "sign without it"
             )
         signer = CheckpointSigner(store, origin, keys, trust.sequencers, folder, time.time)
         if adopt is not None:
