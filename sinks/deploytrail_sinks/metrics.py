@@ -56,6 +56,11 @@ LOG_WITNESS_FAILURES = Counter(
     "deploytrail_archive_log_witness_failures_total", "Checkpoints that a witness did not cosign.", ["log", "witness"]
 )
 ONCALL_PAGES = Counter("deploytrail_oncall_pages_total", "Pages by what became of them.", ["action", "result"])
+ONCALL_ESCALATIONS = Counter(
+    "deploytrail_oncall_escalations_total",
+    "Open pages whose time to acknowledge was over: acknowledged, told to the next, or unanswered behind the last.",
+    ["result"],
+)
 SILENCES = Counter("deploytrail_silences_total", "Silences in Alertmanager by what became of them.", ["result"])
 DEAD_LETTERS = Counter("deploytrail_sink_dead_letters_total", "Messages that a sink set aside.", ["reason"])
 

@@ -6,6 +6,7 @@ import functools
 import json
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from deploytrail_local import ports
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
 from support.alertmanager import alertmanager as real_alertmanager
@@ -27,11 +29,13 @@ HISTORY = 15
 
 
 class Receiver:
-    """Answers with `statuses` in turn, the last one for good; keeps what it was sent."""
+    """Answers with `statuses` in turn, the last one for good; keeps what it was sent. Asked by GET, it says who
+    acknowledged."""
 
     def __init__(self, *statuses: int) -> None:
         self.pages: list[dict[str, Any]] = []
         self.attempts = 0
+        self.acknowledged: dict[str, str] = {}
         self._statuses = list(statuses) or [202]
         outer = self
 
@@ -45,6 +49,14 @@ class Receiver:
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            def do_GET(self) -> None:
+                [key] = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["dedup_key"]
+                body = json.dumps({"acknowledged_by": outer.acknowledged.get(key)}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 return None
@@ -110,12 +122,17 @@ def sink(env: dict[str, str], folder: Path) -> Iterator[None]:
         command.kill()
 
 
+def rows(kafka: str) -> dict[str, dict[str, Any]]:
+    """The newest row of each key."""
+    found = (json.loads(message.value() or b"") for message in read_topic(kafka, Topic.ONCALL_STATE))
+    return {row["key"]: row for row in found}
+
+
 def states(kafka: str) -> dict[str, str]:
-    found = {}
-    for message in read_topic(kafka, Topic.ONCALL_STATE):
-        row = json.loads(message.value() or b"")
-        found[row["key"]] = row["status"] if "status" in row else "held" if row["held"] else "heard"
-    return found
+    return {
+        key: row["status"] if "status" in row else "held" if row["held"] else "heard"
+        for key, row in rows(kafka).items()
+    }
 
 
 @pytest.mark.requirement("M4.5")
@@ -292,3 +309,106 @@ def test_storm_of_fifty_alerts_is_one_alert_in_alertmanager_though_the_sink_is_k
 
     assert states(own_kafka)["incident_correlation/s0"] == "resolved"
     assert states(own_kafka)["incident_correlation/s1"] == "resolved"
+
+
+def apply(kafka: str, name: str, *levels: list[str], minutes: float) -> None:
+    """An escalation policy for the service of that name."""
+    steps = [{"notify": names, "acknowledge_minutes": minutes} for names in levels]
+    spec = {"levels": steps, "scope": {"services": [name]}}
+    policy = {"kind": "escalation", "name": name, "version": 1, "effective_from": "2026-01-01T00:00:00Z", "spec": spec}
+    write(kafka, Topic.POLICIES, [(0, f"escalation/{name}/1".encode(), json.dumps(policy).encode())])
+
+
+@pytest.mark.requirement("M4.5")
+def test_who_is_next_is_told_in_order_once_each_though_the_sink_is_killed_amid_a_step(
+    own_kafka: str, tmp_path: Path
+) -> None:
+    def steps(receiver: Receiver) -> list[tuple[int, list[str]]]:
+        pages = [page["escalation"] for page in receiver.pages if page["dedup_key"] == "deployment_failed/esc-1"]
+        return [(one["step"], one["notify"]) for one in pages]
+
+    make_topics(own_kafka)
+    apply(own_kafka, "ladder", ["deployer"], ["team"], ["sre-lead"], minutes=0.03)
+    away, back = Receiver(202, 503), Receiver()
+    try:
+        killed = Command("sink", "on-call", env=settings(own_kafka, away.url), cwd=tmp_path).wait_ready()
+        put(own_kafka, record("esc-1", "failed", service="ladder", deployer="ada", team="web"))
+        wait_for(lambda: away.attempts >= 2, seconds=60, what="the second step, which is not taken")
+        killed.kill()
+        assert rows(own_kafka)["deployment_failed/esc-1"]["status"] == "intended"
+        assert steps(away) == [(1, ["ada"])]
+        with sink(settings(own_kafka, back.url), tmp_path):
+            wait_for(lambda: len(steps(back)) >= 2, seconds=60, what="the steps that were left")
+            key = "deployment_failed/esc-1"
+            wait_for(lambda: rows(own_kafka)[key]["next_at"] == 0, seconds=60, what="the time of the last")
+        with sink(settings(own_kafka, back.url), tmp_path):
+            late = about("", "overdue", "overdue", service="ladder", deployment_id="esc-1", verdict="violation")
+            write(own_kafka, Topic.FINDINGS, [(1, b"k", late)])
+            wait_for(lambda: back.has("overdue/esc-1"), seconds=60, what="a page about what was recorded before")
+    finally:
+        for receiver in (away, back):
+            receiver.close()
+
+    assert steps(back) == [(2, ["web"]), (3, ["sre-lead"])]
+    overdue = next(page for page in back.pages if page["dedup_key"] == "overdue/esc-1")
+    assert overdue["escalation"]["notify"] == ["ada"]
+    assert rows(own_kafka)["deployment_failed/esc-1"]["status"] == "open"
+
+
+@pytest.mark.requirement("M4.5")
+def test_nobody_else_is_told_once_the_receiver_says_who_acknowledged(
+    own_kafka: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    make_topics(own_kafka)
+    apply(own_kafka, "taken", ["team"], ["sre-lead"], minutes=0.03)
+    receiver.acknowledged = {"deployment_failed/ack-1": "grace"}
+    with sink(settings(own_kafka, receiver.url), tmp_path):
+        put(own_kafka, record("ack-1", "failed", service="taken"), record("ack-2", "failed", service="taken"))
+        wait_for(
+            lambda: receiver.keys().count(("deployment_failed/ack-2", "trigger")) == 2, seconds=60, what="its second"
+        )
+        key = "deployment_failed/ack-1"
+        wait_for(lambda: rows(own_kafka)[key]["acknowledged"] == "grace", seconds=60, what="the word of who took it")
+
+    assert receiver.keys().count(("deployment_failed/ack-1", "trigger")) == 1
+
+
+@pytest.mark.requirement("M4.5")
+def test_a_silence_in_alertmanager_acknowledges_and_each_step_is_an_alert_of_its_own(
+    own_kafka: str, alertmanager: str, tmp_path: Path
+) -> None:
+    def firing(key: str) -> list[tuple[str, str]]:
+        with urllib.request.urlopen(f"{alertmanager}/api/v2/alerts", timeout=5) as response:
+            found = [one["labels"] for one in json.load(response) if one["labels"]["dedup_key"] == key]
+        return sorted((labels["escalation_step"], labels["notify"]) for labels in found)
+
+    make_topics(own_kafka)
+    apply(own_kafka, "routed", ["team"], ["sre-lead"], minutes=0.1)
+    with sink(settings(own_kafka, f"alertmanager+{alertmanager}"), tmp_path):
+        put(own_kafka, record("am-2", "failed", service="routed", team="web"))
+        wait_for(lambda: len(firing("deployment_failed/am-2")) == 2, seconds=60, what="both steps")
+        put(own_kafka, record("am-3", "failed", service="routed", team="web"))
+        wait_for(lambda: len(firing("deployment_failed/am-3")) == 1, seconds=60, what="the first step")
+        silence(alertmanager, "deployment_failed/am-3", by="grace")
+        key = "deployment_failed/am-3"
+        wait_for(lambda: rows(own_kafka)[key]["acknowledged"] == "grace", seconds=60, what="the word of who took it")
+        assert firing("deployment_failed/am-2") == [("1", "web"), ("2", "sre-lead")]
+        put(own_kafka, record("am-2", "rolled_back", service="routed"))
+        wait_for(lambda: firing("deployment_failed/am-2") == [], seconds=60, what="its end")
+
+    assert firing("deployment_failed/am-3") == [("1", "web")]
+
+
+def silence(alertmanager: str, key: str, by: str) -> None:
+    body = {
+        "matchers": [{"name": "dedup_key", "value": key, "isRegex": False}],
+        "startsAt": format_instant(now()),
+        "endsAt": format_instant(now() + 60 * MINUTE),
+        "createdBy": by,
+        "comment": "I am on it",
+    }
+    request = urllib.request.Request(
+        f"{alertmanager}/api/v2/silences", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 200

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from deploytrail_schemas.instants import format_instant
+from deploytrail_schemas.policies.in_force import InForce, is_production
 from deploytrail_schemas.records import RecordType
 
 FAILED = "deployment_failed"
@@ -76,9 +77,9 @@ class Said:
     details: dict[str, str] = field(default_factory=dict)
 
 
-def changes(kind: RecordType, value: Mapping[str, Any]) -> Sequence[Change | Said]:
-    """The changes that a Record or a Finding makes; none for other kinds and other environments."""
-    if value.get("environment") != "production":
+def changes(kind: RecordType, value: Mapping[str, Any], policies: InForce) -> Sequence[Change | Said]:
+    """The changes that a Record or a Finding makes; none for other kinds, nor where nothing is production by policy."""
+    if not is_production(value.get("environment", ""), policies):
         return []
     if kind is RecordType.RECORD:
         return _of_record(value)
@@ -87,8 +88,13 @@ def changes(kind: RecordType, value: Mapping[str, Any]) -> Sequence[Change | Sai
     return []
 
 
+def moment(value: Mapping[str, Any]) -> int:
+    """What a Record or a Finding speaks of, microseconds: the policies of then hold for it."""
+    return int(value.get("occurred_at") or value.get("finished_at") or value.get("recorded_at") or 0)
+
+
 def _of_record(record: Mapping[str, Any]) -> list[Change]:
-    deployment_id, at = record["deployment_id"], record["finished_at"] or record["recorded_at"]
+    deployment_id, at = record["deployment_id"], moment(record)
     if record["state"] == "failed":
         title = f"Deployment of {_what(record)} to {record['region']} failed"
         failed = Change(f"{FAILED}/{deployment_id}", Action.TRIGGER, at, "error", title, _details(record))

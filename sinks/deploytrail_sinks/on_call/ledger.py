@@ -5,7 +5,7 @@ A row is written before a page is sent (`intended`) and after (`open`, `resolved
 
 A page about an alert that is not critical waits a moment (`waiting`), since the finding that its alert is suppressed,
 or one of a storm, may be right behind. A page that was sent is not taken back by these; it is sent again, under its
-key, where its incident has become larger.
+key, where its incident has become larger, and to who is told next where nobody has acknowledged it (`escalation`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from enum import StrEnum
 from typing import Any
 
 from deploytrail_sinks.on_call.alerts import Alert, rank
+from deploytrail_sinks.on_call.escalation import Plan
 from deploytrail_sinks.on_call.incidents import CORRELATION, Action, Change
+
+STEPPING = -1
 
 
 class Status(StrEnum):
@@ -33,7 +36,11 @@ class Status(StrEnum):
 class Incident:
     """One incident. `action` is the last one intended; `seen` the newest offset by topic and partition; `due` when its
     page, or news of it, is sent, microseconds of the wall clock, 0 for at once; `sent` how often it was sent since it
-    was raised; `told` as what: the severities, since these are what an Alertmanager tells incidents apart by, too."""
+    was raised; `told` as what: the labels by which an Alertmanager tells them apart.
+
+    `step` of its `plan` is the last that was taken, 0 for none; `next_at` when the next one is, microseconds of the
+    wall clock, 0 for never, `STEPPING` while one is taken; `acknowledged` by whom.
+    """
 
     key: str
     status: Status
@@ -46,7 +53,19 @@ class Incident:
     answer: str = ""
     due: int = 0
     sent: int = 0
-    told: tuple[str, ...] = ()
+    told: tuple[dict[str, str], ...] = ()
+    plan: Plan | None = None
+    step: int = 0
+    next_at: int = 0
+    acknowledged: str = ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells it apart from what else was told of the same key."""
+        if self.plan is None or not self.step:
+            return {"severity": self.severity}
+        notify = ",".join(self.plan.step(self.step).notify)
+        return {"severity": self.severity, "escalation_step": str(self.step), "notify": notify}
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, format 2."""
@@ -59,8 +78,9 @@ class Incident:
         given |= {"status": Status(row["status"]), "action": Action(row["action"])}
         if row["v"] == 1 and given["status"] in (Status.OPEN, Status.INTENDED):
             was_sent = given["status"] is Status.OPEN or given["action"] is Action.RESOLVE
-            given |= {"sent": int(was_sent), "told": [row["severity"]]}
-        return cls(**given | {"told": tuple(given.get("told", ()))})
+            given |= {"sent": int(was_sent), "told": [{"severity": row["severity"]}]}
+        plan = Plan.from_json(row["plan"]) if row.get("plan") else None
+        return cls(**given | {"told": tuple(given.get("told", ())), "plan": plan})
 
 
 def read_row(row: dict[str, Any]) -> tuple[Incident | None, Alert | None]:
@@ -97,30 +117,66 @@ def intend(known: Incident | None, change: Change, place: str, offset: int, *, w
         if known.status in (Status.OPEN, Status.INTENDED) and known.sent:
             return _grown(known, change, seen, wait_until)
         if known.status is Status.INTENDED:
-            return _told(replace(_raised(change, seen, 0), told=known.told))
+            return replace(_raised(change, seen, 0), told=known.told)
         # What was refused or too old must not silence what comes later under the same key.
         return _raised(change, seen, wait_until)
     if change.action is Action.RESOLVE and known.status in (Status.OPEN, Status.INTENDED):
         # What was said when it was raised is what its end must name.
         action, at = Action.RESOLVE, change.at
-        return replace(known, status=Status.INTENDED, action=action, at=at, seen=seen, answer="", due=0)
+        return replace(known, status=Status.INTENDED, action=action, at=at, seen=seen, answer="", due=0, next_at=0)
     return None
 
 
-def settle(intended: Incident, status: Status, answer: str) -> Incident:
-    """The row after the answer to a page. What was told once stays open whatever becomes of news of it."""
+def telling(intended: Incident, plan: Plan | None) -> Incident:
+    """What is to be sent, with the first step of its plan where it has none of this severity, and with what is told."""
+    if intended.action is Action.TRIGGER:
+        if plan is not None and (intended.plan is None or intended.plan.severity != plan.severity):
+            intended = replace(intended, plan=plan, step=1, next_at=STEPPING, acknowledged="")
+        if intended.labels not in intended.told:
+            intended = replace(intended, told=(*intended.told, intended.labels))
+    return intended
+
+
+def settle(intended: Incident, status: Status, answer: str, now: int) -> Incident:
+    """The row after the answer to a page at `now` of the wall clock. What was told once stays open whatever becomes of
+    news of it. Who was told has from now on to acknowledge."""
     if intended.action is Action.TRIGGER and intended.sent:
         status = Status.OPEN
-    sent = intended.sent + 1 if status is Status.OPEN else 0
-    return replace(intended, status=status, answer=answer, due=0, sent=sent, told=intended.told if sent else ())
+    settled = replace(intended, status=status, answer=answer, due=0)
+    if status is not Status.OPEN:
+        return replace(settled, sent=0, told=(), next_at=0)
+    if settled.plan is not None and settled.next_at == STEPPING:
+        settled = replace(settled, next_at=now + settled.plan.step(settled.step).lasts)
+    return replace(settled, sent=settled.sent + 1)
 
 
 def waited(known: Incident, now: int) -> Incident | None:
     """What to send of an incident that waited, at `now` of the wall clock; None: nothing yet. What was interrupted
-    then is sent again."""
-    if known.due and known.due <= now and known.status in (Status.WAITING, Status.OPEN, Status.INTENDED):
-        return _told(replace(known, status=Status.INTENDED))
+    then, or while a step was taken, is sent again."""
+    interrupted = known.status is Status.INTENDED and (known.next_at == STEPPING or 0 < known.due <= now)
+    if interrupted or (0 < known.due <= now and known.status in (Status.WAITING, Status.OPEN)):
+        return replace(known, status=Status.INTENDED)
     return None
+
+
+def is_unanswered(known: Incident, now: int) -> bool:
+    """Whether who was told of an open incident has had the time to acknowledge it, at `now` of the wall clock."""
+    return known.status is Status.OPEN and 0 < known.next_at <= now
+
+
+def next_step(known: Incident) -> Incident:
+    """An unanswered incident as it is to be told to the next ones; behind the last step, as it is left."""
+    assert known.plan is not None
+    if known.step >= known.plan.steps:
+        return replace(known, next_at=0)
+    return replace(
+        known, status=Status.INTENDED, action=Action.TRIGGER, answer="", step=known.step + 1, next_at=STEPPING
+    )
+
+
+def acknowledge(known: Incident, by: str) -> Incident:
+    """An open incident that somebody has taken: nobody else is told."""
+    return replace(known, acknowledged=by, next_at=0)
 
 
 def _unsent(known: Incident, change: Change, seen: dict[str, int], wait_until: int) -> Incident:
@@ -140,19 +196,14 @@ def _grown(known: Incident, change: Change, seen: dict[str, int], wait_until: in
     news = replace(known, severity=severity, title=change.title, details=change.details, seen=seen)
     if known.status is Status.OPEN and wait_until and not graver:
         return replace(news, due=known.due or wait_until)
-    return _told(replace(news, status=Status.INTENDED, action=Action.TRIGGER, answer=""))
+    return replace(news, status=Status.INTENDED, action=Action.TRIGGER, answer="")
 
 
 def _raised(change: Change, seen: dict[str, int], wait_until: int) -> Incident:
     said = (change.severity, change.title, change.details)
     if wait_until:
         return Incident(change.key, Status.WAITING, change.action, change.at, *said, seen, due=wait_until)
-    return _told(Incident(change.key, Status.INTENDED, change.action, change.at, *said, seen))
-
-
-def _told(incident: Incident) -> Incident:
-    told = incident.told if incident.severity in incident.told else (*incident.told, incident.severity)
-    return replace(incident, told=told)
+    return Incident(change.key, Status.INTENDED, change.action, change.at, *said, seen)
 
 
 def _alerts(details: dict[str, str]) -> int:

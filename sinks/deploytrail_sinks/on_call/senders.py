@@ -6,19 +6,22 @@ receiver knows it by `dedup_key` (also the header Idempotency-Key).
 
 from __future__ import annotations
 
+import json
 import urllib.parse
 from typing import Any, Protocol
 
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.instants import format_instant
 
-from deploytrail_sinks.http_json import send
+from deploytrail_sinks.http_json import Refused, request, send
 from deploytrail_sinks.on_call.incidents import Action
 from deploytrail_sinks.on_call.ledger import Incident
+from deploytrail_sinks.silences.mirror import CREATED_BY
 
 # An open incident is sent once: it must not end by itself before somebody ends it.
 _LASTS = 30 * 86_400_000_000
 _ALERTMANAGER = "alertmanager+"
+_LONGEST_NAME = 200
 
 
 class Sender(Protocol):
@@ -26,6 +29,10 @@ class Sender(Protocol):
 
     def send(self, incident: Incident, now: int) -> str:
         """Deliver the incident's intended action; the receiver's answer. RetryLater or Refused."""
+        ...
+
+    def acknowledged(self, incident: Incident) -> str:
+        """Who has taken an open incident; empty: nobody. RetryLater."""
         ...
 
 
@@ -48,7 +55,7 @@ class Webhook:
 
     def send(self, incident: Incident, now: int) -> str:  # noqa: ARG002  # webhooks say when it was, not when they were sent
         """See Sender."""
-        body = {
+        body: dict[str, Any] = {
             "dedup_key": incident.key,
             "action": incident.action.value,
             "severity": incident.severity,
@@ -57,27 +64,64 @@ class Webhook:
             "occurred_at": format_instant(incident.at),
             "details": incident.details,
         }
+        if incident.plan is not None and incident.step:
+            plan, level = incident.plan, incident.plan.step(incident.step)
+            body["escalation"] = {
+                "policy": plan.policy,
+                "step": incident.step,
+                "steps": plan.steps,
+                "notify": list(level.notify),
+            }
         news = f"/{incident.sent}" if incident.sent and incident.action is Action.TRIGGER else ""
         key = f"{incident.key}/{incident.action.value}/{incident.at}{news}"
         return _post(self._url, body, {"Idempotency-Key": key})
 
+    def acknowledged(self, incident: Incident) -> str:
+        """See Sender: asks by GET with the `dedup_key`. Who answers anything but 200 with `acknowledged_by` in JSON has
+        no word for it."""
+        parts = urllib.parse.urlsplit(self._url)
+        query = "&".join(filter(None, (parts.query, urllib.parse.urlencode({"dedup_key": incident.key}))))
+        try:
+            _, text = send("GET", urllib.parse.urlunsplit(parts._replace(query=query)))
+            said = json.loads(text)
+        except (Refused, ValueError):
+            return ""
+        return str(said.get("acknowledged_by") or "")[:_LONGEST_NAME] if isinstance(said, dict) else ""
+
 
 class Alertmanager:
-    """POSTs to /api/v2/alerts. Source: prometheus/alertmanager api/v2/openapi.yaml, postableAlerts."""
+    """POSTs to /api/v2/alerts. Source: prometheus/alertmanager api/v2/openapi.yaml, postableAlerts.
+
+    To Alertmanager an alert is its labels. Each step of an escalation is an alert of its own, whose labels
+    `escalation_step` and `notify` its routes can tell apart.
+    """
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/") + "/api/v2/alerts"
+        self._url = url.rstrip("/") + "/api/v2"
 
     def send(self, incident: Incident, now: int) -> str:
         """See Sender. An open alert is to end in a month, since Alertmanager forgets what is not repeated. One that has
         become graver is another alert to it: its end ends both."""
         resolved = incident.action is Action.RESOLVE
-        severities = incident.told if resolved and incident.told else (incident.severity,)
+        told = incident.told if resolved and incident.told else (incident.labels,)
         ends = now if resolved else now + _LASTS
-        return _post(self._url, [_alert(incident, severity, now, ends) for severity in severities], {})
+        return _post(self._url + "/alerts", [_alert(incident, labels, now, ends) for labels in told], {})
+
+    def acknowledged(self, incident: Incident) -> str:
+        """See Sender: who has silenced it. Silences that we have made ourselves are of alerts, and none of people."""
+        named = urllib.parse.quote(f"dedup_key={json.dumps(incident.key)}")
+        found = request("GET", f"{self._url}/alerts?filter={named}") or []
+        for silence in {name for alert in found for name in alert["status"]["silencedBy"]}:
+            try:
+                by = str(request("GET", f"{self._url}/silence/{urllib.parse.quote(silence)}")["createdBy"])
+            except Refused:
+                continue  # it is gone meanwhile
+            if by != CREATED_BY:
+                return by[:_LONGEST_NAME] or "somebody"
+        return ""
 
 
-def _alert(incident: Incident, severity: str, now: int, ends: int) -> dict[str, Any]:
+def _alert(incident: Incident, labels: dict[str, str], now: int, ends: int) -> dict[str, Any]:
     details = incident.details
     place = {name: details[name] for name in ("service", "environment", "region") if name in details}
     return {
@@ -85,7 +129,7 @@ def _alert(incident: Incident, severity: str, now: int, ends: int) -> dict[str, 
             "alertname": "Deploytrail" + "".join(part.capitalize() for part in _rule(incident.key).split("_")),
             "source": "deploytrail",
             "dedup_key": incident.key,
-            "severity": severity,
+            **labels,
             **place,
         },
         "annotations": {"summary": incident.title} | {k: v for k, v in details.items() if k not in place},

@@ -3,6 +3,8 @@
 One page for each change of an incident, in the order of its partition. A page is intended in the
 state topic, sent, and its result written; then the offset is committed. After a crash between
 these, what was intended is sent again under its key.
+
+Where a policy says who is told next, the receiver is asked before each step whether somebody has acknowledged.
 """
 
 from __future__ import annotations
@@ -17,22 +19,29 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
+from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.http_json import Refused
+from deploytrail_sinks.on_call import ledger
 from deploytrail_sinks.on_call.alerts import change_of, hear
-from deploytrail_sinks.on_call.incidents import Action, Change, Said, changes
+from deploytrail_sinks.on_call.escalation import misses_deployer, plan_for
+from deploytrail_sinks.on_call.incidents import Action, Change, Said, changes, moment
 from deploytrail_sinks.on_call.ledger import Incident, Status, intend, settle, waited
+from deploytrail_sinks.on_call.people import People
 from deploytrail_sinks.on_call.senders import Sender
 from deploytrail_sinks.on_call.state_topic import StateTopic
+from deploytrail_sinks.policies import Policies
 
 log = logging.getLogger(__name__)
 GROUP = "deploytrail-sink-on-call"
 TOPICS = (Topic.FINDINGS, Topic.RECORDS)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _COMMIT_SECONDS = 0.5
+_ASK_AGAIN_SECONDS = 5.0
+_TIMEOUT = 30.0
 
 
 class OnCallSink:
@@ -43,7 +52,7 @@ class OnCallSink:
         self._history = settings.backfill_partition
         self._max_age = int(settings.oncall_max_age_minutes * 60_000_000)
         self._wait = int(settings.oncall_wait_seconds * 1_000_000)
-        self._state = StateTopic(settings)
+        self._state, self._policies, self._people = StateTopic(settings), Policies(settings), People()
         self._consumer = Consumer(
             # A receiver that is away holds the stream up, at most until the page is too old.
             consumer_config(settings, GROUP)
@@ -55,12 +64,15 @@ class OnCallSink:
         )
         self._done: dict[tuple[str, int], int] = {}
         self._mine: frozenset[str] = frozenset()
+        self._begins: dict[tuple[str, int], int] = {}  # what comes before is read for its people only
+        self._ask_again: dict[str, float] = {}  # when, by key, a receiver that did not say who acknowledged is asked
         self._committed_at = 0.0
         self._stop = threading.Event()
         self.ready = False
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consume until `stop`. RetryLater where Kafka stays away."""
+        self._policies.start()
         self._consumer.subscribe([t.value for t in TOPICS], on_assign=self._assigned, on_revoke=self._revoked)
         said = False
         try:
@@ -75,6 +87,7 @@ class OnCallSink:
                 self._commit_if_due()
             self._commit()
         finally:
+            self._policies.close()
             self._consumer.close()
 
     def stop(self) -> None:
@@ -92,8 +105,12 @@ class OnCallSink:
                     "%s:%s:%s cannot be read, the ClickHouse sink sets it aside: %s", topic, partition, offset, error
                 )
             else:
+                if kind is RecordType.RECORD:
+                    self._people.learn(value)
+                if offset < self._begins.get((topic, partition), 0):
+                    return  # it was handled before
                 place = f"{topic}:{partition}"
-                for one in changes(kind, value):
+                for one in changes(kind, value, self._policies.at(moment(value))):
                     for change in self._of_alert(one, place, offset) if isinstance(one, Said) else [one]:
                         if not self._apply(change, place, offset):
                             return  # stopped: not done, so not committed
@@ -113,8 +130,7 @@ class OnCallSink:
     def _apply(self, change: Change, place: str, offset: int) -> bool:
         """Whether the change is settled; False where it was stopped before."""
         known = self._state.get(change.key)
-        waits = change.may_wait or (change.cause and self._state.is_told_of(change.cause))
-        wait_until = self._wall_clock() + self._wait if self._wait and waits else 0
+        wait_until = self._wall_clock() + self._wait if self._wait and self._may_wait(change) else 0
         after = intend(known, change, place, offset, wait_until=wait_until)
         if after is None:
             return True
@@ -123,18 +139,58 @@ class OnCallSink:
         self._state.write(after)
         return True
 
+    def _may_wait(self, change: Change) -> bool:
+        if change.may_wait or (change.cause and self._state.is_told_of(change.cause)):
+            return True
+        # The record that names the deployer may be right behind.
+        about = self._people.about(change.details)
+        is_page = change.action is Action.TRIGGER
+        return is_page and misses_deployer(about, change.severity, self._policies.at(change.at))
+
     def _send_what_waited(self) -> None:
         for incident in self._state.waiting:
             # Others' incidents are known here too, as they were when partitions last moved.
-            intended = waited(incident, self._wall_clock()) if self._mine & incident.seen.keys() else None
+            if not self._mine & incident.seen.keys():
+                continue
+            now = self._wall_clock()
+            intended = waited(incident, now)
+            if intended is None and ledger.is_unanswered(incident, now):
+                intended = self._unanswered(incident)
             if intended is not None and not self._send(intended):
                 return  # stopped
+
+    def _unanswered(self, incident: Incident) -> Incident | None:
+        """The next step of an incident that nobody has acknowledged; None where none is to be sent now."""
+        if time.monotonic() < self._ask_again.get(incident.key, 0.0):
+            return None
+        try:
+            by = self._sender.acknowledged(incident)
+        except RetryLater as error:
+            if incident.key not in self._ask_again:
+                log.error("who acknowledged %s is not known, nobody else is told yet: %s", incident.key, error)
+            self._ask_again[incident.key] = time.monotonic() + _ASK_AGAIN_SECONDS
+            return None
+        self._ask_again.pop(incident.key, None)
+        if by:
+            self._state.write(ledger.acknowledge(incident, by))
+            metrics.ONCALL_ESCALATIONS.labels("acknowledged").inc()
+            return None
+        after = ledger.next_step(incident)
+        metrics.ONCALL_ESCALATIONS.labels("told" if after.next_at else "unanswered").inc()
+        if after.next_at:
+            return after
+        log.error("nobody has acknowledged %s: all of %d steps were taken", incident.key, incident.step)
+        self._state.write(after)
+        return None
 
     def _send(self, intended: Incident) -> bool:
         old = intended.at < self._wall_clock() - self._max_age
         if intended.action is Action.TRIGGER and old and not intended.sent:
             self._settle(intended, Status.TOO_OLD, "")
             return True
+        about = self._people.about(intended.details)
+        plan = plan_for(about, intended.severity, self._policies.at(intended.at))
+        intended = ledger.telling(intended, plan)
         self._state.write(intended)
         return self._deliver(intended)
 
@@ -162,7 +218,7 @@ class OnCallSink:
                 return True
 
     def _settle(self, intended: Incident, status: Status, answer: str) -> None:
-        self._state.write(settle(intended, status, answer))
+        self._state.write(settle(intended, status, answer, self._wall_clock()))
         metrics.ONCALL_PAGES.labels(intended.action.value, status.value).inc()
 
     def _commit_if_due(self) -> None:
@@ -182,11 +238,29 @@ class OnCallSink:
             # Whoever has the partitions now reads them again; the state knows what was done.
             log.info("offsets were not committed: %s", error)
 
-    def _assigned(self, _: Consumer, assigned: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         self._done = {}
         self._mine = frozenset(f"{one.topic}:{one.partition}" for one in assigned)
         self._state.read()
+        self._begins = {}
+        try:
+            consumer.assign([self._from_where(one) for one in consumer.committed(assigned, timeout=_TIMEOUT)])
+        except KafkaException as error:
+            raise RetryLater(f"Kafka does not say where to go on: {error}") from error
         self.ready = True
+
+    def _from_where(self, committed: TopicPartition) -> TopicPartition:
+        """Of records also what was handled since the oldest that still pages: its people are not kept in the state."""
+        if committed.topic != Topic.RECORDS.value or committed.offset < 0:
+            return committed
+        since = (self._wall_clock() - self._max_age) // 1000
+        [found] = self._consumer.offsets_for_times(
+            [TopicPartition(committed.topic, committed.partition, since)], timeout=_TIMEOUT
+        )
+        if not 0 <= found.offset < committed.offset:
+            return committed
+        self._begins[committed.topic, committed.partition] = committed.offset
+        return TopicPartition(committed.topic, committed.partition, found.offset)
 
     def _revoked(self, _: Consumer, __: list[TopicPartition]) -> None:
         self._commit()

@@ -81,7 +81,7 @@ class StateTopic:
         if about := _about(incident):
             self._told.setdefault(about, set()).add(incident.key)
         self._rows[incident.key] = incident
-        self._waiting = self._waiting - {incident.key} | ({incident.key} if incident.due else set())
+        self._waiting = self._waiting - {incident.key} | ({incident.key} if incident.due or incident.next_at else set())
 
     def _take_alert(self, alert: Alert) -> None:
         known = self._alerts.get(alert.signal_id)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.policies import SHARED, document
+from deploytrail_schemas.policies.in_force import InForce
 from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.on_call.alerts import Alert, change_of, hear, page_key
 from deploytrail_sinks.on_call.incidents import Action, Change, Said, Word, changes
-from deploytrail_sinks.on_call.ledger import Incident, Status, intend, read_row, settle, waited
+from deploytrail_sinks.on_call.ledger import Incident, Status, intend, read_row, settle, telling, waited
 from deploytrail_sinks.on_call.senders import Alertmanager, Webhook, sender_for
 from support.values import MINUTE, NOON, stable_id
 
@@ -52,17 +54,17 @@ def finding(rule: str, verdict: str, **fields: Any) -> dict[str, Any]:
 
 
 def of_record(state: str, **fields: Any) -> list[tuple[str, Action]]:
-    found = changes(RecordType.RECORD, record(state, **fields))
+    found = changes(RecordType.RECORD, record(state, **fields), InForce())
     return [(one.key, one.action) for one in found if isinstance(one, Change)]
 
 
 def of_finding(rule: str, verdict: str, **fields: Any) -> list[tuple[str, Action]]:
-    found = changes(RecordType.FINDING, finding(rule, verdict, **fields))
+    found = changes(RecordType.FINDING, finding(rule, verdict, **fields), InForce())
     return [(one.key, one.action) for one in found if isinstance(one, Change)]
 
 
 def said(rule: str, verdict: str, **fields: Any) -> list[Word]:
-    found = changes(RecordType.FINDING, finding(rule, verdict, **fields))
+    found = changes(RecordType.FINDING, finding(rule, verdict, **fields), InForce())
     return [one.word for one in found if isinstance(one, Said)]
 
 
@@ -87,7 +89,9 @@ def test_deployment_that_ended_is_no_longer_overdue() -> None:
 
 
 def test_an_alert_stays_held_while_its_deployment_changes_its_name() -> None:
-    found = changes(RecordType.FINDING, finding("alert_suppression", "ok", reason="same_deployment", signal_id="s-1"))
+    found = changes(
+        RecordType.FINDING, finding("alert_suppression", "ok", reason="same_deployment", signal_id="s-1"), InForce()
+    )
 
     assert list(found) == []
 
@@ -123,7 +127,7 @@ def sent(known: Incident | None, change: Change, place: str, offset: int) -> Inc
     intended = intend(known, change, place, offset)
     assert intended is not None
     assert intended.status is Status.INTENDED
-    return settle(intended, Status.OPEN if change.action is Action.TRIGGER else Status.RESOLVED, "202")
+    return settle(intended, Status.OPEN if change.action is Action.TRIGGER else Status.RESOLVED, "202", NOON)
 
 
 def test_open_incident_is_not_sent_again() -> None:
@@ -146,7 +150,7 @@ def test_resolve_names_what_was_raised_and_comes_once() -> None:
 
     assert resolving is not None
     assert (resolving.action, resolving.title, resolving.severity) == (Action.RESOLVE, "it failed", "error")
-    resolved = settle(resolving, Status.RESOLVED, "202")
+    resolved = settle(resolving, Status.RESOLVED, "202", NOON)
     assert intend(resolved, RESOLVE, RECORDS, 7) is None
 
 
@@ -203,8 +207,9 @@ class OnCall:
 
     def _take(self, after: Incident | None) -> None:
         if after is not None and after.status is Status.INTENDED:
+            after = telling(after, None)
             self.pages.append(after)
-            after = settle(after, Status.OPEN if after.action is Action.TRIGGER else Status.RESOLVED, "202")
+            after = settle(after, Status.OPEN if after.action is Action.TRIGGER else Status.RESOLVED, "202", NOON)
         if after is not None:
             self.incidents[after.key] = after
 
@@ -272,7 +277,7 @@ def test_a_page_that_waited_long_enough_is_sent_and_so_is_one_that_was_interrupt
     assert due is not None
     assert (due.status, due.action) == (Status.INTENDED, Action.TRIGGER)
     assert waited(due, DUE) == due
-    assert waited(settle(due, Status.OPEN, "202"), DUE) is None
+    assert waited(settle(due, Status.OPEN, "202", NOON), DUE) is None
 
 
 def test_a_critical_page_waits_for_nothing() -> None:
@@ -349,7 +354,7 @@ def test_an_incident_that_becomes_critical_says_so_at_once_and_its_end_ends_both
         ("critical", Action.TRIGGER),
         ("critical", Action.RESOLVE),
     ]
-    assert on_call.pages[-1].told == ("error", "critical")
+    assert on_call.pages[-1].told == ({"severity": "error"}, {"severity": "critical"})
 
 
 def test_redelivery_of_a_storm_sends_nothing_again() -> None:
@@ -377,7 +382,7 @@ def test_news_that_is_refused_leaves_the_page_open() -> None:
     on_call = OnCall(wait_until=0)
     on_call.hear("s0", RAISE, "s0")
     grown = replace(on_call.incidents[page_key("s0")], status=Status.INTENDED)
-    refused = settle(grown, Status.REFUSED, "422")
+    refused = settle(grown, Status.REFUSED, "422", NOON)
 
     assert refused.status is Status.OPEN
 
@@ -408,7 +413,12 @@ def test_row_of_an_earlier_version_is_read() -> None:
     incident, alert = read_row(OLD_ROW)
 
     assert incident is not None
-    assert (incident.status, incident.sent, incident.told, incident.due) == (Status.OPEN, 1, ("error",), 0)
+    assert (incident.status, incident.sent, incident.told, incident.due) == (
+        Status.OPEN,
+        1,
+        ({"severity": "error"},),
+        0,
+    )
     assert alert is not None
     assert (alert.signal_id, alert.page, alert.raised, alert.held) == ("s", "incident_correlation/s", True, False)
 
@@ -439,3 +449,12 @@ def test_address_decides_the_sender() -> None:
     for wrong in ("", "ftp://x", "alertmanager+", "hooks.example"):
         with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_ONCALL_URL"):
             sender_for(wrong)
+
+
+def test_what_is_production_says_policy() -> None:
+    live = record("failed", environment="live-eu")
+    flag = {"kind": "environment", "name": "live-eu", "spec": {"production": True}}
+    flagged = InForce((document.read(flag, SHARED),))
+
+    assert list(changes(RecordType.RECORD, live, InForce())) == []
+    assert [type(one) for one in changes(RecordType.RECORD, live, flagged)] == [Change, Change]
