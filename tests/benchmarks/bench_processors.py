@@ -235,7 +235,11 @@ def _recovery(kafka: str, folder: Path) -> Rows:
     some = list(handled.tables["deployments"].values())
     topic = f"{group_of('lifecycle', state_format('lifecycle'))}-deployments-changelog"
     rows = (
-        (LIVE[n % len(LIVE)], f"{LIVE[n % len(LIVE)]}/kept-{n}".encode(), json.dumps(some[n % len(some)]).encode())
+        (
+            LIVE[n % len(LIVE)],
+            json.dumps(f"{LIVE[n % len(LIVE)]}/kept-{n}").encode(),
+            json.dumps(some[n % len(some)]).encode(),
+        )
         for n in range(STATE_ROWS)
     )
     write(kafka, topic, rows)
