@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -94,6 +95,10 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
             bounded.begin()  # also where an app has crashed
             await super().stop()
 
+    # Tables are many small objects that stay: collections look at all of them, and a stream waits meanwhile.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     settings.state.mkdir(parents=True, exist_ok=True)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -35,6 +35,10 @@ FAUST_VERSION = "0.15.3"
 # aiokafka has one fetch under way per broker, and leaves out partitions whose records it still holds: until that
 # fetch ends they wait. Faust lets it wait 1.5 s, which is what a busy partition beside idle ones then lags.
 FETCH_WAIT_MS = 25
+# While nothing comes at all, no partition can be left out, and a fetch ends with whatever comes first: forty fetches a
+# second of each app would only keep the broker busy.
+IDLE_FETCH_WAIT_MS = 200
+IDLE_AFTER = 0.25  # seconds
 Barrier = Callable[[], Awaitable[None]]
 
 
@@ -45,6 +49,11 @@ class QuickConsumerThread(driver.AIOKafkaConsumerThread):
         consumer: Any = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
+
+    def pace(self, *, busy: bool) -> None:
+        """How long the next fetches may wait, after a poll that brought something, or nothing."""
+        if self._consumer is not None and self._consumer._fetcher is not None:
+            self._consumer._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS if busy else IDLE_FETCH_WAIT_MS
 
 
 class QuietMonitor(Monitor):
@@ -112,7 +121,9 @@ class SafeConsumer(driver.Consumer):
             await self.sleep(0.2)
             return
         # A long poll would hold the thread that the coming seek needs.
-        records = await self._getmany(active, 0.1 if self._held or self.app.rebalancing else timeout)
+        wait = 0.1 if self._held or self.app.rebalancing else min(timeout, IDLE_AFTER)
+        records = await self._getmany(active, wait)
+        self._thread.pace(busy=bool(records))  # type: ignore[attr-defined]  # see `_new_consumer_thread`
         if not records or self.should_stop:
             return
         for tp in records:  # once for all of them: asked for each it would cost as much as delivering it
