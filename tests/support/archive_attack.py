@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from deploytrail_sinks.archive import acts, verify
+from deploytrail_sinks.archive import segment, verify
 from deploytrail_sinks.archive.acts import record_act
 from deploytrail_sinks.archive.holds import ADDED
 from deploytrail_sinks.archive.log import archive_check, check, notes, sequencer, tiles
@@ -35,7 +35,7 @@ from support.archive_log import LOG_KEY, NOW, SEQUENCER_KEY, MemoryStore, fill, 
 Attacks = Iterable[tuple[str, Callable[[], dict[str, bytes | None]]]]
 RECORDS = "deploytrail.records"
 _PURE = (
-    *((module, "read_segment") for module in (acts, verify)),
+    *((module, "read_segment") for module in (segment, verify)),
     (check, "leaf_hash"),
     (check, "open_checkpoint"),
     (verify, "digest"),

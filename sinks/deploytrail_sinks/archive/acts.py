@@ -20,7 +20,7 @@ from deploytrail_sinks.archive.log.canonical import canonical
 from deploytrail_sinks.archive.principals import Principals, Signer
 from deploytrail_sinks.archive.raw_records import Record
 from deploytrail_sinks.archive.retention import RetentionClass
-from deploytrail_sinks.archive.segment import folder_name, read_segment
+from deploytrail_sinks.archive.segment import folder_name, stored_segment
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
 from deploytrail_sinks.archive.store import ObjectStore
 
@@ -44,7 +44,7 @@ class Act:
 def read_acts(store: ObjectStore, principals: Principals | None = None) -> Iterator[Act]:
     """Every act in order. SegmentError where one cannot be read."""
     for name in store.list(FOLDER):
-        for record in read_segment(store.read(name)).records:
+        for record in stored_segment(store, name).records:
             yield _act(record, principals)
 
 

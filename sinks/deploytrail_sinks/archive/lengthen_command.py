@@ -10,7 +10,7 @@ from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.retention import Policy, RetentionClass, read_policy, retain_until
-from deploytrail_sinks.archive.segment import read_segment
+from deploytrail_sinks.archive.segment import stored_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_later, open_store
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
@@ -38,7 +38,7 @@ def lengthen(store: ObjectStore, policy: Policy) -> int:
     for name in store.list(""):
         if is_of_log(name):
             continue
-        segment = read_segment(store.read(name))
+        segment = stored_segment(store, name)
         if not segment.records:
             continue
         newest = max(record.timestamp for record in segment.records)

@@ -21,7 +21,7 @@ from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log
 from deploytrail_sinks.archive.log.notes import NoteError
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.principals import Principals, Signer
-from deploytrail_sinks.archive.segment import digest, read_segment
+from deploytrail_sinks.archive.segment import SegmentError, digest, read_segment
 from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, may_go
 
 PURGED = "purged"
@@ -68,10 +68,16 @@ def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) 
             why = why or ", ".join(active_on(name, holds))
             if covered is not None and name not in covered:
                 why = why or "no published checkpoint of the log covers it yet"
-            if why := why or may_go(store.retain_until(name), store.is_held(name), now):
+            why = why or may_go(store.retain_until(name), store.is_held(name), now)
+            if why:
                 yield Stays(name, why)
                 break
-            yield _gone(store, name)
+            gone, promised = _gone(store, name)
+            # A date beside an object can be changed by who may write there; what it was created with cannot.
+            if promised and (why := may_go(promised, False, now)):
+                yield Stays(name, why)
+                break
+            yield gone
 
 
 def _covered(store: ObjectStore) -> set[str] | None:
@@ -93,11 +99,16 @@ def _covered(store: ObjectStore) -> set[str] | None:
     return found
 
 
-def _gone(store: ObjectStore, name: str) -> Gone:
+def _gone(store: ObjectStore, name: str) -> tuple[Gone, str]:
+    """What a receipt says of a segment, and until when it was created to be kept; SegmentError."""
     version = next((v.id for v in store.versions(name) if not v.is_deletion), "")
-    data = store.read(name, version)
+    try:
+        data = store.read(name, version)
+    except KeyError:
+        raise SegmentError(f"{name} is listed and is no object; see what `deploytrail archive verify` says") from None
     segment = read_segment(data)
-    return Gone(name, digest(data), version, segment.first_offset, segment.last_offset, len(segment.records))
+    gone = Gone(name, digest(data), version, segment.first_offset, segment.last_offset, len(segment.records))
+    return gone, segment.retain_until
 
 
 def purge(

@@ -15,7 +15,7 @@ from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.archive.raw_records import Record
-from deploytrail_sinks.archive.segment import Segment, SegmentError, read_segment
+from deploytrail_sinks.archive.segment import Segment, SegmentError, stored_segment
 from deploytrail_sinks.archive.store import ObjectStore
 from deploytrail_sinks.clickhouse.batches import Range, Row
 from deploytrail_sinks.clickhouse.migrate import migrate
@@ -90,9 +90,9 @@ def _records(store: ObjectStore, folder: str) -> Iterator[Record]:
 
 def _segment(store: ObjectStore, name: str) -> Segment:
     try:
-        segment = read_segment(store.read(name))
+        segment = stored_segment(store, name)
     except SegmentError as error:
-        raise SegmentError(f"{name} {error}; see what `deploytrail archive verify` says") from error
+        raise SegmentError(f"{error}; see what `deploytrail archive verify` says") from error
     return segment
 
 

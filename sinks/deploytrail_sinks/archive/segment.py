@@ -25,6 +25,7 @@ from deploytrail_schemas.errors import DeploytrailError
 
 from deploytrail_sinks.archive.container import read_container
 from deploytrail_sinks.archive.raw_records import SALT_BYTES, SCHEMA, Record, encoded, salted
+from deploytrail_sinks.archive.store import ObjectStore
 
 __all__ = [
     "FORMAT",
@@ -178,6 +179,16 @@ def read_segment(data: bytes) -> Segment:
     return segment
 
 
+def stored_segment(store: ObjectStore, name: str) -> Segment:
+    """The segment of a name; SegmentError, with the name, where it is none or nothing is there."""
+    try:
+        return read_segment(store.read(name))
+    except KeyError:
+        raise SegmentError(f"{name} is listed and is no object") from None
+    except SegmentError as error:
+        raise SegmentError(f"{name} {error}") from error
+
+
 def _check(segment: Segment, count: int) -> None:
     offsets = [record.offset for record in segment.records]
     if count != len(offsets):
@@ -188,9 +199,13 @@ def _check(segment: Segment, count: int) -> None:
         raise SegmentError(
             f"holds offsets {offsets[0]} to {offsets[-1]}, covers {segment.first_offset} to {segment.last_offset}"
         )
+    behind = segment.first_offset  # of the gaps so far: a range that is told twice could hide another's end
     for first, last in segment.gaps:
         if not segment.first_offset <= first <= last <= segment.last_offset:
             raise SegmentError(f"speaks of a gap from {first} to {last}, which it does not cover")
+        if first < behind:
+            raise SegmentError(f"speaks of a gap from {first} to {last} behind one that reaches to {behind - 1}")
+        behind = last + 1
         if bisect.bisect_left(offsets, first) != bisect.bisect_right(offsets, last):
             raise SegmentError(f"holds records in the gap that it says is from {first} to {last}")
 

@@ -149,7 +149,10 @@ class Sequence:
 
     def _found(self, name: str) -> tuple[bytes, str]:
         first = next((v.id for v in self._store.versions(name) if not v.is_deletion), "")
-        return self._store.read(name, first), first
+        try:
+            return self._store.read(name, first), first
+        except KeyError:
+            raise ArchiveConflict(f"{name} is listed and is no object; the sequence cannot go on behind it") from None
 
     def _go_behind(self, name: str) -> None:
         data, version = self._found(name)

@@ -127,9 +127,17 @@ def may_go(retain_until: str | None, held: bool, now: datetime) -> str:
     return "" if over else f"it is kept until {retain_until}"
 
 
+def is_date(text: str) -> bool:
+    """Whether a text is a date with its zone."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
 def is_later(date: str, than: str | None) -> bool:
-    """Whether a date lies behind another one; every date is later than none."""
-    return than is None or datetime.fromisoformat(date) > datetime.fromisoformat(than)
+    """Whether a date lies behind another one; every date is later than none, and than what is no date."""
+    return than is None or not is_date(than) or datetime.fromisoformat(date) > datetime.fromisoformat(than)
 
 
 class LocalFolder:
@@ -137,6 +145,8 @@ class LocalFolder:
 
     The retention date stands beside each object, in NAME.retain, a legal hold as NAME.hold. They are
     advice to whoever runs the machine; an object store with Object Lock enforces them.
+    A symbolic link below the folder is no object of it, and nothing is written through one: what it points to
+    can be exchanged by who may not write here.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -146,6 +156,8 @@ class LocalFolder:
     def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
         path = self.folder / name
         try:
+            if link := self._link_to(path):
+                raise RetryLater(f"{link} is a link, which may lead out of the archive; put there what it points to")
             if not path.exists():
                 self._make_folders(path.parent)
                 self._keep(name, retain_until, terms)
@@ -168,6 +180,8 @@ class LocalFolder:
         if name.startswith("/") or ".." in name.split("/"):
             raise KeyError(name)  # a plan may name anything; what is not below the folder is no object of it
         try:
+            if self._link_to(self.folder / name):
+                raise KeyError(name)
             return (self.folder / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             raise KeyError(name) from None
@@ -179,7 +193,8 @@ class LocalFolder:
     def list(self, prefix: str) -> Iterator[str]:
         base = self.folder / prefix
         found = base.rglob("*") if base.is_dir() else ()
-        names = (str(path.relative_to(self.folder)) for path in found if path.is_file())
+        # Links too: readers find that they are none, and say so.
+        names = (str(path.relative_to(self.folder)) for path in found if path.is_file() or path.is_symlink())
         yield from sorted(name for name in names if not name.endswith(_BESIDE))
 
     def versions(self, name: str) -> tuple[Version, ...]:
@@ -201,7 +216,7 @@ class LocalFolder:
             raise RetryLater(f"{name}.retain cannot be written: {error.strerror}") from error
 
     def is_held(self, name: str) -> bool:
-        return self._beside(name, ".hold").exists()
+        return os.path.lexists(self._beside(name, ".hold"))
 
     def hold(self, name: str, on: bool) -> None:
         if not (self.folder / name).is_file():
@@ -251,20 +266,28 @@ class LocalFolder:
         kept = json.dumps(self._kept(name) | lock | {"retain_until": retain_until}).encode()
         self._put(self._beside(name, ".retain"), kept, lambda temporary, path: Path(temporary).replace(path))
 
+    def _link_to(self, path: Path) -> Path | None:
+        """What of a path below the folder is a link; None where nothing is. The folder itself may be one."""
+        places = (path, *path.parents)
+        return next((p for p in places[: places.index(self.folder)] if p.is_symlink()), None)
+
     def _beside(self, name: str, suffix: str) -> Path:
         return self.folder / f"{name}{suffix}"
 
     def _kept(self, name: str) -> dict[str, Any]:
+        path = self._beside(name, ".retain")
         try:
-            kept = json.loads(self._beside(name, ".retain").read_text())
-        except (OSError, ValueError):
+            kept = {} if path.is_symlink() else json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError):
             return {}
         return kept if isinstance(kept, dict) else {}
 
     def folders(self, prefix: str) -> tuple[str, ...]:
         base = self.folder / prefix
         below = base.iterdir() if base.is_dir() else ()
-        return tuple(sorted(str(path.relative_to(self.folder)) for path in below if path.is_dir()))
+        return tuple(
+            sorted(str(path.relative_to(self.folder)) for path in below if path.is_dir() and not path.is_symlink())
+        )
 
     def replace(self, name: str, data: bytes) -> None:
         path = self.folder / name

@@ -14,7 +14,7 @@ from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.purge import Gone, receipts_of
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
-from deploytrail_sinks.archive.store import ObjectStore, is_later
+from deploytrail_sinks.archive.store import ObjectStore, is_date, is_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Known(Protocol):
 
 
 Run = tuple[int, int]  # offsets, both ends included
+NO_OBJECT = "is listed and is no object: a link, or gone since"
 NOTHING_KNOWN: Mapping[str, Known] = MappingProxyType({})
 
 
@@ -112,10 +113,14 @@ def _verify_partition(
                 previous_sha256, expected, previous_name = known[name].sha256, known[name].next_offset, name
                 begin = max(begin, known[name].next_offset)
                 continue
-            data = store.read(name)
             report.segments += 1
             try:
+                data = store.read(name)
                 segment = read_segment(data)
+            except KeyError:
+                report.flaws.append(Flaw(name, NO_OBJECT))
+                previous_sha256, expected, previous_name = "?", None, name
+                continue
             except SegmentError as error:
                 report.flaws.append(Flaw(name, str(error)))
                 previous_sha256, expected, previous_name = "?", None, name
@@ -173,12 +178,10 @@ def _kept(store: ObjectStore, name: str, promised: str) -> Iterator[str]:
     date = store.retain_until(name)
     if date is None:
         yield "has no retention date"
-    elif promised:
-        try:
-            if is_later(promised, date):
-                yield f"is kept until {date}; it was created to be kept until {promised}"
-        except (ValueError, TypeError):
-            yield f"has a retention date that is none: {date[:40]!r}, or {promised[:40]!r} when it was created"
+    elif not is_date(date) or (promised and not is_date(promised)):
+        yield f"has a retention date that is none: {date[:40]!r}, or {promised[:40]!r} when it was created"
+    elif promised and is_later(promised, date):
+        yield f"is kept until {date}; it was created to be kept until {promised}"
 
 
 def _is_another(store: ObjectStore, name: str, written: str) -> bool:

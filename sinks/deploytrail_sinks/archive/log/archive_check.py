@@ -24,7 +24,7 @@ from deploytrail_sinks.archive.log.trust import Trust
 from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.segment import Segment
 from deploytrail_sinks.archive.store import ObjectStore
-from deploytrail_sinks.archive.verify import Flaw, Report, receipts, verify
+from deploytrail_sinks.archive.verify import NO_OBJECT, Flaw, Report, receipts, verify
 
 
 @dataclass(slots=True)
@@ -124,6 +124,8 @@ def _stamps(store: ObjectStore, roots: list[x509.Certificate], say: Callable[[st
             continue
         try:
             check_stamp(store.read(name), kept, roots)
+        except KeyError:
+            say(name, NO_OBJECT)
         except StampError as error:
             say(name, str(error))
     return count

@@ -84,7 +84,7 @@ class LogCheck:
         data = b""
         for name in (n for n in names if n.startswith(f"{PREFIX}/checkpoints/")):
             self._visited.add(name)
-            data = self.store.read(name)
+            data = read_or_none(self.store, name) or b""
             checkpoint = self._checkpoint(name, data)
             self.report.checkpoints += 1
             if checkpoint is None:

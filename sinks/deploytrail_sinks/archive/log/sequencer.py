@@ -57,7 +57,10 @@ class Sequencer:
         noted = list(self._store.list(f"{PREFIX}/positions"))
         if noted:
             size = number_of(noted[-1]) or 0
-            self._positions = read_positions(self._store.read(noted[-1]))
+            try:
+                self._positions = read_positions(self._store.read(noted[-1]))
+            except (KeyError, PlanError) as error:
+                raise LogConflict(f"{noted[-1]} cannot be read: {error}") from error
         while (plan := plan_at(self._store, size)) and read_or_none(self._store, numbered("states", plan.end)):
             self._go_behind(plan)
             size = plan.end
@@ -87,7 +90,10 @@ class Sequencer:
         try:
             self._store.create(name, plan.encode(), kept_until(self._clock()))
         except ObjectExists:  # another one was quicker: what it planned counts
-            plan = plan_at(self._store, plan.start) or plan
+            theirs = plan_at(self._store, plan.start)
+            if theirs is None:
+                raise LogConflict(f"{name} is there and is no object") from None
+            plan = theirs
         state = self._append(plan, entries)
         self._resumed, self.waiting = True, 0
         return state

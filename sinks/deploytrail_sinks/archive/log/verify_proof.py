@@ -1,7 +1,6 @@
 """Check a proof bundle of `deploytrail archive prove`, alone: python verify_proof.py BUNDLE --trust FILE
 
-Needs Python 3.11 and `cryptography`; imports nothing of deploytrail, reads two files, asks no network.
-Made to be read. What it shows, when it says that a proof holds:
+Needs Python 3.11 and `cryptography`, reads two files, asks no network. What it shows, when it says that a proof holds:
 
 1. The checkpoint (a log's name, size and root) is signed by a key of the log, and cosigned by as many of the
    witnesses, as the trust file asks for. A retired key counts for trees of up to its SIZE and beside witnesses only:
@@ -24,6 +23,7 @@ import argparse
 import base64
 import hashlib
 import json
+import struct
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -160,12 +160,11 @@ def check_checkpoint(note: str, trust: Trust) -> tuple[str, int, bytes, dict[str
             case _:
                 raise Refused("the checkpoint has a line that is no signature")
     own = [key for key in trust.logs if key.name == origin and (key.name, key.key_id) in signatures]
-    if ended := [key for key in own if key.end is not None and (int(size) > key.end or trust.quorum == "none")]:
-        own = [key for key in own if key not in ended]
-    if not own:
-        why = " but one that is retired: have it proven again, by a newer checkpoint" if ended else ""
+    counts = [key for key in own if key.end is None or (int(size) <= key.end and trust.quorum != "none")]
+    if not counts:
+        why = " but one that is retired: have it proven again, by a newer checkpoint" if own else ""
         raise Refused(f"the checkpoint is signed by no trusted key of {origin}{why}")
-    for key in own:
+    for key in counts:
         key.check(signatures[key.name, key.key_id], text)
     cosigned = {
         name: key.check(signatures[key.name, key.key_id], text)
@@ -237,9 +236,9 @@ def from_base64(text: str) -> bytes:
     try:
         data = base64.b64decode(text, validate=True)
     except ValueError:
-        raise Refused(f"{text[:40]!r} is not base64") from None
+        data = b""
     if base64.b64encode(data).decode() != text:
-        raise Refused(f"{text[:40]!r} is not written as base64 is")
+        raise Refused(f"{text[:40]!r} is not base64, or not written as that is")
     return data
 
 
@@ -294,8 +293,6 @@ class Avro:
             case "null":
                 return None
             case "float" | "double":
-                import struct
-
                 return struct.unpack("<f" if kind == "float" else "<d", self.take(4 if kind == "float" else 8))[0]
             case "array" | "map":
                 return self.blocks(schema, kind == "map")
@@ -369,6 +366,11 @@ def check_bundle(bundle: Any, trust: Trust) -> list[str]:
     return said
 
 
+def say(text: str) -> None:
+    """Print a line. What is no plain letter is written out: a bundle must not steer a terminal or add lines."""
+    sys.stdout.write("".join(c if " " <= c <= "~" else f"\\u{ord(c):04x}" for c in text) + "\n")
+
+
 def main(argv: list[str]) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="verify_proof.py", description="Check a proof bundle, offline.")
@@ -379,20 +381,18 @@ def main(argv: list[str]) -> int:
     except SystemExit as error:
         return 64 if error.code else 0
     try:
-        with open(options.bundle, "rb") as file:  # noqa: PTH123  # plain, for a file that is read by others
-            bundle = json.loads(file.read(LIMIT))
-        with open(options.trust, encoding="utf-8") as file:  # noqa: PTH123
-            trust = Trust(file.read())
+        with open(options.bundle, "rb") as proof, open(options.trust, encoding="utf-8") as trusted:  # noqa: PTH123  # plain
+            bundle, trust = json.loads(proof.read(LIMIT)), Trust(trusted.read())
     except (OSError, ValueError, RecursionError) as error:
         sys.stderr.write(f"verify_proof: a file cannot be read: {error}\n")
         return 66
     try:
         said = check_bundle(bundle, trust)
     except Refused as error:
-        sys.stdout.write(f"REFUSED: {error}\n")
+        say(f"REFUSED: {error}")
         return 1
-    sys.stdout.write("".join(f"{line}\n" for line in said))
-    sys.stdout.write(f"the proof holds: {len(bundle['records'])} records of deployment {bundle['deployment']!r}\n")
+    for line in (*said, f"the proof holds: {len(bundle['records'])} records of deployment {bundle['deployment']!r}"):
+        say(line)
     return 0
 
 
