@@ -167,6 +167,7 @@ class Reason(StrEnum):
     SUPPRESSED_DURING_DEPLOYMENT = "suppressed_during_deployment"
     RELEASED_AT_END = "released_at_end"
     RELEASED_LOST = "released_lost"
+    RELEASED_SUPERSEDED = "released_superseded"
     RELEASED_AT_LIMIT = "released_at_limit"
     RELEASED_NO_LONGER_COVERED = "released_no_longer_covered"
     RESOLVED_WHILE_SUPPRESSED = "resolved_while_suppressed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from dataclasses import replace
 
 from deploytrail_processors.rules import lifecycle, succession
 from deploytrail_processors.rules.states import TERMINAL
@@ -61,6 +62,15 @@ class Relations:
             facts = lifecycle.overtake(facts, newer.id, newer.end, newer.width_ms)
         parent = self._parent(life)
         return lifecycle.as_part_of(facts, parent.id) if parent is not None else facts
+
+    def overtaken(self, deployment_id: str) -> tuple[int, str] | None:
+        """When the first newer one took a deployment's place, and which: whatever became of that one itself."""
+        life = self._lives.get(deployment_id)
+        if life is None:
+            return None
+        as_open = replace(life, state="running", end=None)
+        newer = succession.follower(as_open, self._candidates(as_open))
+        return (newer.end, newer.id) if newer is not None and newer.end is not None else None
 
     def _touched(self, name: str) -> set[str]:
         """Whose record rests on a deployment: what it undoes, its parts, whom it follows."""

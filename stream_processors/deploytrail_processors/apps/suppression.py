@@ -15,9 +15,11 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
 from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.apps.relations import Relations
 from deploytrail_processors.rules import findings, lifecycle, suppression
 from deploytrail_processors.rules.correlation import alert_key
 from deploytrail_processors.rules.policies import Policies
+from deploytrail_processors.rules.succession import Life, life_of
 from deploytrail_processors.rules.suppression import Known
 from deploytrail_processors.safe_app import SafeApp
 
@@ -40,6 +42,7 @@ class Suppress:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, lambda _: None, carries=("notes",))
+        self._relations: dict[int, Relations] = {}
         self._signals = context.table("signals")
         self._alerts = context.table("alerts")
         self._due = Agenda(self._signals, lambda row: row["due"])
@@ -64,6 +67,7 @@ class Suppress:
         self._deployments.forget_old(partition, now)
 
     def on_recovered(self) -> None:
+        self._relations.clear()
         self._deployments.on_recovered()
         for agenda in (self._due, self._expiry, self._old_alerts):
             agenda.forget()
@@ -92,21 +96,28 @@ class Suppress:
                 self._judge(partition, key, row)
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
+        relations = self._relations_of(partition)  # as they were before
         changed = self._deployments.add(partition, event)
         for row in changed.rows:
             self._deployments.put(partition, row)
+        gone = [row["facts"]["id"] for row in changed.merged]
+        relations.change(gone, [self._life(partition, row) for row in changed.rows])
         for other in changed.merged:
             self._bind_anew(partition, other)
-        for row in changed.rows:
+        undone = [self._undone(partition, row) for row in changed.rows]
+        for row in (*changed.rows, *filter(None, undone)):
             self._judge_around(partition, row)
-            content = self._deployments.derive(partition, row["facts"])
-            undone = self._deployments.stands_for(partition, lifecycle.undoes(content) or "")
-            if undone and undone != content["deployment_id"]:
-                other = self._deployments.get(partition, undone)
-                known = other.get("notes") or suppression.new_notes()
-                other["notes"] = suppression.note_end(known, "", content["finished_at"])
-                self._deployments.put(partition, other)
-                self._judge_around(partition, other)
+
+    def _undone(self, partition: int, row: Row) -> Row | None:
+        """The row of the deployment that one has undone, which ended with that."""
+        content = self._deployments.derive(partition, row["facts"])
+        name = self._deployments.stands_for(partition, lifecycle.undoes(content) or "")
+        if not name or name == content["deployment_id"]:
+            return None
+        other = self._deployments.get(partition, name)
+        other["notes"] = suppression.note_end(other.get("notes") or suppression.new_notes(), "", content["finished_at"])
+        self._deployments.put(partition, other)
+        return other
 
     def _bind_anew(self, partition: int, other: Row) -> None:
         """What another name of a deployment keeps quiet, the deployment does. What was released stays so."""
@@ -128,8 +139,11 @@ class Suppress:
         place = lifecycle.place(facts)
         for key, known in rows_of(self._signals, partition):
             names = facts.get("names", [facts["id"]])
-            about_it = known["bound"] in names or (known["finding"] or {}).get("deployment_id") in names
-            if about_it or (not known["bound"] and self._is_near(known["signal"], facts, place)):
+            standing = known["finding"] or {}
+            newer = standing.get("evidence", {}).get("superseded_by", "")
+            about_it = known["bound"] in names or standing.get("deployment_id") in names or newer in names
+            # What another one keeps quiet as well: its place may be taken by this one.
+            if about_it or self._is_near(known["signal"], facts, place):
                 self._judge(partition, key, known, again=about_it)
 
     def _judge(self, partition: int, key: str, row: Row, *, again: bool = True, by_tick: bool = False) -> None:
@@ -191,7 +205,17 @@ class Suppress:
     def _known(self, partition: int, row: Row) -> suppression.Deployment:
         content = self._deployments.derive(partition, row["facts"])
         limit = self._deployments.policies(row["facts"]).thresholds.lost_after_minutes
-        return suppression.Deployment(content, _notes(row), lifecycle.due(row["facts"], limit))
+        overtaken = self._relations_of(partition).overtaken(row["facts"]["id"])
+        return suppression.Deployment(content, _notes(row), lifecycle.due(row["facts"], limit), overtaken)
+
+    def _relations_of(self, partition: int) -> Relations:
+        if partition not in self._relations:
+            lives = (self._life(partition, row) for row in self._deployments.rows(partition))
+            self._relations[partition] = Relations(lives)
+        return self._relations[partition]
+
+    def _life(self, partition: int, row: Row) -> Life:
+        return life_of(row["facts"], self._deployments.derive(partition, row["facts"]))
 
     def _alert(self, partition: int, signal: dict[str, Any]) -> Row:
         row: Row | None = self._alerts.get(row_key(partition, alert_key(signal)))

@@ -4,8 +4,9 @@ In: an alert, what is known of its history, deployments, the policies, partition
 deployment, or shown although one runs, with the reason; later, its release.
 
 A suppression is bound to the life of one deployment: it begins (a lead before its start included), ends with the first
-end reported of it, when it is lost, or at the policy's limit, whichever is first, and never begins again for the same
-alert. What is uncertain is not suppressed; critical alerts and those that never fired before it began are never.
+end reported of it, when a newer deployment took its place, when it is lost, or at the policy's limit, whichever is
+first, and never begins again for the same alert. What is uncertain is not suppressed; critical alerts and those that
+never fired before it began are never.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ RELEASES = frozenset(
     {
         Reason.RELEASED_AT_END,
         Reason.RELEASED_LOST,
+        Reason.RELEASED_SUPERSEDED,
         Reason.RELEASED_AT_LIMIT,
         Reason.RELEASED_NO_LONGER_COVERED,
         Reason.RESOLVED_WHILE_SUPPRESSED,
@@ -44,11 +46,13 @@ Notes = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A deployment as the rule needs it: its record's content, the notes of its events, and when it would be lost."""
+    """A deployment as the rule needs it: its record's content, the notes of its events, when it would be lost, and
+    which newer one, with the time of its success, took its place, whatever became of this one."""
 
     content: Mapping[str, Any]
     notes: Mapping[str, Any]
     lost_at: int
+    overtaken: tuple[int, str] | None = None
 
     @property
     def id(self) -> str:
@@ -129,6 +133,7 @@ def decide(
             cover is None
             or deployment.content["state"] not in ACTIVE
             or _end(deployment, cover.cohort) is not None
+            or deployment.overtaken is not None
             or now >= cover.until
         ):
             continue
@@ -155,12 +160,14 @@ def release(
         ends.append((known.resolved_at, 0, Reason.RESOLVED_WHILE_SUPPRESSED))
     if (ended := _end(deployment, cover.cohort)) is not None:
         ends.append((ended, 1, Reason.RELEASED_AT_END))
+    if deployment.overtaken is not None:
+        ends.append((deployment.overtaken[0], 2, Reason.RELEASED_SUPERSEDED))
     if deployment.content["state"] == "lost":
-        ends.append((deployment.lost_at, 2, Reason.RELEASED_LOST))
+        ends.append((deployment.lost_at, 3, Reason.RELEASED_LOST))
     if not ends and now < cover.until:
         return _finding(signal, Reason.SUPPRESSED_DURING_DEPLOYMENT, deployment, cover, at)
     # The limit has come, or something else has, perhaps behind the limit.
-    when, _, reason = min([*ends, (cover.until, 3, Reason.RELEASED_AT_LIMIT)])
+    when, _, reason = min([*ends, (cover.until, 4, Reason.RELEASED_AT_LIMIT)])
     return _finding(signal, reason, deployment, cover, max(when, at))
 
 
@@ -255,6 +262,7 @@ _WORDS = {
     Reason.SUPPRESSED_DURING_DEPLOYMENT: "keeps quiet while {what} runs, until {until} at the latest",
     Reason.RELEASED_AT_END: "still fires at the end of {what}",
     Reason.RELEASED_LOST: "is shown again: {what} counts as lost",
+    Reason.RELEASED_SUPERSEDED: "is shown again: {newer} has taken the place of {what}",
     Reason.RELEASED_AT_LIMIT: "is shown again: {what} has run past its limit, {until}",
     Reason.RELEASED_NO_LONGER_COVERED: "is shown again: {what} does not explain it after all",
     Reason.RESOLVED_WHILE_SUPPRESSED: "resolved by itself while {what} ran",
@@ -289,6 +297,9 @@ def _finding(
             evidence["cohort"] = cover.cohort
     if reason is Reason.SUPPRESSED_DURING_DEPLOYMENT:
         evidence |= _alert_of(signal)
+    newer = deployment.overtaken[1] if deployment.overtaken is not None else ""
+    if reason is Reason.RELEASED_SUPERSEDED:
+        evidence["superseded_by"] = newer
     title = signal["title"] or signal["fingerprint"] or "an alert"
     return finding(
         RULE,
@@ -298,7 +309,7 @@ def _finding(
         place=dict(signal),
         occurred_at=occurred_at,
         severity=signal["severity"],
-        explanation=f"{title} of {signal['service']} {_WORDS[reason].format(what=what, until=until)}",
+        explanation=f"{title} of {signal['service']} {_WORDS[reason].format(what=what, until=until, newer=newer)}",
         evidence=evidence,
         deployment_id=deployment.id,
         signal_id=signal["signal_id"],

@@ -97,6 +97,57 @@ def test_a_deployment_that_is_lost_releases_everything() -> None:
     assert {f["occurred_at"] for f in handled.standing} == {NOON + 20 * MINUTE}
 
 
+def newer(event_type: str, minutes: float, **fields: Any) -> Value:
+    return event(event_type, NOON + int(minutes * MINUTE), deployment_id="shop-2", **fields)
+
+
+NEWER = [newer("started", 4), newer("succeeded", 9)]
+
+
+@pytest.mark.requirement("M4.4", "M2.5")
+def test_a_newer_deployment_that_took_the_place_of_one_releases_what_that_keeps_quiet() -> None:
+    found = told(STARTED, alert(), *NEWER)
+    [standing] = found.standing
+
+    assert (standing["reason"], standing["occurred_at"]) == ("released_superseded", NOON + 9 * MINUTE)
+    assert (standing["deployment_id"], standing["evidence"]["superseded_by"]) == ("shop-1", "shop-2")
+    assert standing["explanation"].endswith("is shown again: shop-2 has taken the place of shop (shop-1)")
+    assert reasons(found.tell(alert(12))) == reasons(found)  # nor does it keep quiet what fires later
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [newer("started", 4), newer("failed", 9)],
+        [newer("started", -4), newer("succeeded", 9)],  # it began before: it is none that is newer
+        [newer("started", 4, cohort="canary"), newer("succeeded", 9, cohort="canary")],
+        [newer("started", 4, parent_deployment_id="shop-1"), newer("succeeded", 9, parent_deployment_id="shop-1")],
+    ],
+)
+def test_one_that_did_not_take_its_place_releases_nothing(other: list[Value]) -> None:
+    found = {f["signal_id"]: f["reason"] for f in told(STARTED, alert(), *other).standing}
+
+    assert found[alert()["signal_id"]] == "suppressed_during_deployment"
+
+
+def test_any_order_of_a_newer_one_and_an_end_of_its_own_gives_the_same_release() -> None:
+    end = event("failed", NOON + 11 * MINUTE)
+    for order in permutations([*NEWER, end, resolved(10)]):
+        handled = told(STARTED, alert(), *order, later(40), *order)
+
+        assert [(f["reason"], f["occurred_at"]) for f in handled.standing] == [
+            ("released_superseded", NOON + 9 * MINUTE)
+        ]
+
+
+def test_a_release_by_a_newer_one_is_written_again_at_its_redelivery() -> None:
+    handled = told(STARTED, alert(), *NEWER)
+    released = handled.standing[0]["finding_id"]
+    handled.tell(NEWER[1])
+
+    assert [f["finding_id"] for f in handled.written].count(released) == 2
+
+
 @pytest.mark.requirement("M4.4")
 @pytest.mark.parametrize(
     ("records", "reason"),
