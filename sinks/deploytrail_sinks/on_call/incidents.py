@@ -14,6 +14,7 @@ from typing import Any
 
 from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.policies.in_force import InForce, is_production
+from deploytrail_schemas.reasons import Outcome
 from deploytrail_schemas.records import RecordType
 
 FAILED = "deployment_failed"
@@ -95,7 +96,8 @@ def moment(value: Mapping[str, Any]) -> int:
 
 def _of_record(record: Mapping[str, Any]) -> list[Change]:
     deployment_id, at = record["deployment_id"], moment(record)
-    if record["state"] == "failed":
+    # What failed by its child is paged once, about the child.
+    if record["state"] == "failed" and record["outcome_reason"] != Outcome.CHILD_FAILED:
         title = f"Deployment of {_what(record)} to {record['region']} failed"
         failed = Change(f"{FAILED}/{deployment_id}", Action.TRIGGER, at, "error", title, _details(record))
     else:

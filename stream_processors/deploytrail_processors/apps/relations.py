@@ -1,4 +1,5 @@
-"""How the deployments of a partition bear on each other: what was rolled back, what was followed, what is a part.
+"""How the deployments of a partition bear on each other: what was rolled back, what was followed, what is a part, and
+what became of one all of whose parts have ended.
 
 Held in memory, made of the rows. A life is what a deployment's own reports say; what follows from others is asked for
 anew each time, so that no order of events can matter.
@@ -10,6 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import replace
 
+from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules import lifecycle, succession
 from deploytrail_processors.rules.states import TERMINAL
 from deploytrail_processors.rules.succession import Life
@@ -60,6 +62,9 @@ class Relations:
         newer = succession.follower(life, self._candidates(life))
         if newer is not None and newer.end is not None:
             facts = lifecycle.overtake(facts, newer.id, newer.end, newer.width_ms)
+        ended = self._ended_by_parts(life)
+        if ended is not None:
+            facts = lifecycle.ended_by_children(facts, *ended)
         parent = self._parent(life)
         return lifecycle.as_part_of(facts, parent.id) if parent is not None else facts
 
@@ -73,12 +78,14 @@ class Relations:
         return (newer.end, newer.id) if newer is not None and newer.end is not None else None
 
     def _touched(self, name: str) -> set[str]:
-        """Whose record rests on a deployment: what it undoes, its parts, whom it follows."""
+        """Whose record rests on a deployment: what it undoes, its parts, what it is a part of, whom it follows."""
         life = self._lives.get(name)
         if life is None:
             return set()
-        found = {life.undoes} if life.undoes else set()
-        found |= self._parts_of(life)
+        found = self._parts_of(life) | self._wholes_of(life)
+        if life.undoes:
+            undone = self._lives.get(self._named.get(life.undoes, ""))
+            found |= {life.undoes, *(self._wholes_of(undone) if undone is not None else ())}
         if life.succeeded:
             for service in life.services:
                 found |= self._followed(life, (*life.place, service))
@@ -93,6 +100,43 @@ class Relations:
             found |= parts
             whole = [self._lives[part] for part in parts]
         return found
+
+    def _wholes_of(self, life: Life) -> set[str]:
+        """What it is a part of, and that of others."""
+        found: set[str] = set()
+        for _ in range(_DEEPEST):
+            parent = self._lives.get(self._named.get(life.parent, ""))
+            if parent is None or parent.id in found:
+                break
+            found.add(parent.id)
+            life = parent
+        return found
+
+    def _ended_by_parts(self, life: Life, depth: int = _DEEPEST) -> tuple[list[str], int, int] | None:
+        """The states of its parts once all have ended, with the time of the last end and its ±."""
+        parts = [self._lives[part] for name in life.names for part in self._parts.get(name, ())]
+        # Of a circle each counts for itself; what is voided never was.
+        parts = [part for part in parts if part.state != "voided" and self._parent(part) is life]
+        ends = [self._end_of(part, depth) for part in parts] if depth else []
+        known = [end for end in ends if end is not None]
+        if not known or len(known) < len(ends):
+            return None
+        _, at, width = max(known, key=lambda end: end[1:])
+        return [state for state, _, _ in known], at, width
+
+    def _end_of(self, part: Life, depth: int) -> tuple[str, int, int] | None:
+        """How a part ended, by its own word, by a rollback of it, or by its own parts: state, time, ±."""
+        undone = (self._lives[one] for name in part.names for one in self._undoing.get(name, ()))
+        times = [
+            (one.end, one.width_ms) for one in undone if one.succeeded and one.id != part.id and one.end is not None
+        ]
+        if times:
+            return "rolled_back", *min(times)
+        if part.state in TERMINAL and part.end is not None:
+            return part.state, part.end, part.width_ms
+        ended = self._ended_by_parts(part, depth - 1)
+        became = outcome.of_children(ended[0]) if ended is not None else None
+        return (became[0], *ended[1:]) if ended is not None and became is not None else None
 
     def _followed(self, life: Life, place: Place) -> set[str]:
         found = {name for name in self._open.get(place, ()) if succession.follows(life, self._lives[name])}

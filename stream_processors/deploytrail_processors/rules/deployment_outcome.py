@@ -5,7 +5,7 @@ A lane is what was reported of one cohort of one service: `{"marks": {event type
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from deploytrail_schemas.reasons import Outcome
@@ -114,6 +114,19 @@ def outcome_of(told: Told, weights: Weights, *, is_part: bool) -> Became:
         return _of_cohorts(lanes_of(told), weights, is_part=is_part)
     parts = [_of_cohorts(lanes_of(told, service), weights, is_part=is_part) for service in told.services]
     return _together(parts, Outcome.COMPONENT_FAILED, Outcome.EVERY_COMPONENT_SUCCEEDED)
+
+
+def of_children(states: Iterable[str]) -> tuple[str, Outcome] | None:
+    """What became of a deployment that told of no end of its own, by the states of its children, deployments with ids
+    of their own; None while one of them has not ended, or nobody told of its end."""
+    found = set(states)
+    if not found or not found <= TERMINAL:
+        return None
+    if found & {"failed", "rolled_back"}:
+        return "failed", Outcome.CHILD_FAILED
+    if "cancelled" in found:
+        return "cancelled", Outcome.CHILD_CANCELLED
+    return "succeeded", Outcome.EVERY_CHILD_SUCCEEDED
 
 
 def components(told: Told, weights: Weights, *, is_part: bool) -> dict[str, str]:

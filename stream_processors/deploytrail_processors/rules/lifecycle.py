@@ -6,8 +6,8 @@ or minimum of what arrives, field by field, so order cannot matter; what follows
 (`derive`) is a function of the facts and of partition time.
 
 Facts of several ids that name one deployment (`identity`) are merged in the same way. What follows
-from other deployments (a rollback, a newer one, a parent) is not kept: `undo`, `overtake`,
-`as_part_of` and `into` say it of facts right before they are derived.
+from other deployments (a rollback, a newer one, a parent, children) is not kept: `undo`, `overtake`,
+`as_part_of`, `ended_by_children` and `into` say it of facts right before they are derived.
 """
 
 from __future__ import annotations
@@ -155,6 +155,11 @@ def as_part_of(facts: Facts, parent_id: str) -> Facts:
     return facts | {"part_of": parent_id}
 
 
+def ended_by_children(facts: Facts, states: Iterable[str], at: int, uncertainty_ms: int) -> Facts:
+    """The facts of a deployment whose children have ended, the last of them at `at`, in these states."""
+    return facts | {"children": [sorted(states), at, uncertainty_ms]}
+
+
 def into(facts: Facts, deployment_id: str) -> Facts:
     """The facts of an id that is another name of a deployment."""
     return facts | {"into": deployment_id}
@@ -265,6 +270,10 @@ def _became(facts: Facts, told: outcome.Told) -> outcome.Became:
     if facts.get("undone"):
         return outcome.Became("rolled_back", Outcome.UNDONE_BY_ROLLBACK, _outside(*min(facts["undone"].values())))
     became = outcome.outcome_of(told, facts["weights"], is_part=bool(_best(facts, "parent_deployment_id")))
+    by_children = outcome.of_children(facts["children"][0]) if facts.get("children") else None
+    # Whoever tells of cohorts or components of its own is more than the sum of its children.
+    if by_children and became.state not in TERMINAL and not told.services and not outcome.cohorts(told):
+        return outcome.Became(*by_children, _outside(*facts["children"][1:]))
     if facts["steps"] and became.state in ("unknown", "registered", "queued", "waiting_approval"):
         lane = outcome.lanes_of(told).get("", {"marks": {}, "ends": []})
         return became._replace(state=outcome.fold({"marks": facts["steps"] | lane["marks"], "ends": []})[0])

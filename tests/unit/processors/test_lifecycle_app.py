@@ -242,6 +242,73 @@ def test_a_child_pipeline_counts_as_a_part_of_its_parent_once_that_is_known() ->
     assert trail.read(event("started", deployment_id="parent")).records()["child"]["part_of"] == "parent"
 
 
+def child(name: str, kind: str = "succeeded", minute: int = 5, parent: str = "parent", **fields: Any) -> Event:
+    return event(kind, NOON + minute * MINUTE, deployment_id=name, service=name, parent_deployment_id=parent, **fields)
+
+
+PARENT = event("started", deployment_id="parent")
+
+
+@pytest.mark.requirement("M2.5", "M3.2")
+@pytest.mark.parametrize(
+    ("children", "state", "reason", "minute"),
+    [
+        ([child("a"), child("b", minute=7)], "succeeded", "every_child_succeeded", 7),
+        ([child("a", "failed"), child("b", minute=7)], "failed", "child_failed", 7),
+        ([child("a", "cancelled"), child("b", minute=7)], "cancelled", "child_cancelled", 7),
+        ([child("a", "failed", 7), child("b", "cancelled")], "failed", "child_failed", 7),
+        ([child("a"), child("b", "started", 7)], "running", "reported", None),
+        ([child("a"), child("b", "voided", 7)], "succeeded", "every_child_succeeded", 5),
+        ([child("b", "voided", 7)], "running", "reported", None),
+        # Children of children: one that tells of no end of its own has that of its children.
+        ([child("a", "started", 1), child("b", minute=8, parent="a")], "succeeded", "every_child_succeeded", 8),
+        ([child("a", "started", 1), child("b", "started", 8, parent="a")], "running", "reported", None),
+        # One that was undone.
+        ([child("a"), event("succeeded", NOON + 9 * MINUTE, deployment_id="undo", service="a", rollback_of="a")],
+         "failed", "child_failed", 9),
+        # Its own word counts more.
+        ([child("a", "failed"), event("succeeded", NOON + 6 * MINUTE, deployment_id="parent")],
+         "succeeded", "reported", 6),
+        ([child("a"), event("voided", NOON + 6 * MINUTE, deployment_id="parent")], "voided", "reported", None),
+        ([child("a"), event("started", NOON + MINUTE, deployment_id="parent", cohort="canary")],
+         "running", "reported", None),
+    ],
+)  # fmt: skip
+def test_a_parent_that_tells_of_no_end_has_that_of_its_children(
+    children: list[Event], state: str, reason: str, minute: int | None
+) -> None:
+    for order in itertools.permutations([PARENT, *children]):
+        record = Trail().read(*order).records()["parent"]
+
+        assert (record["state"], record["outcome_reason"]) == (state, reason)
+        assert record["finished_at"] == (None if minute is None else NOON + minute * MINUTE)
+
+
+def test_a_child_that_comes_later_takes_the_outcome_back_and_so_does_what_corrects_one() -> None:
+    trail = Trail().read(PARENT, child("a"))
+    states = [trail.states()["parent"]]
+    for one in (child("b", "started", 6), child("b", "failed", 7), child("b", "succeeded", 8)):
+        states.append(trail.read(one).states()["parent"])
+
+    assert states == ["succeeded", "running", "failed", "succeeded"]
+    assert trail.restarted().read(child("b", "succeeded", 8)).contents()["parent"]["state"] == "succeeded"
+
+
+def test_a_parent_whose_children_ended_is_not_lost_and_one_whose_child_is_lost_is() -> None:
+    ended = Trail().read(PARENT, child("a")).tick(NOON + 3 * DAY)
+    silent = Trail().read(PARENT, child("a", "started")).tick(NOON + 3 * DAY)
+
+    assert ended.states() == {"a": "succeeded", "parent": "succeeded"}
+    assert silent.states() == {"a": "lost", "parent": "lost"}
+
+
+def test_parents_in_a_circle_have_no_end_of_each_other() -> None:
+    circle = [event("started", deployment_id=a, service=a, parent_deployment_id=b) for a, b in ("ab", "bc", "ca")]
+    ended = event("succeeded", NOON + MINUTE, deployment_id="a", service="a", parent_deployment_id="b")
+
+    assert Trail().read(*circle, ended).states() == {"a": "succeeded", "b": "running", "c": "running"}
+
+
 def test_parents_in_a_circle_count_for_themselves() -> None:
     circle = [event("started", deployment_id=a, service=a, parent_deployment_id=b) for a, b in ("ab", "bc", "ca")]
     records = Trail().read(*circle).records()

@@ -140,3 +140,13 @@ def test_what_a_rollback_undid_while_it_ran_is_not_overdue() -> None:
     told = Handled(Overdue).tell(event("started", at(0)), *undo, tick(at(61)))
 
     assert told.findings == []
+
+
+def test_a_parent_is_not_overdue_once_its_children_have_ended() -> None:
+    child = deploy("child", 1, 5, service="cart", parent_deployment_id="shop-1")
+    still = Handled(Overdue).tell(event("started", at(0)), child[0], tick(at(61)))
+    ended = Handled(Overdue).tell(event("started", at(0)), *child, tick(at(61)))
+
+    assert set(reasons(still)) == {"child", "shop-1"}
+    assert ended.findings == []
+    assert reasons(still.tell(child[1])) == {"child": "ended_in_time", "shop-1": "ended_in_time"}

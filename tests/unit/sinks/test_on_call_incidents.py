@@ -74,6 +74,11 @@ def test_failed_deployment_in_production_pages() -> None:
     assert of_record("failed", environment="staging") == []
 
 
+def test_failure_of_a_child_is_paged_about_the_child_alone() -> None:
+    assert of_record("failed", outcome_reason="child_failed")[0] == ("deployment_failed/shop-1", Action.RESOLVE)
+    assert of_record("failed", outcome_reason="cohort_failed")[0] == ("deployment_failed/shop-1", Action.TRIGGER)
+
+
 @pytest.mark.parametrize("state", ["succeeded", "rolled_back", "running", "merged"])
 def test_what_is_no_longer_failed_clears_the_page(state: str) -> None:
     assert of_record(state)[0] == ("deployment_failed/shop-1", Action.RESOLVE)
