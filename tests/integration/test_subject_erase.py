@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from deploytrail_local import ports
+from deploytrail_schemas.codec import decode_routing
+from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.archive.segment import read_segment
 from deploytrail_sinks.archive.store import LocalFolder
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import run, running
-from support.kafka import make_topics, read_topic, wait_for, write
+from support.kafka import make_topics, read_topic, wait_for
 
 NAMES = ("ada.lovelace@example.com", "grace.hopper@example.com")
 
@@ -41,15 +43,23 @@ def test_an_erased_name_is_nowhere_and_the_archive_is_whole(own_kafka: str, clic
         "DEPLOYTRAIL_ARCHIVE": f"file:{tmp_path}/archive",
         "DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS": "0.3",
         "DEPLOYTRAIL_PSEUDONYMS": str(tmp_path / "names.db"),
+        "DEPLOYTRAIL_STATE": str(tmp_path / "state"),
+        "DEPLOYTRAIL_TICK_SECONDS": "3600",
     }
     place = {"region": "eu-west-1", "environment": "production", "service": "shop", "deployment_id": "d1"}
-    with running("gateway", env=env, cwd=tmp_path):
+
+    def trail() -> list[bytes]:
+        """What intake wrote to the trail, ticks apart."""
+        values = [m.value() or b"" for m in read_topic(own_kafka, Topic.EVENTS)]
+        return [value for value in values if decode_routing(value)[0] is not RecordType.TICK]
+
+    with running("gateway", env=env, cwd=tmp_path), running("processor", "intake", env=env, cwd=tmp_path):
         started = place | {"event_type": "started", "deployer": NAMES[0], "justification": f"{NAMES[0]} asked"}
         post(f"http://127.0.0.1:{port}", "events", [started])
         post(f"http://127.0.0.1:{port}", "approvals", [place | {"approval_type": "approved", "approver": NAMES[1]}])
-    reported = [m.value() for m in read_topic(own_kafka, Topic.INTAKE)]
-    assert len(reported) == 2
-    write(own_kafka, Topic.EVENTS, [(1, b"shop", value) for value in reported])  # as the trail keeps them
+        wait_for(lambda: len(trail()) == 2, seconds=60, what="both on the trail")
+    assert len(read_topic(own_kafka, Topic.INTAKE)) == 2
+    ticks = len(read_topic(own_kafka, Topic.EVENTS)) - 2
     store = LocalFolder(tmp_path / "archive")
 
     def archived() -> list[bytes]:
@@ -60,7 +70,7 @@ def test_an_erased_name_is_nowhere_and_the_archive_is_whole(own_kafka: str, clic
         running("sink", "archive", env=env, cwd=tmp_path) as one,
         running("sink", "clickhouse", env=env, cwd=tmp_path) as two,
     ):
-        wait_for(lambda: len(archived()) == 4, seconds=60, what="the archive of them")
+        wait_for(lambda: len(archived()) == 4 + ticks, seconds=60, what="the archive of them")
         rows = f"SELECT count() FROM {database}.approvals"
         wait_for(lambda: client.query(rows).result_rows == [(1,)], seconds=60, what="the rows")
         assert one.stop() == two.stop() == 0
