@@ -110,7 +110,8 @@ def _where_to_look(settings: Settings, home: Path) -> str:
         "-d 'SELECT * FROM active_deployments FORMAT Vertical'",
         f"  gateway      http://{settings.gateway_host}:{settings.gateway_port}",
         f"  Kafka        {settings.kafka}",
-        f"  archive      {settings.archive}",
+        f"  archive      DEPLOYTRAIL_ARCHIVE={settings.archive} "
+        f"deploytrail archive verify --trust {settings.archive_trust}",
         f"  logs         {home}",
         "Ctrl-C stops everything.",
         "",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_sinks.archive.log import sequencer as sequencer_module
 from deploytrail_sinks.archive.log import signer as signer_module
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
@@ -306,8 +306,29 @@ def test_a_segment_that_cannot_be_read_stops_its_sequence_only() -> None:
     drain(of)
     entered = offsets_entered(store, of.size)
 
+    assert of.stopped == 1
     assert {offset for partition, offset in entered if partition == "2"} == {str(o) for o in range(100)}
     assert 0 < len([1 for partition, _ in entered if partition == "1"]) < 100
+
+
+def test_what_could_not_be_appended_waits(tmp_path: Path) -> None:
+    store = MemoryStore()
+    fill(store, range(30), every=30)
+
+    def full(name: str) -> None:
+        if name.startswith("log/tile"):
+            raise RetryLater("the store is full")
+
+    of = sequencer(store)
+    store.before = full
+    with pytest.raises(RetryLater):
+        of.step()
+    waiting = of.waiting
+    store.before = lambda _: None
+    drain(of)
+
+    assert waiting == 32  # of two classes: 30 records, two segments
+    assert (of.waiting, of.size) == (0, 32)
 
 
 def test_a_folder_is_used_by_one_process(tmp_path: Path) -> None:
