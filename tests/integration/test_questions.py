@@ -72,6 +72,52 @@ def test_what_ran_at_a_time_forgets_what_was_undone_by_then(trail: Trail) -> Non
     assert version("23:59:00") == ["1.5"]
 
 
+@pytest.mark.requirement("M3.2", "M6.2")
+def test_what_was_being_deployed_at_a_time_and_nothing_lost_for_ever(clickhouse: str) -> None:
+    """By hand: `ended` ran 10:00 to 10:10; `undone` 10:00 to 10:05, though undone at noon; `open` since 10:02; `unsure`
+    from 10:04 ± 60 s to 10:08 ± 60 s. `lost` began at 9:00, said something at 9:30 and was given up at 13:00; a newer
+    one came at 15:00. `hangs` began at 9:00 and was replaced at 11:00."""
+    trail = Trail(clickhouse)
+    width = {"started_at_uncertainty_ms": 60_000, "finished_at_uncertainty_ms": 60_000}
+    lost = {"last_event_at": at("09:30")}
+    records = [
+        record("ended", "running", at("10:00")),
+        record("ended", "succeeded", at("10:00"), at("10:10"), revision=2),
+        record("undone", "succeeded", at("10:00"), at("10:05")),
+        record("undone", "rolled_back", at("10:00"), at("12:00"), revision=2, rolled_back_by="undo"),
+        record("open", "running", at("10:02")),
+        record("unsure", "failed", at("10:04"), at("10:08"), **width),
+        record("lost", "running", at("09:00"), recorded_at=at("09:30"), **lost),
+        record("lost", "lost", at("09:00"), revision=2, recorded_at=at("13:00"), **lost),
+        record("lost", "lost", at("09:00"), revision=3, recorded_at=at("15:00"), superseded_by="next", **lost),
+        record("hangs", "superseded", at("09:00"), at("11:00"), last_event_at=at("09:00"), superseded_by="ended"),
+        record("never", "registered", None, None, registered_at=at("09:00"), recorded_at=at("09:00")),
+        record("not", "voided", at("09:00"), recorded_at=at("09:01")),
+    ]
+    trail.store(RecordType.RECORD, records)
+
+    def ran(when: str) -> dict[str, str]:
+        rows = trail.ask(f"SELECT deployment_id, timing FROM {{db}}.ran_at(at = '2026-11-02 {when}')")
+        return {row["deployment_id"]: row["timing"] for row in rows}
+
+    found = {when: ran(when) for when in ("08:59:00", "09:15:00", "10:03:30", "10:06:00", "10:08:30", "12:59:59")}
+    later = [ran(when) for when in ("13:00:00", "15:30:00", "23:59:00")]
+    trail.close()
+
+    assert found == {
+        "08:59:00": {},
+        "09:15:00": {"hangs": "possible", "lost": "certain"},
+        "10:03:30": {"hangs": "possible", "lost": "possible", "ended": "certain", "undone": "certain",
+                     "open": "certain", "unsure": "possible"},
+        "10:06:00": {"hangs": "possible", "lost": "possible", "ended": "certain", "open": "certain",
+                     "unsure": "certain"},
+        "10:08:30": {"hangs": "possible", "lost": "possible", "ended": "certain", "open": "certain",
+                     "unsure": "possible"},
+        "12:59:59": {"lost": "possible", "open": "certain"},
+    }  # fmt: skip
+    assert later == [{"open": "certain"}] * 3
+
+
 @pytest.mark.requirement("M2.2", "M6.5")
 def test_what_nobody_ended_is_no_success_and_does_not_run_because_a_newer_one_succeeded(clickhouse: str) -> None:
     trail = Trail(clickhouse)

@@ -16,11 +16,7 @@ RUNNING = """
     FROM active_deployments
     ORDER BY started_at DESC, deployment_id
 """
-RAN_AT = """
-    SELECT deployment_id FROM deployments
-    WHERE started_at <= {at:DateTime64(6, 'UTC')}
-      AND (finished_at IS NULL OR finished_at > {at:DateTime64(6, 'UTC')})
-"""
+RAN_AT = "SELECT deployment_id FROM ran_at(at = {at:DateTime64(6, 'UTC')})"
 CHANGED_BEFORE = """
     SELECT d.deployment_id, d.service, d.version, d.deployer, d.started_at, d.finished_at, d.state
     FROM deployments AS d

@@ -228,13 +228,23 @@ def test_each_producer_counts_without_a_gap(lines: list[Line]) -> None:
 
 def test_answers_about_time_leave_out_what_lies_on_a_boundary() -> None:
     _, truth = simulate(1)
+    running = min(truth.with_outcome("running"))
+    begun = truth.deployments[running].started_at
+
+    assert running in truth.running_at(begun + MINUTE).certain
+    assert running not in truth.running_at(begun + SECOND).certain
+    assert running in truth.running_at(begun + SECOND).possible
+    assert running not in truth.running_at(begun - MINUTE).possible
+
+
+def test_nobody_knows_how_long_a_lost_one_ran_but_not_for_ever() -> None:
+    _, truth = simulate(1)
     (lost,) = truth.with_outcome("lost")
     begun = truth.deployments[lost].started_at
 
-    assert lost in truth.running_at(begun + MINUTE).certain
-    assert lost not in truth.running_at(begun + SECOND).certain
-    assert lost in truth.running_at(begun + SECOND).possible
-    assert lost not in truth.running_at(begun - MINUTE).possible
+    assert lost not in truth.running_at(begun + 10 * MINUTE).certain
+    assert lost in truth.running_at(begun + 10 * MINUTE).possible
+    assert lost not in truth.running_at(truth.closes_at).possible
 
 
 def test_what_changed_before_an_alert_holds_its_cause() -> None:

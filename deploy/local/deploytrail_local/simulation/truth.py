@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from deploytrail_local.simulation.world import CORRELATION_WINDOW_MINUTES, MINUTE, SECOND
+from deploytrail_local.simulation.world import CORRELATION_WINDOW_MINUTES, HOUR, LOST_AFTER_MINUTES, MINUTE, SECOND
 
 # Nearer to a boundary than this, corrected times may lie on either side of it.
 MARGIN = 30 * SECOND
@@ -98,14 +98,24 @@ class GroundTruth:
         return Expected(expected.certain & here, expected.possible & here)
 
     def _touching(self, since: int, until: int) -> Expected:
-        certain = {d.id for d in self.deployments.values() if _touches(d, since, until, -MARGIN, d.finished_at)}
+        certain = {
+            d.id
+            for d in self.deployments.values()
+            # Of what was lost only its start is known, and that it was given up.
+            if _touches(d, since, until, -MARGIN, d.started_at if d.outcome == "lost" else d.finished_at)
+        }
         possible = {
             d.id
             for d in self.deployments.values()
             # A record ends when it was undone, which lies behind the end of its own run.
-            if _touches(d, since, until, MARGIN, d.undone_at or d.finished_at)
+            if _touches(d, since, until, MARGIN, _given_up_at(d) or d.undone_at or d.finished_at)
         }
         return Expected(frozenset(certain), frozenset(possible))
+
+
+def _given_up_at(deployment: Deployment) -> int | None:
+    """When a lost one is no longer waited for, at the latest."""
+    return deployment.started_at + LOST_AFTER_MINUTES * MINUTE + HOUR if deployment.outcome == "lost" else None
 
 
 def _touches(deployment: Deployment, since: int, until: int, margin: int, end: int | None) -> bool:
