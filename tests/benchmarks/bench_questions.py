@@ -66,6 +66,16 @@ class Answered:
     def p99(self) -> float:
         return self.took[min(len(self.took) - 1, round(0.99 * len(self.took)))]
 
+    def grown_from(self, other: Answered) -> str:
+        """How many times more than for another size."""
+        times = {
+            "p50": self.p50 / other.p50,
+            "CPU": self.cpu[len(self.cpu) // 2] / max(0.1, other.cpu[len(other.cpu) // 2]),
+            "rows": self.rows / max(1, other.rows),
+            "MB": self.size / max(1, other.size),
+        }
+        return "grown " + ", ".join(f"{what} ×{number:.1f}" for what, number in times.items())
+
     def __str__(self) -> str:
         cpu, read = self.cpu[len(self.cpu) // 2], self.size / 1e6
         return f"{self.p50:,.0f} / {self.p99:,.0f} ms ({cpu:,.0f} ms CPU), {self.rows:,} rows, {read:,.1f} MB"
@@ -82,8 +92,7 @@ def run() -> list[tuple[str, str]]:
         found.append(answers)
     for name in QUESTIONS:
         first, *others = (answers[name] for answers in found)
-        grown = [f"{a}, ×{a.p50 / first.p50:.1f}, ×{a.rows / max(1, first.rows):.1f} rows" for a in others]
-        lines.append((name, "; ".join([str(first), *grown])))
+        lines.append((name, "; ".join([str(first), *(f"{a}, {a.grown_from(first)}" for a in others)])))
     return lines
 
 

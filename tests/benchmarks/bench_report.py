@@ -1,5 +1,8 @@
 """The audit report of a month of very many deployments: time and peak memory, and how they grow.
 
+And what `standing_findings` costs, which looks for what supersedes each verdict: the whole view, and the verdicts
+of one deployment, beside the same from `findings`.
+
 BENCH_DEPLOYMENTS: the sizes, one after the other (default 5000,50000).
 """
 
@@ -7,8 +10,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
+from clickhouse_connect.driver.client import Client
 from support.clickhouse import ClickHouseProcess
 from support.many_deployments import fill, report
 from support.questions import Trail
@@ -28,6 +33,7 @@ def run() -> list[tuple[str, str]]:
                     "DEPLOYTRAIL_CLICKHOUSE_DATABASE": trail.database,
                 }
                 made = report(env, Path(folder) / "report.md")
+                verdicts = _verdicts(trail.client, trail.database)
             finally:
                 trail.close()
             if made.code:
@@ -35,4 +41,27 @@ def run() -> list[tuple[str, str]]:
             size = made.path.stat().st_size / 1e6
             lines.append((f"{count:,} deployments", f"{made.seconds:.1f} s, {count / made.seconds:,.0f} a second, "
                           f"{made.peak_mb:.0f} MB at most, {size:.0f} MB of Markdown"))  # fmt: skip
+            lines += [(f"{count:,} deployments, {name}", said) for name, said in verdicts]
     return lines
+
+
+def _verdicts(client: Client, database: str) -> list[tuple[str, str]]:
+    lines = []
+    for name, where in (("all verdicts", "1"), ("verdicts of one deployment", "deployment_id = 'd-77'")):
+        (every, rows, size), (stand, looked, read) = (
+            _asked(client, f"SELECT sum(length(explanation)) FROM {database}.{table} WHERE {where}")
+            for table in ("findings", "standing_findings")
+        )
+        said = f"{stand:.0f} ms of those that stand, {looked:,} rows, {read / 1e6:.1f} MB"
+        lines.append((name, f"{said}; ×{stand / every:.1f} of all ({every:.0f} ms, {rows:,} rows, {size / 1e6:.1f} MB)"))
+    return lines
+
+
+def _asked(client: Client, question: str) -> tuple[float, int, int]:
+    """Milliseconds (the least of five), rows and bytes read."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        summary = client.query(question).summary
+        took.append((time.perf_counter() - began) * 1000)
+    return min(took), int(summary["read_rows"]), int(summary["read_bytes"])

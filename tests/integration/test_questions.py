@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from deploytrail_schemas.records import RecordType
+from deploytrail_sinks.clickhouse.purge import DERIVED
 from support.monday import MONDAY, S3, by, clock, play
 from support.questions import Trail, at, record
 from support.values import approval
@@ -27,7 +28,8 @@ BUILDING_BLOCKS = {
         "deployments_known",
     ),
     *("counted_deployments", "deployment_batches", "service_needs", "effective_deployments", "role_holders"),
-    "federated_deployments",
+    *("cohorts", "effective_places", "newest_deployments", "federated_deployments"),
+    *(f"{name}_feed" for name in DERIVED),
 }
 
 

@@ -20,7 +20,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse.content import content
 from deploytrail_sinks.clickhouse.migrate import migrate
-from deploytrail_sinks.clickhouse.purge import purge
+from deploytrail_sinks.clickhouse.purge import DERIVED, TIMES, purge
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import Command, run, running
 from support.kafka import make_topics, wait_for, write
@@ -74,6 +74,8 @@ def record(number: int, revision: int, environment: str) -> dict[str, object]:
         "region": "eu-west-1",
         "environment": environment,
         "service": "shop",
+        "version": f"1.{number}",
+        "finished_at": NOON + number * SECOND if revision == 2 else None,
     }
 
 
@@ -249,3 +251,66 @@ def test_only_old_rows_of_named_other_environments_are_purged(client: Client) ->
     assert purged.tables[0].kept_rows_before == 8
     with pytest.raises(ConfigurationError, match="a day at least"):
         purge(client, database, now=now, after=timedelta(hours=1))
+
+
+@pytest.mark.requirement("M7.2", "M8.2")
+def test_a_purge_reaches_the_federated_view_and_what_is_kept_for_questions(client: Client) -> None:
+    database = f"purged_{uuid.uuid4().hex[:8]}"
+    migrate(client, database)
+    now = datetime(2026, 11, 2, 12, tzinfo=UTC)
+    days, offset = {"old": 40, "late": 39, "new": 10}, itertools.count()
+    rows = []
+    for environment in ("production", "qa"):
+        for name, age in days.items():
+            ended = now - timedelta(days=9) if name == "late" else now - timedelta(days=age)
+            if (environment, name) != ("qa", "new"):
+                told = now - timedelta(days=age)
+                rows.append([1, next(offset), told, f"{environment}-{name}", 3, "succeeded", told, "eu", environment,
+                             "shop", name, ended])  # fmt: skip
+    columns = [
+        *("kafka_partition", "kafka_offset", "kafka_timestamp", "deployment_id", "revision", "state", "recorded_at"),
+        *("region", "environment", "service", "version", "finished_at"),
+    ]
+    # Of qa, what was told of 20 days ago ended before what was told of earlier: it comes forth again.
+    told = now - timedelta(days=20)
+    rows.append([1, next(offset), told, "qa-kept", 3, "succeeded", told, "eu", "qa", "shop", "kept", told])
+    client.insert(f"{database}.deployment_revisions", rows, columns)
+    client.command(f"OPTIMIZE TABLE {database}.newest_placed FINAL")
+    regionless = [name for name in columns if name != "region"]
+    federated = [[value for name, value in zip(columns, row, strict=True) if name != "region"] for row in rows]
+    client.insert(f"{database}.federated_current", federated, regionless)
+
+    def asked(question: str) -> list[tuple[str, ...]]:
+        return sorted(client.query(question.format(db=database)).result_rows)
+
+    runs = "SELECT environment, version FROM {db}.what_runs"
+    before = asked(runs)
+    receipt = purge(client, database, now=now, after=timedelta(days=30))
+
+    assert before == [("production", "late"), ("qa", "late")]
+    assert asked(runs) == [("production", "late"), ("qa", "kept")]
+    assert asked("SELECT deployment_id FROM {db}.federated_deployments") == [
+        ("production-late",),
+        ("production-new",),
+        ("production-old",),
+        ("qa-kept",),
+    ]
+    for table in ("placed_deployments", "deployment_beginnings"):
+        assert asked(f"SELECT deployment_id FROM {{db}}.{table} WHERE environment = 'qa'") == [("qa-kept",)]
+    assert asked("SELECT count() FROM {db}.deployment_heads WHERE environment = 'qa'") == [(1,)]
+    assert receipt.untouched
+    assert {t.table: t.deleted for t in receipt.tables}["federated_current"] == 2
+
+
+def test_every_table_that_names_an_environment_is_purged(client: Client) -> None:
+    database = f"purged_{uuid.uuid4().hex[:8]}"
+    migrate(client, database)
+    found = client.query(
+        "SELECT DISTINCT table FROM system.columns WHERE name = 'environment' AND database = {d:String} "
+        "AND table IN (SELECT name FROM system.tables WHERE database = {d:String} AND engine LIKE '%MergeTree')",
+        parameters={"d": database},
+    ).result_rows
+    # What was brought back from the archive is forgotten as a whole, by `deploytrail rehydrate --forget`.
+    named = {str(row[0]) for row in found if not str(row[0]).endswith("_rehydrated")}
+
+    assert named == set(TIMES) | set(DERIVED)

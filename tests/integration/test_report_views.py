@@ -18,7 +18,7 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.reports.pdf import BROWSERS
 from support.commands import run
 from support.monday import play
-from support.questions import Trail, at
+from support.questions import Trail, at, record
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,42 @@ def test_a_verdict_that_was_told_again_counts_once_and_what_supersedes_it_later_
 
     assert told(4) == [("outside_allowed_windows", "1")]
     assert told(5) == []
+
+
+@pytest.mark.requirement("M6.4", "M7.6")
+def test_what_policy_calls_production_is_reported_in_each_environment_by_itself(clickhouse: str, tmp_path: Path) -> None:
+    trail = Trail(clickhouse)
+    for number, environment in enumerate(("production", "prod-eu", "prod-eu", "qa")):
+        trail.store(RecordType.RECORD, [record(f"d{number}", "succeeded", at("10:00"), at("10:05"), team="retail",
+                                               environment=environment)])  # fmt: skip
+    since, written = "2026-01-01T00:00:00Z", at("08:00")
+    trail.apply("service", "shop", 1, since, {"team": "retail"}, written)
+    trail.apply("environment", "prod-eu", 1, since, {"production": True}, written)
+    trail.apply("environment", "qa", 1, since, {"production": False}, written)
+    env = {"DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": trail.database}
+    asked = Reports(env, tmp_path, trail)
+    every = asked.tables("team", "retail", "--month", "2026-11")
+    some = asked.tables("team", "retail", "--month", "2026-11", "--environment", "qa", "--environment", "production")
+    before = asked.tables("team", "retail", "--month", "2026-11", "--as-of", "2026-11-02T07:00:00Z")
+    links = asked.tables("coverage", "--month", "2026-11")
+    again = [asked.text("team", "retail", "--month", "2026-11", "--format", "html") for _ in range(2)]
+    trail.close()
+
+    def totals(found: dict[str, Any]) -> list[tuple[str, str]]:
+        return [(row["environment"], row["total"]) for row in found["tables"]["dora"]]
+
+    assert totals(every) == [("prod-eu", "2"), ("production", "1")]
+    assert every["facts"]["Environments"] == "prod-eu, production"
+    assert {row["environment"] for row in every["tables"]["frequency"]} == {"prod-eu", "production"}
+    assert totals(some) == [("qa", "1"), ("production", "1")]
+    assert before["facts"]["Environments"] == "production"
+    assert [(row["environment"], row["reason"]) for row in links["tables"]["tickets"]] == [
+        ("prod-eu", "no_ticket"),
+        ("prod-eu", "no_ticket"),
+        ("production", "no_ticket"),
+    ]
+    assert links["facts"]["Tickets"] == "of prod-eu, production"
+    assert again[0] == again[1]
 
 
 SAME = (

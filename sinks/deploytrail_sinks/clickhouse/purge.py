@@ -29,7 +29,20 @@ TIMES = {
     "deployment_revisions": "recorded_at",
     "findings": "occurred_at",
     "current_deployments": "recorded_at",
+    "federated_current": "recorded_at",
 }
+# Made of those above by materialized views: purged with them, and no part of the proof, since their rows
+# are merged away at any time.
+DERIVED = {
+    "deployment_heads": "recorded_at",
+    "placed_deployments": "recorded_at",
+    "newest_placed": "recorded_at",
+    "newest_observations": "corrected_at",
+    "deployment_beginnings": "recorded_at",
+    "part_links": "recorded_at",
+    "config_values": "corrected_at",
+}
+_MERGING = frozenset({"current_deployments", "federated_current"})
 _UNNAMED = frozenset({"", "unknown"})  # may be production: kept
 
 
@@ -41,7 +54,7 @@ class PurgedTable:
     condition: str  # what was deleted, in SQL
     deleted: int
     by_environment: dict[str, int]
-    kept_rows_before: int  # those of production, and of no named environment
+    kept_rows_before: int  # those of production, and of no named environment; not told of derived tables
     kept_content_before: str
     kept_rows_after: int
     kept_content_after: str
@@ -85,7 +98,7 @@ def purge(client: Client, database: str, *, now: datetime, after: timedelta, dry
     environments = _environments(client, database)
     condition = f"environment IN ({', '.join(map(quote, environments))})" if environments else "0"
     tables, went = [], []
-    for table, time in TIMES.items():
+    for table, time in (TIMES | DERIVED).items():
         then = _as_it_stands(client, database, table)
         where = (
             f"{condition} AND {time} < toDateTime64({quote(cutoff.strftime('%Y-%m-%d %H:%M:%S'))}, 6, 'UTC') AND {then}"
@@ -93,6 +106,8 @@ def purge(client: Client, database: str, *, now: datetime, after: timedelta, dry
         if table == "current_deployments":
             went = _deployments(client, database, where)
         tables.append(_purged(client, f"{database}.{table}", condition, then, where, dry_run))
+    if environments and not dry_run:
+        _refill(client, database, condition)
     receipt = Receipt(str(uuid.uuid4()), now.isoformat(), cutoff.isoformat(), environments, tables, went)
     if not dry_run:
         row = [[receipt.purge_id, now, cutoff, sum(t.deleted for t in tables), receipt.untouched, receipt.text()]]
@@ -107,17 +122,29 @@ def purge_again(client: Client, live: str, target: str) -> None:
         tables: list[dict[str, Any]] = json.loads(text)["tables"]
         for table in tables:
             _delete(client, f"{target}.{table['table']}", table["condition"])
+    _refill(client, target, "1")
 
 
 def _purged(client: Client, name: str, condition: str, then: str, where: str, dry_run: bool) -> PurgedTable:
     kept = f"NOT ({condition}) AND {then}"
+    table = name.partition(".")[2]
+    # A merge meanwhile takes rows that were replaced before.
+    source = f"{name} FINAL" if table in _MERGING else name
     counts = client.query(f"SELECT environment, count() FROM {name} WHERE {where} GROUP BY 1 ORDER BY 1").result_rows
-    before = content(client, name, where=kept)
+    nothing = (0, "")
+    before = nothing if table in DERIVED else content(client, source, where=kept)
     if counts and not dry_run:
         _delete(client, name, where)
-    after = content(client, name, where=kept)
+    after = nothing if table in DERIVED else content(client, source, where=kept)
     by_environment = {str(environment): int(count) for environment, count in counts}
-    return PurgedTable(name.partition(".")[2], where, sum(by_environment.values()), by_environment, *before, *after)
+    return PurgedTable(table, where, sum(by_environment.values()), by_environment, *before, *after)
+
+
+def _refill(client: Client, database: str, condition: str) -> None:
+    """Let what was merged behind a purged row of `newest_placed` come forth again; repeating it changes nothing."""
+    query = "SELECT as_select FROM system.tables WHERE database = {d:String} AND name = 'newest_placed_feed'"
+    [(select,)] = client.query(query, parameters={"d": database}).result_rows
+    client.command(f"INSERT INTO {database}.newest_placed SELECT * FROM ({select}) WHERE {condition}")
 
 
 def _delete(client: Client, name: str, where: str) -> None:

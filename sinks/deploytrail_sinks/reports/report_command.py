@@ -72,14 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--quarter", metavar="YYYY-Qn")
     span.add_argument("--zone", default="UTC", help="of the period's first and last moment; an IANA name")
     place = argparse.ArgumentParser(add_help=False)
-    place.add_argument("--environment", default="production")
-
-    one = words.add_parser("audit", parents=[common, as_of], help="every production deployment, and what is wrong")
-    one.add_argument("--month", required=True, metavar="YYYY-MM")
-    one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
-    one.add_argument(
+    place.add_argument(
         "--environment", action="append", help="instead of all that are production by policy; several times for several"
     )
+
+    one = words.add_parser("audit", parents=[common, as_of, place], help="every production deployment, and what is wrong")
+    one.add_argument("--month", required=True, metavar="YYYY-MM")
+    one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
     one.add_argument("--population", type=Path, metavar="CSV", help="deployments as somebody else counts them")
     one.add_argument("--without", action="append", default=[], choices=("kafka", "archive"), help="do not read it")
     words.add_parser("access", parents=[common, span], help="who could against who did, unused grants first")
@@ -94,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 def _audit(given: argparse.Namespace, settings: Settings) -> Report:
     as_of, period = _as_of(given), month(given.month, given.zone)
     trail = Trail(connect(settings), settings.clickhouse_database, as_of)
-    environments = given.environment or production(trail.environment_policies(), period)
+    environments = _environments(given, trail, period)
     last = (as_of if as_of is not None else to_micros(LATEST)) // 1000
     others: list[Callable[[], Population]] = []
     if "kafka" not in given.without:
@@ -116,11 +115,14 @@ def _access(given: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _coverage(given: argparse.Namespace, settings: Settings) -> Report:
-    return views.coverage(_views(settings), _period(given), given.environment)
+    period, trail = _period(given), Trail(connect(settings), settings.clickhouse_database, None)
+    return views.coverage(_views(settings), period, _environments(given, trail, period))
 
 
 def _team(given: argparse.Namespace, settings: Settings) -> Report:
-    return views.team(_views(settings), given.team, _period(given), given.environment, _as_of(given))
+    period, as_of = _period(given), _as_of(given)
+    trail = Trail(connect(settings), settings.clickhouse_database, as_of)
+    return views.team(_views(settings), given.team, period, _environments(given, trail, period), as_of)
 
 
 def _timeline(given: argparse.Namespace, settings: Settings) -> Report:
@@ -142,6 +144,11 @@ def _views(settings: Settings) -> views.Views:
 
 def _period(given: argparse.Namespace) -> Period:
     return month(given.month, given.zone) if given.month else quarter(given.quarter, given.zone)
+
+
+def _environments(given: argparse.Namespace, trail: Trail, period: Period) -> list[str]:
+    """Those that were asked for, each once, or every one that was production in the period, as known at the instant."""
+    return list(dict.fromkeys(given.environment or production(trail.environment_policies(), period)))
 
 
 def _as_of(given: argparse.Namespace) -> int | None:

@@ -33,6 +33,14 @@ class Views:
         columns = tuple(column.replace("_", " ") for column in found.column_names)
         return Table(name, title, columns, rows([text(cell) for cell in row] for row in found.result_rows), note)
 
+    def by_environment(
+        self, environments: Sequence[str], name: str, title: str, question: str, note: str = "", **named: Any
+    ) -> Table:
+        """The answers of several environments as one table, one behind the other; `{environment:String}` is asked for."""
+        every = [self.table(name, title, question, note, environment=place, **named) for place in environments]
+        found = [(place, *row) for place, table in zip(environments, every, strict=True) for row in table.rows]
+        return Table(name, title, ("environment", *every[0].columns), found, note)
+
     def _answer(self, question: str, named: dict[str, Any]) -> QueryResult:
         # A parameterised view is named like a function, and ClickHouse takes no parameter for that.
         database = "`" + self._database.replace("\\", "\\\\").replace("`", "\\`") + "`"
@@ -84,9 +92,12 @@ def access(views: Views, period: Period) -> Report:
     return Report(f"Review of access, {period.label}", facts, (table,), main="access")
 
 
-def coverage(views: Views, period: Period, environment: str) -> Report:
-    """What runs of which a deployment was reported, what has no end, what has no name, which tickets lead nowhere."""
-    named = _within(period, None) | {"environment": environment}
+def coverage(views: Views, period: Period, environments: Sequence[str]) -> Report:
+    """What runs of which a deployment was reported, what has no end, what has no name, which tickets lead nowhere.
+
+    `environments`: of which deployments the tickets are looked at, one at least.
+    """
+    named = _within(period, None)
     tables = (
         views.table(
             "coverage",
@@ -106,7 +117,8 @@ def coverage(views: Views, period: Period, environment: str) -> Report:
             "Inferred from what runs; nobody reported it since.",
             **named,
         ),
-        views.table(
+        views.by_environment(
+            environments,
             "tickets",
             "Links to tickets that do not hold",
             f"SELECT * FROM {{db}}.broken_ticket_links({_SPAN}, environment = {{environment:String}}) "
@@ -124,15 +136,19 @@ def coverage(views: Views, period: Period, environment: str) -> Report:
     seen, known = (sum(int(row[tables[0].columns.index(c)]) for row in tables[0].rows)
                    for c in ("running", "running registered"))  # fmt: skip
     share = f"{known} of {seen} ({known / seen:.1%})" if seen else "nothing was seen to run"
-    facts = (("Period", str(period)), ("Tickets", f"of {environment}"), ("Running and reported", share))
+    facts = (("Period", str(period)), ("Tickets", f"of {', '.join(environments)}"), ("Running and reported", share))
     return Report(f"Coverage, {period.label}", facts, tables, main="coverage")
 
 
-def team(views: Views, name: str, period: Period, environment: str, as_of: int | None) -> Report:
-    """A team's scorecard: the four keys, how often, what went wrong."""
-    named = _within(period, as_of) | {"environment": environment, "team": name, "zone": period.zone}
+def team(views: Views, name: str, period: Period, environments: Sequence[str], as_of: int | None) -> Report:
+    """A team's scorecard: the four keys, how often, what went wrong, in each environment by itself.
+
+    `environments`: one at least. Rates and medians of several cannot be added up, so they are not.
+    """
+    named = _within(period, as_of) | {"team": name, "zone": period.zone}
     tables = (
-        views.table(
+        views.by_environment(
+            environments,
             "dora",
             "The four keys",
             f"SELECT * FROM {{db}}.dora({_COUNTED}) WHERE team = {{team:String}}",
@@ -140,14 +156,16 @@ def team(views: Views, name: str, period: Period, environment: str, as_of: int |
             "deployment, configuration changes and flags are left out, rollbacks counted by themselves.",
             **named,
         ),
-        views.table(
+        views.by_environment(
+            environments,
             "frequency",
             "Deployments by day and service",
             f"SELECT * FROM {{db}}.deployment_frequency({_COUNTED}, zone = {{zone:String}}) "
-            "WHERE team = {team:String}",
+            "WHERE team = {team:String} ORDER BY day, service",
             **named,
         ),
-        views.table(
+        views.by_environment(
+            environments,
             "findings",
             "Verdicts against it",
             "SELECT rule, reason, service, uniqExact(kafka_partition, finding_id) AS findings, "
@@ -164,5 +182,5 @@ def team(views: Views, name: str, period: Period, environment: str, as_of: int |
             **named,
         ),
     )
-    facts = (("Team", name), ("Period", str(period)), ("Environment", environment))
+    facts = (("Team", name), ("Period", str(period)), ("Environments", ", ".join(environments)))
     return Report(f"Scorecard of {name}, {period.label}", facts, tables, main="dora")
