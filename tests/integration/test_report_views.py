@@ -137,7 +137,9 @@ def test_a_verdict_that_was_told_again_counts_once_and_what_supersedes_it_later_
 
 
 @pytest.mark.requirement("M6.4", "M7.6")
-def test_what_policy_calls_production_is_reported_in_each_environment_by_itself(clickhouse: str, tmp_path: Path) -> None:
+def test_what_policy_calls_production_is_reported_in_each_environment_by_itself(
+    clickhouse: str, tmp_path: Path
+) -> None:
     trail = Trail(clickhouse)
     for number, environment in enumerate(("production", "prod-eu", "prod-eu", "qa")):
         trail.store(RecordType.RECORD, [record(f"d{number}", "succeeded", at("10:00"), at("10:05"), team="retail",

@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "--environment", action="append", help="instead of all that are production by policy; several times for several"
     )
 
-    one = words.add_parser("audit", parents=[common, as_of, place], help="every production deployment, and what is wrong")
+    one = words.add_parser(
+        "audit", parents=[common, as_of, place], help="every production deployment, and what is wrong"
+    )
     one.add_argument("--month", required=True, metavar="YYYY-MM")
     one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
     one.add_argument("--population", type=Path, metavar="CSV", help="deployments as somebody else counts them")

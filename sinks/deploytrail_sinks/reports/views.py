@@ -36,7 +36,7 @@ class Views:
     def by_environment(
         self, environments: Sequence[str], name: str, title: str, question: str, note: str = "", **named: Any
     ) -> Table:
-        """The answers of several environments as one table, one behind the other; `{environment:String}` is asked for."""
+        """The answers of several environments as one table; the question names `{environment:String}`."""
         every = [self.table(name, title, question, note, environment=place, **named) for place in environments]
         found = [(place, *row) for place, table in zip(environments, every, strict=True) for row in table.rows]
         return Table(name, title, ("environment", *every[0].columns), found, note)
