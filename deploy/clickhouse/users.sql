@@ -1,16 +1,20 @@
 -- Users of a ClickHouse server, as an administrator runs it once:
 --   clickhouse client --multiquery --param_writer=… --param_sre=… --param_auditor=… --param_admin=… < users.sql
 -- (each parameter is the SHA-256 of a password, hexadecimal). The same users as a file: users.xml.
+-- `deploytrail_*` are the databases of mirrored clusters, such as deploytrail_eu; ClickHouse 24.10 and later read that.
 CREATE ROLE IF NOT EXISTS deploytrail_writer;
 GRANT SELECT, INSERT ON deploytrail.* TO deploytrail_writer;
+GRANT SELECT, INSERT ON deploytrail_*.* TO deploytrail_writer;
 GRANT SELECT ON system.columns TO deploytrail_writer;
 GRANT SELECT ON system.tables TO deploytrail_writer;
 
 CREATE ROLE IF NOT EXISTS deploytrail_sre;
 GRANT SELECT ON deploytrail.* TO deploytrail_sre;
+GRANT SELECT ON deploytrail_*.* TO deploytrail_sre;
 
 CREATE ROLE IF NOT EXISTS deploytrail_auditor;
 GRANT SELECT ON deploytrail.* TO deploytrail_auditor;
+GRANT SELECT ON deploytrail_*.* TO deploytrail_auditor;
 GRANT SELECT ON system.parts TO deploytrail_auditor;
 GRANT SELECT ON system.query_log TO deploytrail_auditor;
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +99,60 @@ def test_the_writer_writes(server: ClickHouseProcess) -> None:
     as_user(server, "writer").command("INSERT INTO deploytrail.purges (purge_id) VALUES ('written')")
 
     assert as_user(server, "auditor").query("SELECT purge_id FROM deploytrail.purges").result_rows == [("written",)]
+
+
+# Run in a process of its own, since the engine opens one folder a process: prints what each statement came to.
+_ASK = """
+import chdb, json, sys
+engine = chdb.connect(sys.argv[1])
+for statement in json.load(sys.stdin):
+    try:
+        engine.query(statement)
+        print("done")
+    except Exception as error:
+        print("denied" if "ACCESS_DENIED" in str(error) else str(error).splitlines()[0])
+engine.close()
+"""
+_DATABASES = ("deploytrail", "deploytrail_eu", "deploytrailers", "other")
+
+
+def engine_says(source: str, statements: list[str]) -> list[str]:
+    argv = [sys.executable, "-c", _ASK, source]
+    done = subprocess.run(argv, input=json.dumps(statements), capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.requirement("M2.6", "M8.2")
+@pytest.mark.parametrize(
+    ("name", "reads", "writes"), [("writer", 2, 2), ("sre", 2, 0), ("auditor", 2, 0), ("admin", 4, 4)]
+)
+def test_grants_reach_the_databases_of_mirrored_clusters_and_no_others(
+    name: str, reads: int, writes: int, tmp_path: Path
+) -> None:
+    made = [
+        text
+        for database in _DATABASES
+        for text in (f"CREATE DATABASE {database}", f"CREATE TABLE {database}.t (a Int8) ENGINE = MergeTree ORDER BY a")
+    ]
+    assert engine_says(str(tmp_path / "data"), made) == ["done"] * 8
+    # The library has one user: it is given what the file grants to the one of that name.
+    grants = ElementTree.parse(FOLDER / "users.xml").getroot().findall(f"users/deploytrail_{name}/grants")
+    said = ElementTree.tostring(grants[0], encoding="unicode")
+    (tmp_path / "users.xml").write_text(
+        "<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users><default><password/>"
+        f"<networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>{said}</default></users></clickhouse>"
+    )
+    (tmp_path / "config.xml").write_text(
+        f"<clickhouse><users_config>{tmp_path / 'users.xml'}</users_config></clickhouse>"
+    )
+    source = f"{tmp_path / 'data'}?config-file={tmp_path / 'config.xml'}"
+    read = engine_says(source, [f"SELECT count() FROM {database}.t" for database in _DATABASES])
+    written = engine_says(source, [f"INSERT INTO {database}.t VALUES (1)" for database in _DATABASES])
+    dropped = engine_says(source, ["DROP TABLE deploytrail_eu.t"])
+
+    assert read == ["done"] * reads + ["denied"] * (4 - reads)
+    assert written == ["done"] * writes + ["denied"] * (4 - writes)
+    assert dropped == (["done"] if name == "admin" else ["denied"])
 
 
 def test_a_quota_of_queries_and_errors_is_counted_back_from_now() -> None:
