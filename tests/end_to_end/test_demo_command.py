@@ -53,16 +53,19 @@ def _environ(home: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(300)
 def test_demo_without_a_terminal_ends_with_zero_and_leaves_nothing_running(home: Path) -> None:
+    real = home.parent / "archive-of-a-stack"
     done = subprocess.run(
         [*DEMO, "--home", str(home), "--seed", "4"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=280,
-        env=_environ(home),
+        # As in a shell that points to a running stack.
+        env=_environ(home) | {"DEPLOYTRAIL_ARCHIVE": f"file:{real}", "DEPLOYTRAIL_KAFKA": "127.0.0.1:1"},
         check=False,
     )
 
+    assert not real.exists()
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert "PLANTED AGAINST FOUND" in done.stdout
     assert "Everything planted was found" in done.stdout

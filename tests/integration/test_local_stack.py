@@ -194,6 +194,7 @@ def test_exports_point_a_shell_to_the_stack(home: Path) -> None:
     assert f"DEPLOYTRAIL_URL=http://127.0.0.1:{state.ports['gateway']}" in asked
     assert f"DEPLOYTRAIL_GATE_URL=http://127.0.0.1:{state.ports['gate']}" in asked
     assert "DEPLOYTRAIL_PERMIT_ISSUER=deploytrail-local" in asked
+    assert f"DEPLOYTRAIL_PERMIT_KEYS=http://127.0.0.1:{state.ports['gate']}/v1/keys" in asked
     assert f"DEPLOYTRAIL_HOME={home}" in asked
 
 

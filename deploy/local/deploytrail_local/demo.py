@@ -22,7 +22,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_local.demo_day import DAY_APPS, FirstDay, demo_settings
 from deploytrail_local.demo_receiver import PageReceiver
 from deploytrail_local.stack import Stack
-from deploytrail_local.stack_state import is_held
+from deploytrail_local.stack_state import is_held, unusable
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_DIFFERS = 1
@@ -31,9 +31,15 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 def main(argv: list[str]) -> int:
     """Exit code 0 if everything planted was found; 1 if not; 69 where the stack cannot run."""
-    parser = argparse.ArgumentParser(prog="deploytrail demo", description="Play a company's first day.")
+    parser = argparse.ArgumentParser(
+        prog="deploytrail demo",
+        description="Start a stack of its own, play a company's first day on it, and compare what was planted with "
+        "what was found. Of the settings only DEPLOYTRAIL_HOME counts.",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another day (default 1)")
-    parser.add_argument("--home", type=Path, help="folder for the demo's data; emptied first (default: HOME/demo)")
+    parser.add_argument(
+        "--home", type=Path, help="folder for the demo's data; emptied first (default: DEPLOYTRAIL_HOME/demo)"
+    )
     parser.add_argument(
         "--keep",
         action=argparse.BooleanOptionalAction,
@@ -43,8 +49,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     _interrupt_once()
     try:
-        settings = Settings.load()
-        return _demo(options.home or settings.home / "demo", settings, options.seed, options.keep)
+        return _demo(options.home or Settings.load().home / "demo", options.seed, options.keep)
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail demo: {error}\n")
         return EXIT_UNAVAILABLE
@@ -62,12 +67,16 @@ def say(text: str) -> None:
 _BEGAN = time.monotonic()
 
 
-def _demo(home: Path, settings: Settings, seed: int, keep: bool) -> int:
+def _demo(home: Path, seed: int, keep: bool) -> int:
     # A day that is played twice on one trail would find yesterday's ids beside its own.
-    _empty(home)
+    try:
+        _empty(home)
+    except OSError as error:
+        raise DeploytrailError(unusable(error)) from error
     with (
         PageReceiver() as receiver,
-        Stack(home, demo_settings(settings, receiver), progress=say, apps=DAY_APPS) as stack,
+        # Nothing of the caller's: a shell that points to a stack would have the day archived among what is real.
+        Stack(home, demo_settings(Settings(), receiver), progress=say, apps=DAY_APPS) as stack,
     ):
         say("the stack is ready")
         day = FirstDay(stack.settings, home / "day", receiver, seed=seed, progress=say)
@@ -88,7 +97,7 @@ def _empty(home: Path) -> None:
     marker = home / ".deploytrail-demo"
     if is_held(home):
         raise DeploytrailError(
-            f"another demo runs in {home}: stop it (Ctrl-C there), or give another folder with --home"
+            f"a stack runs in {home}: stop it (Ctrl-C there, or `deploytrail down`), or give another folder with --home"
         )
     if home.exists() and any(home.iterdir()) and not marker.exists():
         raise DeploytrailError(f"{home} holds something that is not the demo's; give an empty folder with --home")

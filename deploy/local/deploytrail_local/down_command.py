@@ -10,6 +10,7 @@ from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_local.stack import stop_stack
+from deploytrail_local.stack_state import unusable
 
 EXIT_LEFT = 1
 
@@ -22,10 +23,17 @@ def main(argv: list[str]) -> int:
     try:
         home = Settings.load().home.absolute()
         stopped = stop_stack(home, progress=_say)
-        _say(f"stopped; data and logs stay in {home}" if stopped else f"nothing was running in {home}")
+        _say(
+            f"stopped; data and logs stay in {home}"
+            if stopped
+            else f"nothing was running in {home}; DEPLOYTRAIL_HOME names another"
+        )
         return 0
     except DeploytrailError as error:
         _say(str(error))
+        return EXIT_LEFT
+    except OSError as error:
+        _say(unusable(error))
         return EXIT_LEFT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

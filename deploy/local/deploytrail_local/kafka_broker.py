@@ -43,9 +43,7 @@ def resolve_jars(progress: Progress = quiet) -> list[Path]:
     """
     endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}"
     progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 42 MB)")
-    return _resolved(
-        endpoint, f"kafka_2.13-{KAFKA_VERSION}.jar", "Connect once, or set DEPLOYTRAIL_KAFKA to a broker that runs"
-    )
+    return _resolved(endpoint, f"kafka_2.13-{KAFKA_VERSION}.jar", "Connect once; they are kept in the home folder")
 
 
 def resolve_mirror_jars(progress: Progress = quiet) -> list[Path]:

@@ -75,6 +75,7 @@ def effective_settings(home: Path, settings: Settings, numbers: Mapping[str, int
         gate_url=f"http://{ports.LOOPBACK}:{numbers['gate']}",
         gate_keys=settings.gate_keys or str(home / GATE_KEYS),
         permit_issuer=settings.permit_issuer or PERMIT_ISSUER,
+        permit_keys=settings.permit_keys or f"http://{ports.LOOPBACK}:{numbers['gate']}/v1/keys",
         state=home / "state" if settings.state == _DEFAULTS.state else settings.state,
         gateway_spool=home / "gateway-spool"
         if settings.gateway_spool == _DEFAULTS.gateway_spool

@@ -122,5 +122,11 @@ def is_held(home: Path) -> bool:
         return not held
 
 
+def unusable(error: OSError) -> str:
+    """What to do about a folder that cannot be made or written."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; set DEPLOYTRAIL_HOME to a folder that you may write"
+
+
 def _identity(found: dict[str, Any] | None) -> ProcessIdentity | None:
     return None if found is None else ProcessIdentity(int(found["pid"]), str(found["started"]))

@@ -18,11 +18,11 @@ from deploytrail_local.process_identity import ProcessIdentity
 from deploytrail_local.stack import ALREADY_RUNS, Stack, recordable
 from deploytrail_local.stack_plan import APPS, effective_settings, environment_of, pinned_names, stages_of
 from deploytrail_local.stack_ports import choose_ports
-from deploytrail_local.stack_state import ChildStatus, Phase, StackState, only_one, read_state, write_state
+from deploytrail_local.stack_state import ChildStatus, Phase, StackState, only_one, read_state, unusable, write_state
 from deploytrail_local.supervisor import Supervisor
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-_EXPORTED = ("url", "kafka", "clickhouse_url", "archive", "home", "gate_url", "permit_issuer")
+_EXPORTED = ("url", "kafka", "clickhouse_url", "archive", "home", "gate_url", "permit_issuer", "permit_keys")
 
 
 def main(argv: list[str]) -> int:
@@ -51,6 +51,9 @@ def main(argv: list[str]) -> int:
         return 0
     except DeploytrailError as error:
         _say(str(error))
+        return EXIT_UNAVAILABLE
+    except OSError as error:  # the folder cannot be made or written
+        _say(unusable(error))
         return EXIT_UNAVAILABLE
     except KeyboardInterrupt:
         _say("stopped")

@@ -64,6 +64,7 @@ def test_the_gate_of_the_stack_is_the_one_that_clients_ask_whatever_gate_was_set
 
     assert (found.gate_port, found.gate_url) == (20004, "http://127.0.0.1:20004")
     assert (found.gate_keys, found.permit_issuer) == (f"{HOME}/gate-keys", "deploytrail-local")
+    assert found.permit_keys == "http://127.0.0.1:20004/v1/keys"
     own = effective_settings(HOME, Settings(gate_keys="/etc/keys", permit_issuer="https://gate.shop.example"), PORTS)
     assert (own.gate_keys, own.permit_issuer) == ("/etc/keys", "https://gate.shop.example")
 
