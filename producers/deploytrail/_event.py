@@ -71,7 +71,8 @@ def build(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
         value["tags"] = extra | value.get("tags", {})
     for name, instead in REQUIRED.items():
         if not value.get(name):
-            say_once(f"missing {name}", f"no {name} is given, by argument or DEPLOYTRAIL_{name.upper()}: {instead!r}")
+            given_by = f"argument or DEPLOYTRAIL_{name.upper()}"
+            say_once(f"missing {name}", f"no {name} is given, by {given_by}; it is recorded as {instead!r}")
             value[name] = instead
     if value.get("rollback_of") and "kind" not in value:
         value["kind"] = "rollback"

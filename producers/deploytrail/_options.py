@@ -95,9 +95,10 @@ def _meaning(field: Mapping[str, Any]) -> str:
     return str(field["doc"]).rstrip(".").replace("%", "%%")
 
 
-def parser(word: str, description: str) -> Parser:
+def parser(word: str, description: str, operands: str = "") -> Parser:
     """A parser with the options that every word has."""
-    made = Parser(prog=f"deploytrail {word}", description=description, allow_abbrev=False)
+    usage = f"deploytrail {word} [options]{operands}"  # all options at once would hide what is asked for
+    made = Parser(prog=f"deploytrail {word}", usage=usage, description=description, allow_abbrev=False)
     for name in TEXTS:
         made.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="TEXT")
     made.add_argument("--cohort-weight", type=float, metavar="SHARE", help="0 to 1")

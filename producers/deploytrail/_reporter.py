@@ -285,8 +285,9 @@ def emit(event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: S
     except SpoolFullError as error:
         say_once("spool full", f"{error}; events are not kept until some are delivered. The deploy is not affected")
     except OSError as error:
-        why = error.strerror or str(error)
-        say_once("spool", f"an event cannot be kept in the spool: {why}. The deploy is not affected")
+        why = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        fix = "set DEPLOYTRAIL_SPOOL to a folder that this user may write"
+        say_once("spool", f"an event cannot be kept in the spool ({why}); {fix}. The deploy is not affected")
     except Exception as error:
         say_once("emit", f"an event cannot be reported: {type(error).__name__}: {error}. The deploy is not affected")
     return False

@@ -78,7 +78,8 @@ def require_permit(
             **places,
         }
         if missing := [name for name, text in question.items() if not text]:
-            raise ConfigurationError(f"the gate must be told {', '.join(missing)}")
+            variables = ", ".join(f"DEPLOYTRAIL_{name.upper()}" for name in missing)
+            raise ConfigurationError(f"the gate must be told {', '.join(missing)}: give them, or set {variables}")
         if deployer or settings.deployer:
             question["deployer"] = deployer or settings.deployer
         # Before the question: a permit that nobody here can check is not asked for.

@@ -48,7 +48,7 @@ _SETTLE = 0.002
 
 def main(argv: list[str]) -> int:
     """Run the command after `--` between `started` and `succeeded` or `failed`; its exit status."""
-    made = _options.parser("run", "Run a command as a deployment: deploytrail run [options] -- CMD [ARG …]")
+    made = _options.parser("run", "Run a command as a deployment.", " -- CMD [ARG …]")
     made.add_argument("--deployment-id", metavar="ID", help="default: a new one")
     made.add_argument(
         "--on-failure-rollback",

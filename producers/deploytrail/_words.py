@@ -137,9 +137,10 @@ def _later(word: str, argv: list[str], report: Callable[[Tracker, dict[str, Any]
 
 def later_parser(word: str) -> _options.Parser:
     """The parser of a word about a deployment that began before."""
-    made = _options.parser(word, f"{_LATER[word]}. By the id that start printed.")
+    operands = " [ID] [-- CMD]" if word == "rollback" else " [ID]"
+    made = _options.parser(word, f"{_LATER[word]}. By the id that start printed.", operands)
     made.add_argument("id", nargs="?", metavar="ID", help=f"default: {DEPLOYMENT_ID}, which run sets")
-    made.add_argument("--deployment-id", metavar="ID", help="the same")
+    made.add_argument("--deployment-id", metavar="ID", help="another way to give ID")
     if word in {"succeed", "fail"}:
         made.add_argument("--exit-code", type=int, metavar="NUMBER", help="of what was run")
     if word == "fail":

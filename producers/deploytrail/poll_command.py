@@ -34,11 +34,23 @@ log = logging.getLogger(__name__)
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69  # EX_UNAVAILABLE of sysexits.h
 POLLS: Mapping[str, ModuleType] = {"github": github, "gitlab": gitlab, "argocd": argocd, "jenkins": jenkins}
 _LONGEST_PAUSE = 3600.0
+_SHOWN = (config.__doc__ or "").partition("\n\n")[2].rstrip()
+_EXAMPLE = f"""\
+DEPLOYTRAIL_POLL names a YAML file:
+
+{_SHOWN}
+
+What is found goes to Kafka (DEPLOYTRAIL_KAFKA); how far each source was read stays in DEPLOYTRAIL_POLL_STATE."""
 
 
 def main(argv: list[str]) -> int:
     """0 after a clean stop; with --once, 1 where a project could not be asked; 69 where a setting is wrong."""
-    made = argparse.ArgumentParser(prog="deploytrail poll", description=(__doc__ or "").partition("\n\n")[0])
+    made = argparse.ArgumentParser(
+        prog="deploytrail poll",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Ask the APIs of sources for what their webhooks may have missed, until SIGTERM.",
+        epilog=_EXAMPLE,
+    )
     made.add_argument("--once", action="store_true", help="one round of every source, then stop")
     options = made.parse_args(argv)
     logs.configure(logging.WARNING)
@@ -54,7 +66,9 @@ def main(argv: list[str]) -> int:
 
 async def _poll(settings: Settings, *, once: bool) -> int:
     if not settings.poll:
-        raise ConfigurationError("DEPLOYTRAIL_POLL is not set; expected a YAML file that says whom to ask")
+        raise ConfigurationError(
+            "DEPLOYTRAIL_POLL is not set; expected a YAML file of whom to ask: `deploytrail poll --help` shows one"
+        )
     sources = config.load(Path(settings.poll))
     asked = [(watched, api_of(watched, os.environ)) for watched in sources]
     memory = Memory(settings.poll_state.expanduser())

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         print(f"deploytrail {WORD}: no answer: {redact_text(str(error))}", file=sys.stderr)
         return EXIT_NO_ANSWER
     permit = given.permit
-    said = f"allowed ({given.reason}): the permit {permit.id} for {permit.deployment_id}, {permit.change_ticket}"
+    said = f"allowed ({given.reason}): the permit {permit.id} for {permit.deployment_id}, ticket {permit.change_ticket}"
     print(f"deploytrail {WORD}: {said}", file=sys.stderr)
     return 0
 

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 def _tell(verdict: PermitVerdict) -> int:
     if verdict.is_allowed and verdict.permit is not None:
         permit = verdict.permit
-        said = f"the permit {permit.id} allows it ({permit.change_ticket}, deployment {permit.deployment_id})"
+        said = f"the permit {permit.id} allows it (ticket {permit.change_ticket}, deployment {permit.deployment_id})"
         print(f"deploytrail verify-permit: {said}", file=sys.stderr)
         return 0
     print("deploytrail verify-permit: refused", file=sys.stderr)

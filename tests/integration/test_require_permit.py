@@ -86,7 +86,7 @@ def test_a_permit_that_holds_is_handed_over(gate: Misbehaving, tmp_path: Path) -
     written = ask(gate, tmp_path, "--out", str(tmp_path / "permit"), DEPLOYER="dora")
 
     assert (printed.returncode, printed.stdout) == (0, f"{text}\n")
-    assert "allowed (approved): the permit permit-1 for checkout-42, CHG0031337" in printed.stderr
+    assert "allowed (approved): the permit permit-1 for checkout-42, ticket CHG0031337" in printed.stderr
     assert (written.returncode, written.stdout) == (0, "")
     assert (tmp_path / "permit").read_text() == f"{text}\n"
     assert (tmp_path / "permit").stat().st_mode & 0o777 == 0o600

@@ -39,7 +39,7 @@ def test_a_good_permit_is_allowed(env: dict[str, str]) -> None:
     done = ask(env, permit=fresh())
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert "the permit permit-1 allows it (CHG0031337, deployment checkout-42)" in done.stderr
+    assert "the permit permit-1 allows it (ticket CHG0031337, deployment checkout-42)" in done.stderr
 
 
 @pytest.mark.requirement("M5.4")

@@ -111,5 +111,5 @@ def _described(csv_maps: Sequence[str]) -> Handler:
 
 async def _not_found(request: Request, error: Exception) -> Response:
     status = int(getattr(error, "status_code", 404))
-    said = f"{request.method} {request.url.path} is not served here"
+    said = f"{request.method} {request.url.path} is not served here; GET /openapi.json tells what is"
     return answer(Problem(status, said, headers=dict(getattr(error, "headers", None) or {})))

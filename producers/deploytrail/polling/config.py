@@ -57,8 +57,11 @@ def load(path: Path) -> tuple[Watched, ...]:
     """The sources of a file; ConfigurationError where it cannot be read, or with all that is wrong in it."""
     try:
         value = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"DEPLOYTRAIL_POLL: {path} cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"DEPLOYTRAIL_POLL: {path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())  # of several lines
+        raise ConfigurationError(f"DEPLOYTRAIL_POLL: {path} is no YAML: {said}") from error
     return read(value)
 
 
