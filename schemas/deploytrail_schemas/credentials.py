@@ -106,9 +106,12 @@ def write_line(credential: Credential) -> str:
 
 
 def _read_line(line: str) -> Credential:
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
     if not isinstance(value, dict):
-        raise ValueError("expected an object")
+        raise ValueError("expected a JSON object, as `deploytrail token create` writes it")
     digest, key = str(value["digest"]), _bytes(value["public_key"])
     if len(digest) != _DIGEST or len(key) != 32:
         raise ValueError("digest is 64 hexadecimal digits, public_key base64 of 32 bytes")

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         return 0
     sources, problems = read_files(options.paths or ())
     if problems:
-        return _refuse(problems)
+        return _refuse(problems, applies=options.word == "apply")
     try:
         return _WORDS[options.word](sources, options)
     except NotNames as error:
@@ -49,10 +49,11 @@ def main(argv: list[str]) -> int:
         return EXIT_UNAVAILABLE
 
 
-def _refuse(problems: list[str]) -> int:
+def _refuse(problems: list[str], *, applies: bool = False) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"{len(problems)} problems; nothing was applied", file=sys.stderr)
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    print(f"{count}; nothing was applied" if applies else count, file=sys.stderr)
     return EXIT_INVALID
 
 
@@ -141,7 +142,7 @@ def _apply(sources: list[Source], options: argparse.Namespace) -> int:
     settings = Settings.load()
     standing = _standing(settings)
     planned = plan(sources, standing, now=_now())
-    refused = _tell(planned, missing_calendars(sources, standing))
+    refused = _tell(planned, missing_calendars(sources, standing), applies=True)
     if refused:
         return refused
     publish(settings, [change.value for change in planned.changes])
@@ -153,12 +154,12 @@ def _apply(sources: list[Source], options: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(planned: Plan, problems: list[str]) -> int:
+def _tell(planned: Plan, problems: list[str], *, applies: bool = False) -> int:
     """Say warnings, and why nothing may be applied; the exit code."""
     for warning in planned.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     problems = [*planned.conflicts, *problems]
-    return _refuse(problems) if problems else 0
+    return _refuse(problems, applies=applies) if problems else 0
 
 
 def _summary(planned: Plan, sources: list[Source]) -> str:

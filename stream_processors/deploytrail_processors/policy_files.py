@@ -33,11 +33,11 @@ def read_files(paths: Iterable[Path]) -> tuple[list[Source], list[str]]:
                 sources.append(Source(path, node.start_mark.line + 1, value, document))
                 problems.extend(f"{path}:{_line_of(node, p)}: {p}" for p in document.problems)
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path}: {error}")
+            problems.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f"{mark.line + 1}: " if mark else " "
-            problems.append(f"{path}:{line}{getattr(error, 'problem', None) or error}")
+            problems.append(f"{path}:{line}no YAML: {getattr(error, 'problem', None) or error}")
     seen: dict[tuple[str, str], Source] = {}
     for source in sources:
         name = (source.document.kind, source.document.name)

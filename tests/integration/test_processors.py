@@ -375,7 +375,7 @@ def test_policy_check_names_file_line_and_every_problem(own_kafka: str, tmp_path
     assert "bad.yaml:5: spec.zone: is 'Europe/Berlim'; expected an IANA time zone" in done.stderr
     assert "bad.yaml:6: spec.start: is 'monday'" in done.stderr
     assert "bad.yaml:8: spec.rrule: is 'FREQ=SOMETIMES'" in done.stderr
-    assert "4 problems; nothing was applied" in done.stderr
+    assert done.stderr.endswith("4 problems\n")
 
 
 def test_applying_the_same_policies_again_changes_nothing(worker: str, tmp_path: Path) -> None:

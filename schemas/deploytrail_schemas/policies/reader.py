@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 LONGEST_MINUTES = 10_000_000
@@ -131,8 +132,14 @@ class Reader:
         return [Reader(one, f"{self.path}.{name}[{index}]") for index, one in enumerate(value)]
 
     def finish(self) -> list[Problem]:
-        unknown = [Problem(f"{self.path}.{name}", "is no field here") for name in self.raw if name not in self.seen]
-        return self.problems + unknown
+        unknown = [name for name in self.raw if name not in self.seen]
+        return self.problems + [
+            Problem(f"{self.path}.{name}", f"is no field here{self._meant(name)}") for name in unknown
+        ]
+
+    def _meant(self, name: object) -> str:
+        near = get_close_matches(str(name), sorted(self.seen - self.raw.keys()), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 def _either(choices: tuple[str, ...]) -> str:

@@ -37,7 +37,8 @@ class PolicyTopic:
             low, end = self._consumer.get_watermark_offsets(partition, timeout=timeout)
         except KafkaException as error:
             raise RetryLater(
-                f"the policies cannot be read from {self._settings.kafka}: {error.args[0].str()}"
+                f"the policies cannot be read from Kafka at {self._settings.kafka}: {error.args[0].str()}; "
+                "is DEPLOYTRAIL_KAFKA right, and does it run?"
             ) from error
         self._consumer.assign([TopicPartition(Topic.POLICIES.value, 0, low)])
         waited = 0.0

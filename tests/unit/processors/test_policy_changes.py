@@ -150,8 +150,8 @@ def test_every_problem_of_every_file_is_told_before_anything_is_done(
     assert told[1] == f"{tmp_path}/a.yaml:5: spec.regimes: is [False]; expected a list of texts"
     assert told[2].startswith(f"{tmp_path}/b.yaml:1: kind: is 'services'; expected one of service, ")
     assert told[3].startswith(f"{tmp_path}/b.yaml:2: name: is 'x y'")
-    assert told[4] == f"{tmp_path}/b.yaml:6: expected ',' or ']', but got '<stream end>'"
-    assert told[5] == "5 problems; nothing was applied"
+    assert told[4] == f"{tmp_path}/b.yaml:6: no YAML: expected ',' or ']', but got '<stream end>'"
+    assert told[5] == "5 problems"
 
 
 def test_policies_are_explained_in_words() -> None:

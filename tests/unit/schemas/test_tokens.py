@@ -100,7 +100,7 @@ def test_every_wrong_line_is_named() -> None:
 
     assert len(problems) == 5
     assert problems[0] == "tokens:1: 'digest' is missing"
-    assert problems[1] == "4: expected an object"
+    assert problems[1] == "4: expected a JSON object, as `deploytrail token create` writes it"
     assert "stands twice" in problems[2]
     assert problems[4] == "8: 'rule' is not a valid Verb"
 

@@ -32,7 +32,7 @@ def test_every_problem_is_named_at_once() -> None:
         "name: is 'no spaces'; expected letters, digits, dots, dashes, underscores",
         "version: is 0; expected an integer from 1",
         "spec.team: is []; expected text",
-        "spec.depends: is no field here",
+        "spec.depends: is no field here; did you mean depends_on?",
     }
 
 
