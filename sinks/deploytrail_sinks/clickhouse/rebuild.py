@@ -4,6 +4,8 @@ The replay goes into a shadow database while the sinks go on. Then they see its 
 when their supervisor starts them again; the shadow catches up to where they stopped, both are compared row
 by row (by a hash of every column), and each table takes over the shadow's parts in one atomic step
 (REPLACE PARTITION), so that views, grants and what the tables know of earlier inserts stay as they are.
+Where regions lie on shards of their own, one replay fills the shadow of every shard as the sink would, and all
+are compared before any is swapped; so rows that an earlier map of the shards left elsewhere are seen, and moved.
 Killed at any moment, the tables are as they were or as they should be, and another run begins again.
 """
 
@@ -25,6 +27,7 @@ from deploytrail_sinks.clickhouse.lock import STALE_SECONDS, SWAP_LOCK, lock
 from deploytrail_sinks.clickhouse.migrate import migrate
 from deploytrail_sinks.clickhouse.purge import purge_again
 from deploytrail_sinks.clickhouse.replay import Offsets, Replay, committed, members
+from deploytrail_sinks.clickhouse.shards import DEFAULT, Shards
 from deploytrail_sinks.clickhouse.sink import ClickHouseSink
 from deploytrail_sinks.clickhouse.tables import TOPIC_OF_TABLE
 from deploytrail_sinks.clickhouse.writer import connect
@@ -42,6 +45,7 @@ class Compared:
     content: str
     replayed_rows: int
     replayed_content: str
+    shard: int = DEFAULT  # the settings' shard that holds it
 
     @property
     def same(self) -> bool:
@@ -68,18 +72,16 @@ def rebuild(
     """Replay, compare, swap. With differences, swap only where `accept` says that the trail is right.
 
     RetryLater where a sink does not step aside within `patience` seconds after the replay, and where one
-    wrote during the swap: run it again. ConfigurationError on a cluster: there, each shard is rebuilt by itself.
+    wrote during the swap: run it again. ConfigurationError on a cluster, and for shards of several replicas.
     """
-    if settings.clickhouse_cluster or settings.clickhouse_shards:
-        raise ConfigurationError(
-            "a rebuild works on one node: set DEPLOYTRAIL_CLICKHOUSE_URL to it, without cluster and shards"
-        )
-    client, live = connect(settings), settings.clickhouse_database
-    shadow = f"{live}_rebuild"
-    migrate(client, live)
+    clients, live = _clients(settings), settings.clickhouse_database
+    client, shadow = clients[DEFAULT], f"{live}_rebuild"
+    for some in clients:
+        migrate(some, live)
     with lock(client, f"{live}.rebuild_lock", _LOCK_PATIENCE):
-        client.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")  # of a run that was cut short
-        migrate(client, shadow)
+        for some in clients:
+            some.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")  # of a run that was cut short
+            migrate(some, shadow)
         replay = Replay(replace(settings, clickhouse_database=shadow))
         try:
             say("replaying; the sink may go on")
@@ -89,19 +91,41 @@ def rebuild(
                 _settle(settings)
                 ends, _ = committed(settings)
                 count += replay.up_to(ends)
-                _keep_what_kafka_lost(client, live, shadow, replay.first)
-                purge_again(client, live, shadow)
-                compared = tuple(_compare(client, live, shadow, table) for table in _tables(client, live))
+                for some in clients:
+                    _keep_what_kafka_lost(some, live, shadow, replay.first)
+                    purge_again(some, live, shadow)
+                compared = tuple(
+                    replace(_compare(some, live, shadow, table), shard=shard)
+                    for shard, some in enumerate(clients)
+                    for table in _tables(some, live)
+                )
                 swapped = accept or all(table.same for table in compared)
                 if swapped:
                     for table in compared:
-                        _swap(client, live, shadow, table)
+                        _swap(clients[table.shard], live, shadow, table)
                     _check_alone(settings, ends)
         finally:
             replay.close()
         if swapped:
-            client.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")
+            for some in clients:
+                some.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")
     return Rebuilt(count, compared, swapped)
+
+
+def _clients(settings: Settings) -> list[Client]:
+    """A client of each shard, the default one first. ConfigurationError where tables cannot be swapped."""
+    if settings.clickhouse_cluster:
+        raise ConfigurationError(
+            "a rebuild cannot swap the replicated tables of a cluster; fill another database instead, "
+            "as sinks/README.md says"
+        )
+    hosts = Shards.from_settings(settings).hosts
+    if settings.clickhouse_shards and any(len(replicas) > 1 for replicas in hosts):
+        raise ConfigurationError(
+            "a rebuild takes one URL a shard, since plain tables are swapped on one host only; "
+            "DEPLOYTRAIL_CLICKHOUSE_SHARDS or DEPLOYTRAIL_CLICKHOUSE_URL names several replicas"
+        )
+    return [connect(settings, ",".join(replicas)) for replicas in hosts]
 
 
 def _wait_for_sinks(settings: Settings, patience: float, say: Callable[[str], None]) -> None:

@@ -40,7 +40,8 @@ def main(argv: list[str]) -> int:
         return EXIT_UNAVAILABLE
     for table in done.tables:
         verdict = "identical" if table.same else f"DIFFERS: the trail gives {table.replayed_rows} rows"
-        print(f"{table.table}: {table.rows} rows, {verdict}")
+        where = f" on shard {table.shard}" if settings.clickhouse_shards else ""
+        print(f"{table.table}{where}: {table.rows} rows, {verdict}")
     if not done.swapped:
         say("nothing was changed; --accept takes what the trail gives")
         return 1

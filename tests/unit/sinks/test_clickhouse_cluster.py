@@ -80,7 +80,13 @@ def test_what_has_no_form_is_said() -> None:
         texts("TRUNCATE TABLE d.signals")
 
 
-@pytest.mark.parametrize("given", [{"clickhouse_cluster": "c"}, {"clickhouse_shards": "eu=http://127.0.0.1:1"}])
-def test_a_rebuild_of_several_nodes_at_once_is_refused_before_anything_is_asked(given: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="a rebuild works on one node"):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"clickhouse_cluster": "c"}, "cannot swap the replicated tables of a cluster"),
+        ({"clickhouse_shards": "eu=http://127.0.0.1:1,http://127.0.0.1:2"}, "one URL a shard"),
+    ],
+)
+def test_a_rebuild_that_cannot_swap_is_refused_before_anything_is_asked(given: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
         rebuild(Settings(clickhouse_url="http://127.0.0.1:1", **given))  # type: ignore[arg-type]  # texts
