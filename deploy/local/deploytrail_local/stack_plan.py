@@ -102,7 +102,8 @@ def stages_of(
     if Path(settings.gate_keys) == home / GATE_KEYS:  # in another folder the keys are somebody's own
         ensure_gate_key(home / GATE_KEYS)
     environ = without_settings(os.environ) | {"PYTHONUNBUFFERED": "1"}
-    ensure_log_keys(home, settings, environ)
+    if {"archive-sequence", "archive-sign"} & {*only}:
+        ensure_log_keys(home, settings, environ)
     logs = home / "logs"
     # -P: a json.py in the folder where somebody calls us is none of ours.
     engine = [sys.executable, "-P", "-m", "deploytrail_local.clickhouse_server", str(home / "clickhouse")]

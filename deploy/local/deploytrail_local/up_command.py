@@ -139,7 +139,7 @@ def _where(stack: Stack) -> str:
         f"{stack.settings.clickhouse_database}' -d 'SHOW TABLES'",
         f"  Kafka        {urls.kafka}",
         f"  archive      {urls.archive}",
-        *([f"  its log      deploytrail archive verify --trust {trust}"] if trust else []),
+        *([f"  its log      deploytrail archive verify --trust {trust}"] if Path(trust).is_file() else []),
         f"  gate         {stack.settings.gate_url}   deploytrail require-permit --artifact-digest sha256:…",
         f"  logs         {stack.log.parent}",
         *([f"  restarts     {', '.join(restarted)}"] if restarted else []),

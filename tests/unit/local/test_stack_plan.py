@@ -137,7 +137,10 @@ def test_each_key_of_the_log_is_told_to_one_program(tmp_path: Path, monkeypatch:
     elsewhere = effective_settings(tmp_path, Settings(archive="s3://records"), PORTS)
     others = {child.name for stage in stages_of(elsewhere, PORTS, print) for child in stage.children}
 
+    stages_of(effective_settings(tmp_path / "bare", Settings(), PORTS), PORTS, print, only=())
+
     assert told == {"sequencer": ["archive-sequence"], "signer": ["archive-sign"]}
+    assert not (tmp_path / "bare/archive-keys").exists()  # whom nobody starts needs none
     assert programs["archive-sign"].argv[-2:] == ["archive", "sign"]
     assert {*programs} - others == {"archive-sequence", "archive-sign"}
 
