@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from datetime import date
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -86,6 +87,35 @@ def test_raw_records_come_back_equal_and_damage_is_named(env: dict[str, str], ow
     flawed = run("archive", "verify", "--json", env=env, cwd=tmp_path)
     assert flawed.returncode == 1
     assert first in {flaw["name"] for flaw in json.loads(flawed.stdout)["flaws"]}
+
+
+@pytest.mark.requirement("M5.5")
+def test_a_retention_policy_lifts_and_lengthens_what_comes_after_it(
+    env: dict[str, str], own_kafka: str, tmp_path: Path
+) -> None:
+    spec = {"class": "production-regulated", "days": 4000, "lock": "compliance", "scope": {"services": ["ledger"]}}
+    policy = {"kind": "retention", "name": "ledger", "version": 1, "spec": spec}
+    write(own_kafka, Topic.POLICIES, [(0, b"retention/ledger/1", json.dumps(policy).encode())])
+    partition = PARTITION + 3  # of no other test
+    values = [
+        encode(RecordType.DEPLOYMENT_EVENT, event("started", NOON, deployment_id=service, service=service))
+        for service in ("ledger", "shop")
+    ]
+    folder = tmp_path / "archive" / Topic.EVENTS.value / f"{partition:03}"
+    with running("sink", "archive", env=env, cwd=tmp_path) as sink:
+        write(own_kafka, Topic.EVENTS, [(partition, b"k", one) for one in values])
+        wait_for(lambda: len(list(folder.glob("*/*.avro"))) == 2, what="both segments")
+        assert sink.stop() == 0
+    kept = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/*.retain")}
+    day = read_topic(own_kafka, Topic.EVENTS)[-1].timestamp()[1] // 86_400_000
+    days = {name: date.fromisoformat(beside["retain_until"][:10]).toordinal() for name, beside in kept.items()}
+
+    assert days == {
+        "production-regulated": date(1970, 1, 1).toordinal() + day + 4001,
+        "production": date(1970, 1, 1).toordinal() + day + 3 * 366 + 1,
+    }
+    assert kept["production-regulated"]["lock"] == "compliance"
+    assert "lock" not in kept["production"]
 
 
 def test_a_store_that_cannot_be_written_stops_nothing_but_the_commit(

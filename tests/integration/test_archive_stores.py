@@ -186,8 +186,11 @@ class TestObjectLock:
         store = S3Store(connect(REGION, endpoint), bucket, "trail", Lock.COMPLIANCE)
         store.create("g", b"one", in_days(5), Terms(Lock.GOVERNANCE))
         store.create("c", b"one", in_days(5))
+        store.create("asked", b"one", in_days(5), Terms(Lock.GOVERNANCE, at_least=Lock.COMPLIANCE))
+        store.create("less", b"one", in_days(5), Terms(at_least=Lock.GOVERNANCE))
 
-        assert [store._retention(name)["Mode"] for name in ("g", "c")] == ["GOVERNANCE", "COMPLIANCE"]
+        modes = [store._retention(name)["Mode"] for name in ("g", "c", "asked", "less")]
+        assert modes == ["GOVERNANCE", "COMPLIANCE", "COMPLIANCE", "COMPLIANCE"]
 
     def test_a_real_server_refuses_to_shorten_compliance(self, versitygw: str) -> None:
         make_bucket(versitygw, bucket := f"archive-{next(_BUCKETS)}")

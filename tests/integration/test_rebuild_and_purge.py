@@ -223,7 +223,14 @@ def test_only_old_rows_of_named_other_environments_are_purged(client: Client) ->
     migrate(client, database)
     now = datetime(2026, 11, 2, 12, tzinfo=UTC)
     offset = itertools.count()
-    names = ["production", "eu-prod", "qa", "pre-prod", "Staging", "", "unknown"]
+    names = ["production", "eu-prod", "qa", "pre-prod", "Staging", "", "unknown", "blue"]
+    flag = ["environment", "blue", 1, now, '{"production": true}']
+    policies = [[0, 0, now, *flag], [0, 1, now, "environment", "qa", 1, now, '{"production": false}']]
+    client.insert(
+        f"{database}.policies",
+        policies,
+        ["kafka_partition", "kafka_offset", "kafka_timestamp", "kind", "name", "version", "effective_from", "spec"],
+    )
     places = [(name, now - timedelta(days=days)) for name in names for days in (10, 40)]
     rows = [[1, next(offset), now, "d", name, at] for name, at in places]
     columns = ["kafka_partition", "kafka_offset", "kafka_timestamp", "deployment_id", "environment", "corrected_at"]
@@ -237,10 +244,11 @@ def test_only_old_rows_of_named_other_environments_are_purged(client: Client) ->
 
     assert dry.environments == purged.environments == ["Staging", "pre-prod", "qa"]
     assert dry.tables[0].by_environment == purged.tables[0].by_environment == {"Staging": 1, "pre-prod": 1, "qa": 1}
-    assert untouched == [(14,)]
+    assert untouched == [(16,)]
     assert left == [
         ("", 2),
         ("Staging", 1),
+        ("blue", 2),  # production by its policy
         ("eu-prod", 2),
         ("pre-prod", 1),
         ("production", 2),
@@ -248,7 +256,7 @@ def test_only_old_rows_of_named_other_environments_are_purged(client: Client) ->
         ("unknown", 2),
     ]
     assert purged.untouched
-    assert purged.tables[0].kept_rows_before == 8
+    assert purged.tables[0].kept_rows_before == 10
     with pytest.raises(ConfigurationError, match="a day at least"):
         purge(client, database, now=now, after=timedelta(hours=1))
 

@@ -14,6 +14,7 @@ __all__ = ["SHARED"]
 SHARED: Kinds = {
     "service": read_service,
     "environment": read_alias,
+    "region": read_alias,
     "escalation": read_escalation,
     "retention": read_retention,
 }

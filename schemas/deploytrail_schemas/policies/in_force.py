@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-from deploytrail_schemas.policies.alias import Alias
+from deploytrail_schemas.policies.alias import Alias, Aliases
 from deploytrail_schemas.policies.document import Document
 from deploytrail_schemas.policies.service import Service
 
@@ -49,6 +50,25 @@ class InForce:
         flagged = (d.name for d in self.of_kind("environment") if isinstance(d.spec, Alias) and d.spec.production)
         return frozenset({PRODUCTION, *flagged})
 
+    @cached_property
+    def regions(self) -> Aliases:
+        """Names of regions."""
+        return self._aliases("region")
+
+    @cached_property
+    def environments(self) -> Aliases:
+        """Names of environments."""
+        return self._aliases("environment")
+
+    @cached_property
+    def services(self) -> Aliases:
+        """Names of services."""
+        return self._aliases("service")
+
+    def _aliases(self, kind: str) -> Aliases:
+        specs = {d.name: d.spec for d in self.documents if d.kind == kind}
+        return Aliases({name: spec.aliases for name, spec in specs.items() if isinstance(spec, (Service, Alias))})
+
 
 def is_production(environment: str, policies: InForce) -> bool:
     """Whether an environment, by its canonical name, is a production one: by that name, or by its policy."""
@@ -80,7 +100,8 @@ class Versions:
 
     def at(self, when: int) -> InForce:
         """The policies in force at an instant: of each, the newest version effective by then."""
-        epoch = max((change for change in self._changes if change <= when), default=-1)
+        index = bisect_right(self._changes, when)
+        epoch = self._changes[index - 1] if index else -1
         if epoch not in self._epochs:
             newest: dict[tuple[str, str], Document] = {}
             for d in sorted(self.versions.values(), key=lambda d: (d.effective_from, d.version)):

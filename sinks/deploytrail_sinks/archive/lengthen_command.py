@@ -1,16 +1,28 @@
-"""`deploytrail archive lengthen`: a retention policy that has become longer, for what is stored already."""
+"""`deploytrail archive lengthen`: a retention policy that has become longer, for what is stored already.
+
+Policies of the kind `retention` are read from the archive itself, so that no Kafka is needed: those of a record's time
+count, and those in force now.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Set
 
+from deploytrail_schemas.codec import DecodeError
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.instants import LATEST
+from deploytrail_schemas.policies import SHARED, document
+from deploytrail_schemas.policies.in_force import Versions
+from deploytrail_schemas.registry import SingleObject, WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks.archive.log.names import is_of_log
-from deploytrail_sinks.archive.retention import Policy, RetentionClass, read_policy, retain_until
-from deploytrail_sinks.archive.segment import stored_segment
+from deploytrail_sinks.archive.retention import Judge, Keep, Policy, RetentionClass, read_policy, retain_until
+from deploytrail_sinks.archive.segment import is_segment, stored_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_later, open_store
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
@@ -20,11 +32,15 @@ def main(argv: list[str]) -> int:
     """Exit code 0 done, 69 the store is away or a segment cannot be read."""
     argparse.ArgumentParser(
         prog="deploytrail archive lengthen",
-        description="Move dates of stored segments on to those of DEPLOYTRAIL_ARCHIVE_RETENTION; none is shortened.",
+        description="Move dates of stored segments on to those of DEPLOYTRAIL_ARCHIVE_RETENTION, and of the archived "
+        "policies of the kind retention; none is shortened.",
     ).parse_args(argv)
     try:
         settings = Settings.load()
-        moved = lengthen(open_store(settings.archive), read_policy(settings.archive_retention))
+        regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
+        store, wire = open_store(settings.archive), wire_format(settings)
+        now = time.time_ns() // 1000
+        moved = lengthen(store, read_policy(settings.archive_retention), regulated, wire=wire, now=now)
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail archive: {error}\n")
         return EXIT_UNAVAILABLE
@@ -32,18 +48,47 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def lengthen(store: ObjectStore, policy: Policy) -> int:
+def lengthen(
+    store: ObjectStore,
+    policy: Policy,
+    regulated: Set[str] = frozenset(),
+    *,
+    wire: WireFormat | None = None,
+    now: int = LATEST,
+) -> int:
     """How many segments are kept longer now. Whose newest record nobody knows, having none, stays as it is."""
-    moved = 0
+    wire, versions, moved = wire or SingleObject(), archived_policies(store), 0
+    today, then = (Judge(regulated), versions.at(now)), Judge(regulated)
     for name in store.list(""):
         if is_of_log(name):
             continue
         segment = stored_segment(store, name)
         if not segment.records:
             continue
-        newest = max(record.timestamp for record in segment.records)
-        until = retain_until(RetentionClass(segment.retention_class), newest, policy)
+        kept = RetentionClass(segment.retention_class)
+        keep = policy[kept]
+        for record in segment.records:
+            value = _plain(wire, record.value)
+            for judge, in_force in (today, (then, versions.at(record.timestamp * 1000))):
+                wanted, asked = judge.judge(value, in_force)
+                keep = keep.and_more(Keep(policy[wanted].days)).and_more(asked)
+        until = retain_until(kept, max(record.timestamp for record in segment.records), {kept: keep})
         if is_later(until, store.retain_until(name)):
             store.lengthen(name, until)
             moved += 1
     return moved
+
+
+def archived_policies(store: ObjectStore) -> Versions:
+    """Every version of every policy that is in the archive."""
+    names = [name for name in store.list(Topic.POLICIES.value) if is_segment(name)]
+    records = (record for name in names for record in stored_segment(store, name).records)
+    found = (document.parse(record.key, record.value, SHARED) for record in records if record.value is not None)
+    return Versions().with_documents(one for one in found if one.kind in SHARED)
+
+
+def _plain(wire: WireFormat, value: bytes | None) -> bytes | None:
+    try:
+        return wire.plain(value)
+    except DecodeError:
+        return value

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
+from typing import TypeAlias
 
 from deploytrail_schemas.codec import DecodeError
+from deploytrail_schemas.policies.in_force import InForce
 from deploytrail_schemas.registry import SingleObject, WireFormat
 
-from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy, RetentionClass, classify
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Judge, Policy, RetentionClass
 from deploytrail_sinks.archive.segment import Record
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
 from deploytrail_sinks.archive.store import ObjectStore
+
+PoliciesAt: TypeAlias = Callable[[int], InForce]  # those of an instant, microseconds
+_NOTHING = InForce()
+
+
+def nothing_in_force(_: int) -> InForce:
+    """No policy at any time: the setting holds."""
+    return _NOTHING
 
 
 class PartitionArchive:
@@ -26,11 +36,12 @@ class PartitionArchive:
         compacted: bool = False,
         wire: WireFormat | None = None,
         policy: Policy = DEFAULT_POLICY,
+        policies_at: PoliciesAt = nothing_in_force,
     ) -> None:
         self._wire = wire or SingleObject()
         self._compacted = compacted
         self.topic, self.partition = topic, partition
-        self._regulated = regulated
+        self._judge, self._policies_at = Judge(regulated), policies_at
         self._sequences = {
             c: Sequence(store, topic, partition, c, compacted=compacted, policy=policy) for c in RetentionClass
         }
@@ -70,12 +81,13 @@ class PartitionArchive:
             return value  # its schema is unknown: the class of what cannot be read
 
     def _take(self, record: Record) -> None:
-        chosen = self._sequences[classify(self._plain(record.value), self._regulated)]
-        if chosen.add(record) or any(s.holds(record.offset) for s in self._sequences.values()):
+        in_force = self._policies_at(record.timestamp * 1000)
+        chosen, asked = self._judge.judge(self._plain(record.value), in_force)
+        if self._sequences[chosen].add(record, asked) or any(s.holds(record.offset) for s in self._sequences.values()):
             return
         # Its class was another one when the range was stored without it, before a crash: another takes it,
         # the one that is kept longest first.
-        if not any(sequence.add(record) for sequence in self._sequences.values()):
+        if not any(sequence.add(record, asked) for sequence in self._sequences.values()):
             raise ArchiveConflict(
                 f"{self.topic}/{self.partition}: offset {record.offset} is in no segment, and every class is past it"
             )

@@ -26,7 +26,7 @@ from botocore.config import Config
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 
 from deploytrail_sinks.archive.s3_answers import asking
-from deploytrail_sinks.archive.store import USUAL, Lock, ObjectExists, ObjectKept, Terms, Version, may_go
+from deploytrail_sinks.archive.store import USUAL, Lock, ObjectExists, ObjectKept, Terms, Version, firmer, may_go
 
 _DATE = "retain-until"  # the name of the metadata that says it again
 _KNOWN = {"region", "endpoint", "lock"}
@@ -60,7 +60,7 @@ class S3Store:
 
     def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
         digest = hashlib.sha256(data).digest()
-        lock = terms.lock or self._lock
+        lock = firmer(terms.lock or self._lock, terms.at_least)
         more: dict[str, Any] = {"StorageClass": terms.tier} if terms.tier else {}
         if lock is not Lock.NONE:
             more["ObjectLockMode"] = lock.value.upper()

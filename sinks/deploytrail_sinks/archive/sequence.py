@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 
-from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy, RetentionClass, retain_until
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Keep, Policy, RetentionClass, retain_until
 from deploytrail_sinks.archive.segment import (
     Record,
     Segment,
@@ -19,7 +19,7 @@ from deploytrail_sinks.archive.segment import (
     salted,
     write_segment,
 )
-from deploytrail_sinks.archive.store import ObjectExists, ObjectStore, Terms
+from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
 
 
 class ArchiveConflict(SegmentError):
@@ -40,7 +40,7 @@ class Sequence:
         policy: Policy = DEFAULT_POLICY,
     ) -> None:
         self._store, self._policy = store, policy
-        self._terms = Terms(policy[retention_class].lock, policy[retention_class].tier)
+        self._keep = policy[retention_class]  # of the segment that is pending
         self._compacted = compacted
         self._topic, self._partition, self._class = topic, partition, retention_class
         self.pending: list[Record] = []
@@ -55,6 +55,7 @@ class Sequence:
     def resume(self) -> None:
         """Find the end of the sequence in the store."""
         self.pending, self.pending_bytes, self._gaps = [], 0, []
+        self._keep = self._policy[self._class]
         names = list(self._store.list(folder_name(self._topic, self._partition, self._class)))
         if names:
             self.first_offset = int(names[0].rpartition("/")[2].removesuffix(".avro"))
@@ -72,11 +73,13 @@ class Sequence:
         if last >= self.next_offset:
             self._gaps.append((max(first, self.next_offset), last))
 
-    def add(self, record: Record) -> bool:
-        """Take a record of this class; False where a segment holds it already."""
+    def add(self, record: Record, asked: Keep | None = None) -> bool:
+        """Take a record of this class, whose segment is kept as a policy asked, too; False where a segment holds it
+        already."""
         if self.next_offset is not None and record.offset < self.next_offset:
             return False
         self.pending.append(record if record.salt else salted(record))
+        self._keep = self._keep.and_more(asked)
         self.pending_bytes += len(record.value or b"") + len(record.key or b"") + 64
         return True
 
@@ -102,7 +105,7 @@ class Sequence:
         """
         while (self.pending or self._gaps) and self.next_offset is not None:
             newest = max((record.timestamp for record in self.pending), default=newest_ms)
-            until = retain_until(self._class, newest, self._policy)
+            until = retain_until(self._class, newest, {self._class: self._keep})
             segment = Segment(
                 self._topic,
                 self._partition,
@@ -118,12 +121,13 @@ class Sequence:
             )
             data = write_segment(segment)
             try:
-                version = self._store.create(segment.name, data, until, self._terms)
+                version = self._store.create(segment.name, data, until, self._keep.terms)
             except ObjectExists:
                 self._adopt(segment)
                 continue
             self._advance(segment, digest(data), version)
             self.pending, self.pending_bytes, self._gaps = [], 0, []
+            self._keep = self._policy[self._class]
             return segment.name
         return None
 

@@ -22,6 +22,7 @@ from deploytrail_sinks.archive.raw_records import Record, salts
 from deploytrail_sinks.archive.retention import read_policy
 from deploytrail_sinks.archive.segment import SegmentError
 from deploytrail_sinks.archive.store import open_store
+from deploytrail_sinks.policies import Policies
 
 log = logging.getLogger(__name__)
 GROUP = "deploytrail-sink-archive"
@@ -41,6 +42,7 @@ class ArchiveSink:
         self._store = open_store(settings.archive)
         self._wire = wire_format(settings)
         self._policy = read_policy(settings.archive_retention)
+        self._policies = Policies(settings)
         self._regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
         self._consumer = Consumer(
             consumer_config(settings, GROUP)
@@ -54,6 +56,7 @@ class ArchiveSink:
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Consume until `stop`, then close what is pending."""
+        self._policies.start()
         self._consumer.subscribe(
             [t.value for t in (*TOPICS, *COMPACTED)], on_assign=self._assigned, on_revoke=self._revoked
         )
@@ -70,6 +73,7 @@ class ArchiveSink:
                 self._close_due()
             self._close(list(self._partitions))
         finally:
+            self._policies.close()
             self._consumer.close()
 
     def stop(self) -> None:
@@ -206,6 +210,7 @@ class ArchiveSink:
                 compacted=p.topic in _COMPACTED_NAMES,
                 wire=self._wire,
                 policy=self._policy,
+                policies_at=self._policies.at,
             )
             try:
                 self._resume(archive, p.offset if p.offset >= 0 else None)

@@ -45,10 +45,16 @@ class Lock(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How an object is kept, beside its date. None: as the store does by default."""
+    """How an object is kept, beside its date. None: as the store does by default; `at_least` as firmly as that, too."""
 
     lock: Lock | None = None
     tier: str = ""  # S3's storage class, e.g. STANDARD_IA
+    at_least: Lock = Lock.NONE
+
+
+def firmer(one: Lock, other: Lock) -> Lock:
+    """The firmer of two."""
+    return max(one, other, key=list(Lock).index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +268,8 @@ class LocalFolder:
         """Write the date before the object appears, or a later one over an earlier one; OSError."""
         if not is_later(retain_until, self.retain_until(name)):
             return
-        lock = {"lock": terms.lock.value} if terms.lock else {}
+        firm = firmer(terms.lock or Lock.NONE, terms.at_least)
+        lock = {"lock": firm.value} if terms.lock or firm is not Lock.NONE else {}
         kept = json.dumps(self._kept(name) | lock | {"retain_until": retain_until}).encode()
         self._put(self._beside(name, ".retain"), kept, lambda temporary, path: Path(temporary).replace(path))
 

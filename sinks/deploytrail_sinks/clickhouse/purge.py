@@ -156,7 +156,11 @@ def _environments(client: Client, database: str) -> list[str]:
     for table in TIMES:
         rows = client.query(f"SELECT DISTINCT environment FROM {database}.{table}").result_rows
         found |= {str(row[0]) for row in rows}
-    named = {name for name in found if name.strip().lower() not in _UNNAMED}
+    # What a policy has ever called production is kept, whatever its name says and whatever a newer version does.
+    said = "kind = 'environment' AND JSONExtractBool(spec, 'production')"
+    flagged = client.query(f"SELECT DISTINCT name FROM {database}.policies WHERE {said}").result_rows
+    kept = _UNNAMED | {str(row[0]).strip().lower() for row in flagged}
+    named = {name for name in found if name.strip().lower() not in kept}
     return sorted(name for name in named if not is_production(name.strip().lower()))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deploytrail_schemas.policies.alias import Alias, Aliases
 from deploytrail_schemas.policies.document import Document
 from deploytrail_schemas.policies.in_force import InForce, Versions
 from deploytrail_schemas.policies.scope import narrowness
@@ -78,25 +77,6 @@ class Policies(InForce):
             return all(accepted for _, accepted in accepts)
         narrowest = max((narrowness for narrowness, _ in accepts), default=0)
         return all(accepted for narrowness, accepted in accepts if narrowness == narrowest)
-
-    @cached_property
-    def regions(self) -> Aliases:
-        """Names of regions."""
-        return self._aliases("region")
-
-    @cached_property
-    def environments(self) -> Aliases:
-        """Names of environments."""
-        return self._aliases("environment")
-
-    @cached_property
-    def services(self) -> Aliases:
-        """Names of services."""
-        return self._aliases("service")
-
-    def _aliases(self, kind: str) -> Aliases:
-        specs = {d.name: d.spec for d in self.documents if d.kind == kind}
-        return Aliases({name: spec.aliases for name, spec in specs.items() if isinstance(spec, (Service, Alias))})
 
 
 @dataclass(frozen=True)
