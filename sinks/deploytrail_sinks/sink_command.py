@@ -6,19 +6,23 @@ import importlib
 import sys
 
 SINKS = {
-    "clickhouse": "deploytrail_sinks.clickhouse.serve",
-    "grants": "deploytrail_sinks.clickhouse.grants_command",
-    "archive": "deploytrail_sinks.archive.serve",
-    "on-call": "deploytrail_sinks.on_call.serve",
-    "silences": "deploytrail_sinks.silences.serve",
+    "clickhouse": ("deploytrail_sinks.clickhouse.serve", "the trail into ClickHouse's tables"),
+    "archive": ("deploytrail_sinks.archive.serve", "every topic into write-once segments"),
+    "on-call": ("deploytrail_sinks.on_call.serve", "findings and failed deployments to DEPLOYTRAIL_ONCALL_URL"),
+    "silences": ("deploytrail_sinks.silences.serve", "suppressed alerts to DEPLOYTRAIL_SILENCES_URL, an Alertmanager"),
+    "grants": ("deploytrail_sinks.clickhouse.grants_command", "who may do what into ClickHouse, once, for reviews"),
 }
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 
 
 def main(argv: list[str]) -> int:
     """The exit code of the sink."""
-    if not argv or argv[0] not in SINKS:
-        print(f"usage: deploytrail sink {{{','.join(SINKS)}}}", file=sys.stderr)
-        return 0 if argv and argv[0] in ("-h", "--help") else EXIT_USAGE
-    code: int = importlib.import_module(SINKS[argv[0]]).main(argv[1:])
-    return code
+    if argv and argv[0] in SINKS:
+        code: int = importlib.import_module(SINKS[argv[0]][0]).main(argv[1:])
+        return code
+    asked = bool(argv) and argv[0] in ("-h", "--help")
+    lines = ["usage: deploytrail sink NAME", "", *(f"  {name:<12}{text}" for name, (_, text) in SINKS.items())]
+    if argv and not asked:
+        lines = [f"deploytrail sink: there is no sink {argv[0]!r}; there are {', '.join(SINKS)}"]
+    print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else EXIT_USAGE

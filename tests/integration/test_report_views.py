@@ -197,4 +197,4 @@ def test_a_browser_makes_a_pdf(reports: Reports) -> None:
 
 def test_what_cannot_be_told_is_said(reports: Reports) -> None:
     assert "nothing is known of the incident 'INC-404'" in reports.text("timeline", "INC-404", code=78)
-    assert "needs --output" in reports.text("timeline", "INC1", "--format", "pdf", code=78)
+    assert "needs --output" in reports.text("timeline", "INC1", "--format", "pdf", code=64)

@@ -15,6 +15,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.cluster import Statement, for_cluster, tables_of
 from deploytrail_sinks.clickhouse.failures import RESPONSES, Response
 from deploytrail_sinks.clickhouse.lock import lock
@@ -147,15 +148,14 @@ def _errors_named(settings: Settings) -> Iterator[None]:
     try:
         yield
     except ClickHouseError as error:
-        said = str(error).splitlines()[0][:500] if str(error) else repr(error)
-        text = f"ClickHouse at {settings.clickhouse_url}: {said}"
+        text = in_words(settings.clickhouse_url, error)
         code = getattr(error, "code", None)
         # Without a code it was the connection, not the statement.
         if code is None or RESPONSES.get(code, (Response.STOP,))[0] is Response.RETRY:
             raise RetryLater(text) from error
         raise ConfigurationError(text) from error
     except OSError as error:
-        raise RetryLater(f"ClickHouse at {settings.clickhouse_url}: {error}") from error
+        raise RetryLater(in_words(settings.clickhouse_url, error)) from error
 
 
 def _remembering(database: str, on: str) -> str:

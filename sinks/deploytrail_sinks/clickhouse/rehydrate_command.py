@@ -29,6 +29,8 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     if not given.forget and (given.since is None or given.until is None):
         parser.error("--from and --to say which days; or --forget")
+    if not given.forget and given.until <= given.since:
+        parser.error("--to is the day after the last one: later than --from")
     quieten_drivers()
     try:
         settings = Settings.load()
@@ -42,12 +44,18 @@ def main(argv: list[str]) -> int:
     except (DeploytrailError, ClickHouseError, OSError) as error:
         _say(str(error))
         return EXIT_UNAVAILABLE
-    print(f"{done.rows} rows of {done.segments} segments; {done.unreadable} could not be read then either")
+    if not done.segments:
+        _say(f"{settings.archive} holds nothing of these days")
+    unreadable = f"; {done.unreadable} messages cannot be read: they are dead letters" if done.unreadable else ""
+    print(f"{done.rows} rows of {done.segments} segments{unreadable}")
     return 0
 
 
 def _day(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; expected one such as 2025-01-31") from None
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from deploytrail_schemas.instants import EARLIEST, LATEST, from_micros
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.batches import DEAD_LETTER_COLUMNS, Range, Row, dead_letter_row
 from deploytrail_sinks.clickhouse.container import Layout, container, layout
 from deploytrail_sinks.clickhouse.failures import Response, reason_of, response_to
@@ -159,7 +160,7 @@ class Writer:
         self._clients().pop(shard, None)
         if self.url(shard) == url:
             self._replica[shard] += 1
-        return RetryLater(f"ClickHouse at {url}: {error}")
+        return RetryLater(in_words(url, error))
 
     def _clients(self) -> dict[int, tuple[str, Client]]:
         if not hasattr(self._local, "clients"):

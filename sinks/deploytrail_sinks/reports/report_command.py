@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,8 @@ from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 from urllib3.exceptions import HTTPError  # of clickhouse-connect's transport
 
+from deploytrail_sinks.clickhouse.away import in_words
+from deploytrail_sinks.clickhouse.failures import reason_of
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.reports import pdf, views
@@ -35,23 +39,31 @@ from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 EXIT_FLAWED = 1
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
+_READER_LEFT = 128 + signal.SIGPIPE
+_MENDABLE = (60, 81, 192, 193, 194, 516)  # no such table, database or user: what to do is known
 
 
 def main(argv: list[str]) -> int:
     """0 done; 1 the population does not reconcile; 64 usage; 69 something is away; 78 a setting is wrong."""
     given = _parser().parse_args(argv)
     quieten_drivers()
+    if given.format == "pdf" and not given.output:
+        sys.stderr.write("deploytrail report: --format pdf needs --output FILE\n")
+        return EXIT_USAGE
     try:
-        if given.format == "pdf" and not given.output:
-            raise ConfigurationError("--format pdf needs --output FILE")
         return _write(_REPORTS[given.word](given, Settings.load()), given)
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_CONFIGURATION
     except (ClickHouseError, HTTPError) as error:  # an answer that breaks off is the transport's error
-        said = str(error).splitlines()[0][:500] if str(error) else repr(error)
-        sys.stderr.write(f"deploytrail report: ClickHouse: {redact_text(said)}\n")
-        return EXIT_UNAVAILABLE
+        code = getattr(error, "code", None)
+        hint = f" ({reason_of(code)})" if code in _MENDABLE else ""
+        said = redact_text(in_words(Settings.load().clickhouse_url, error))
+        sys.stderr.write(f"deploytrail report: {said}{hint}\n")
+        return EXIT_CONFIGURATION if hint else EXIT_UNAVAILABLE
+    except BrokenPipeError:  # whoever read, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return _READER_LEFT
     except (DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_UNAVAILABLE
@@ -68,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     as_of.add_argument("--as-of", metavar="INSTANT", help="only what had arrived by then, e.g. 2026-11-05T00:00:00Z")
     span = argparse.ArgumentParser(add_help=False)
     which = span.add_mutually_exclusive_group(required=True)
-    which.add_argument("--month", metavar="YYYY-MM")
-    which.add_argument("--quarter", metavar="YYYY-Qn")
+    which.add_argument("--month", type=_named(month), metavar="YYYY-MM")
+    which.add_argument("--quarter", type=_named(quarter), metavar="YYYY-Qn")
     span.add_argument("--zone", default="UTC", help="of the period's first and last moment; an IANA name")
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument(
@@ -79,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     one = words.add_parser(
         "audit", parents=[common, as_of, place], help="every production deployment, and what is wrong"
     )
-    one.add_argument("--month", required=True, metavar="YYYY-MM")
+    one.add_argument("--month", type=_named(month), required=True, metavar="YYYY-MM")
     one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
     one.add_argument("--population", type=Path, metavar="CSV", help="deployments as somebody else counts them")
     one.add_argument("--without", action="append", default=[], choices=("kafka", "archive"), help="do not read it")
@@ -90,6 +102,18 @@ def _parser() -> argparse.ArgumentParser:
     line = words.add_parser("timeline", parents=[common], help="an incident, for its post-mortem, with a picture")
     line.add_argument("incident", help="an incident_id or an alert's signal_id")
     return parser
+
+
+def _named(period: Callable[[str], Period]) -> Callable[[str], str]:
+    """The type of an option that names a period; the zone comes with another option."""
+
+    def read(text: str) -> str:
+        try:
+            return period(text).label
+        except ConfigurationError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
 def _audit(given: argparse.Namespace, settings: Settings) -> Report:

@@ -80,7 +80,10 @@ def newest_checkpoint(store: ObjectStore) -> tuple[bytes, Checkpoint]:
         data = store.newest(CHECKPOINT)
         return data, open_checkpoint(data)[0]
     except KeyError:
-        raise NothingToProve(f"{CHECKPOINT} is not there: the log has published nothing yet") from None
+        raise NothingToProve(
+            f"{CHECKPOINT} is not there: the log has published nothing yet; "
+            "`deploytrail archive sequence` fills it, `deploytrail archive sign` publishes it"
+        ) from None
     except NoteError as error:
         raise CannotProve(f"{CHECKPOINT} {error}") from error
 
