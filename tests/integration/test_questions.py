@@ -382,6 +382,23 @@ def test_examples_of_the_readme_can_be_asked_and_answer(trail: Trail, question: 
     assert trail.inside(question)
 
 
+# Whole names there: they are pasted into any client.
+FRONT_PAGE = [
+    question.strip()
+    for block in re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    for question in block.split(";\n")
+    if question.strip()
+]
+
+
+@pytest.mark.parametrize(
+    "question", FRONT_PAGE, ids=[re.findall(r"FROM deploytrail\.(\w+)", q)[-1] for q in FRONT_PAGE]
+)
+def test_the_questions_of_the_front_page_can_be_asked(trail: Trail, question: str) -> None:
+    # Not whether anything is there: what is asked about is the last quarter of an hour, or a service of a company.
+    trail.inside(question.replace("deploytrail.", ""))
+
+
 def test_every_question_has_an_example_and_every_view_a_comment(trail: Trail) -> None:
     views = trail.ask("SELECT name, comment FROM system.tables WHERE database = '{db}' AND engine LIKE '%View'")
     # What reaches all tiers of a table is called all_…; it is told of with the tiers.

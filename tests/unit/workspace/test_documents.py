@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import re
 from functools import cache
 from importlib.metadata import entry_points
@@ -125,3 +128,45 @@ def test_every_webhook_of_a_document_has_a_source() -> None:
     named = {name for path in DOCUMENTS for name in re.findall(r"/webhooks/([a-z][a-z_]+)", text_of(path))}
 
     assert named - set(adapters.names()) == {"shipit"}  # the guide's example
+
+
+def calls_in(text: str) -> set[tuple[tuple[str, ...], str]]:
+    """Each option of a `deploytrail WORD … --option` in code, with the words before it; not what CMD is given."""
+    found = set()
+    for line in "\n".join(code_of(text)).replace("\\\n", " ").splitlines():
+        for call in re.findall(r"(?<![\w./-])deploytrail ([a-z][^#|&;`)…]*)", line):
+            said = re.split(r" --(?: |$)", call)[0].split()
+            lead = tuple(itertools.takewhile(re.compile(r"[a-z][a-z-]*").fullmatch, said))[:3]
+            if not lead:  # it is the name of something else, as in `gcloud … create deploytrail pubsub.…`
+                continue
+            found |= {(lead, option) for option in re.findall(r"(?<=[\s\[])--[a-z][a-z-]*", " ".join(said))}
+    return found
+
+
+@cache
+def help_of(lead: tuple[str, ...]) -> str:
+    """What --help says behind words: a second one may be a word of the first, or what it is about."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        command.main([*lead, "--help"])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_option_of_a_command_in_a_document_is_in_its_help(path: Path) -> None:
+    unknown = {
+        f"{' '.join(lead)} {option}"
+        for lead, option in calls_in(text_of(path))
+        if not re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(lead))
+    }
+
+    assert unknown == set()
+
+
+def test_an_option_that_does_not_exist_is_seen() -> None:
+    text = "deploytrail policy apply --wiat policies/\ndeploytrail run --service a -- make --jobs\n"
+    calls = calls_in(f"```\n{text}```\n")
+
+    assert calls == {(("policy", "apply"), "--wiat"), (("run",), "--service")}
+    assert "--wait" in help_of(("policy", "apply"))
+    assert "--wiat" not in help_of(("policy", "apply"))
