@@ -21,7 +21,7 @@ from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_processors.rules.policies import Document, PolicySet
+from deploytrail_processors.rules.policies import ChangeWindow, Document, PolicySet, read_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ def plan(sources: list[Source], standing: PolicySet, *, now: int) -> Plan:
     A document that does not say from when it holds takes effect at `now`. Conflicts: a stated
     version that the topic has with other content, or has gone past; a change that would begin before
     the version that it replaces, which would stay in force. Warned of: a change of what is applied
-    already that begins in the past, since what was judged since then stays, and a replay judges anew.
+    already that begins in the past, since what was judged since then stays, and a replay judges anew; and a
+    change window that holds before a calendar which it leaves out does.
     """
     found: list[Change] = []
     conflicts: list[str] = []
@@ -96,9 +97,24 @@ def plan(sources: list[Source], standing: PolicySet, *, now: int) -> Plan:
                 f"{source.place}: {change.key} holds from {format_instant(change.effective_from)}, which is past: "
                 "findings since then stay as they are, and a replay judges those events by the new version"
             )
+    warnings.extend(_early_windows(found, standing))
     named = {(s.document.kind, s.document.name) for s in sources}
     elsewhere = sorted({f"{kind}/{name}" for kind, name, _ in standing.versions if (kind, name) not in named})
     return Plan(tuple(found), tuple(conflicts), tuple(warnings), tuple(elsewhere))
+
+
+def _early_windows(changes: list[Change], standing: PolicySet) -> Iterator[str]:
+    after = standing.with_documents(read_document(change.value | {"version": change.version}) for change in changes)
+    for change in changes:
+        spec = change.source.document.spec
+        if not isinstance(spec, ChangeWindow):
+            continue
+        then = after.at(change.effective_from)
+        if late := [name for name in spec.calendars if then.calendar(name) is None]:
+            yield (
+                f"{change.source.place}: {change.key} holds from {format_instant(change.effective_from)}, the calendar "
+                f"{', '.join(late)} only later: until then the window counts as closed; give both one effective_from"
+            )
 
 
 def _change(source: Source, latest: Document | None, now: int) -> Change | None:

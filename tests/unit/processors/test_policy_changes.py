@@ -108,6 +108,29 @@ def test_an_invalid_version_on_the_topic_is_replaced(tmp_path: Path) -> None:
     assert "-  team: []" in difference(found.changes[0])
 
 
+WINDOW = (
+    "kind: change_window\nname: days\neffective_from: 2026-01-01T00:00:00Z\n"
+    "spec: {effect: allow, zone: UTC, start: 2026-01-05T09:00, duration_minutes: 60, except: [holidays]}\n"
+)
+CALENDAR = "kind: calendar\nname: holidays\nspec: {dates: [2026-12-24]}\n"
+
+
+def test_a_window_that_holds_before_its_calendar_is_warned_of(tmp_path: Path) -> None:
+    [warning] = planned(tmp_path, f"{WINDOW}---\n{CALENDAR}").warnings
+
+    assert "change_window/days/1 holds from 2026-01-01T00:00:00.000000Z, the calendar holidays only later" in warning
+    assert "counts as closed" in warning
+
+
+def test_a_window_that_holds_with_its_calendar_is_not_warned_of(tmp_path: Path) -> None:
+    since = "effective_from: 2026-01-01T00:00:00Z\n"
+    days = {"kind": "calendar", "name": "holidays", "effective_from": "2025-01-01T00:00:00Z"}
+    before = applied(days | {"version": 1, "spec": {"dates": ["2025-12-24"]}})
+
+    assert planned(tmp_path, f"{WINDOW}---\n{since}{CALENDAR}").warnings == ()
+    assert planned(tmp_path, f"{WINDOW}---\n{CALENDAR}", before).warnings == ()
+
+
 def test_documents_of_no_file_are_named(tmp_path: Path) -> None:
     standing = applied({"kind": "region", "name": "eu-west-1", "spec": {}})
 
