@@ -107,15 +107,31 @@ def _foreign(word: str, argv: list[str]) -> int:
     return USAGE_ERROR
 
 
+def _told_of(module: str) -> str:
+    """What the first line of a module says behind `deploytrail WORD`; read, not run: some take a second to import."""
+    import ast
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    try:
+        found = find_spec(module)
+        text = Path(found.origin).read_text("utf-8") if found and found.origin else ""
+        said = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    except (ImportError, OSError, ValueError, SyntaxError):  # somebody else's, or without sources: the word is enough
+        return ""
+    return said.partition("`: ")[2].rstrip(".")
+
+
 def _help() -> str:
     from importlib.metadata import entry_points
 
     lines = ["usage: deploytrail WORD [options]", ""]
     width = max(map(len, OWN))
     lines += [f"  {word:<{width}}  {meaning}" for word, (_, _, meaning) in OWN.items()]
-    others = sorted({entry.name for entry in entry_points(group=GROUP)})
+    others = {entry.name: _told_of(entry.module) for entry in sorted(entry_points(group=GROUP))}
     if others:
-        lines += ["", f"installed beside it: {', '.join(others)}"]
+        lines += ["", "installed beside it:", ""]
+        lines += [f"  {word:<{width}}  {meaning}".rstrip() for word, meaning in others.items()]
     lines += ["", "deploytrail WORD --help says more. Settings are environment variables DEPLOYTRAIL_*.", ""]
     return "\n".join(lines)
 

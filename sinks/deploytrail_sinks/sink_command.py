@@ -1,4 +1,7 @@
-"""`deploytrail sink NAME`: hands over to one sink, importing only that."""
+"""`deploytrail sink NAME`: one consumer, into ClickHouse, the archive, on-call or Alertmanager.
+
+Hands over to it, importing only that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`deploytrail processor NAME…`: any set of apps in one process."""
+"""`deploytrail processor NAME…`: any set of stream processors in one process, or a replay of them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,13 @@ class Desk:
 
 def add_actor(parser: argparse.ArgumentParser) -> None:
     """The options that say who acts and why."""
-    parser.add_argument("--as", dest="actor", required=True, metavar="NAME", help="the principal who acts")
+    parser.add_argument(
+        "--as",
+        dest="actor",
+        required=True,
+        metavar="NAME",
+        help="the principal who acts, as DEPLOYTRAIL_ARCHIVE_PRINCIPALS names him",
+    )
     parser.add_argument("--key", required=True, type=Path, metavar="FILE", help="his private key, an Ed25519 PEM")
     parser.add_argument("--reason", required=True, help="why; it is recorded for good")
 
@@ -47,7 +53,8 @@ def at_desk(act: Callable[[Desk], int]) -> int:
         settings = Settings.load()
         if not settings.archive_principals:
             raise ConfigurationError(
-                "DEPLOYTRAIL_ARCHIVE_PRINCIPALS is not set; expected a file of names and Ed25519 public keys"
+                "DEPLOYTRAIL_ARCHIVE_PRINCIPALS is not set; expected a JSON file of who may act and their Ed25519 "
+                'public keys, {"ada": "PEM", …}; `openssl genpkey -algorithm ed25519` makes a key'
             )
         principals = read_principals(Path(settings.archive_principals))
         return act(Desk(open_store(settings.archive), principals, datetime.now(UTC)))

@@ -1,4 +1,4 @@
-"""`deploytrail archive verify|cat`: look into the archive, offline."""
+"""`deploytrail archive WORD`: check and read the archive offline, prove what it has, keep its log, hold and purge."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG
 _PAUSE_SECONDS = 2.0  # a writer stores the classes of a partition within them, or has died
 
 _OTHERS = {
-    "hold": holds_command.main,
-    "purge": purge_command.main,
-    "lengthen": lengthen_command.main,
-    "restore": restore_command.main,
+    "hold": (holds_command.main, "legal holds: add, release, list"),
+    "purge": (purge_command.main, "delete what is past its retention date and under no hold"),
+    "lengthen": (lengthen_command.main, "move retention dates on to a policy that has become longer"),
+    "restore": (restore_command.main, "fill an empty ClickHouse from the archive alone"),
 }
 
 
@@ -45,10 +45,10 @@ def main(argv: list[str]) -> int:
     69 where the store is away or something must be looked into, 78 where a setting or a given file is wrong.
     """
     if argv and (other := _OTHERS.get(argv[0])) is not None:
-        return other(argv[1:])
+        return other[0](argv[1:])
     parser = argparse.ArgumentParser(
         prog="deploytrail archive",
-        description=f"Look into the archive, offline. Also, with their own --help: {', '.join(_OTHERS)}.",
+        description="Check and read the archive, prove what it has, keep its log.",
     )
     words = parser.add_subparsers(dest="word", required=True)
     check = words.add_parser("verify", help="is every object what it should be, and no offset missing?")
@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
     cat = words.add_parser("cat", help="the records of objects as JSON lines")
     cat.add_argument("names", nargs="*", metavar="NAME", help="objects or folders; all where none is named")
     cat.add_argument("--decode", action="store_true", help="records' fields beside the raw bytes")
+    for word, (_, text) in _OTHERS.items():
+        words.add_parser(word, help=text)  # only to be listed: they read their own words
     options = parser.parse_args(argv)
     try:
         settings = Settings.load()

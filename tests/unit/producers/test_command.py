@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 
 import pytest
@@ -16,6 +17,13 @@ def test_help_names_every_word(capsys: pytest.CaptureFixture[str]) -> None:
 
     said = capsys.readouterr().out.replace(",", " ").split()
     assert {*command.OWN, *(entry.name for entry in entry_points(group=command.GROUP))} <= set(said)
+
+
+def test_help_says_of_every_word_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["--help"])
+    told = dict(re.findall(r"^  ([a-z-]+) +(\S.*)$", capsys.readouterr().out, re.M))
+
+    assert told.keys() == {*command.OWN, *(entry.name for entry in entry_points(group=command.GROUP))}
 
 
 def test_help_says_of_every_option_what_it_is_for() -> None:

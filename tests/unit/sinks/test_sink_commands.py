@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from clickhouse_connect.driver.exceptions import OperationalError
+from deploytrail_sinks.archive import command as archive_command
 from deploytrail_sinks.clickhouse import rehydrate_command
 from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.reports import report_command
@@ -62,3 +63,12 @@ def test_a_period_that_is_none_is_refused_as_wrong_words(words: list[str], capsy
         report_command.main(words)
 
     assert "expected one such as 2026-" in capsys.readouterr().err
+
+
+def test_help_of_the_archive_lists_every_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        archive_command.main(["--help"])
+    told = capsys.readouterr().out
+
+    words = ("verify", "cat", "prove", "verify-proof", "consistency", "keygen", "sequence", "sign", "witness")
+    assert [word for word in (*words, "hold", "purge", "lengthen", "restore") if f"\n    {word} " not in told] == []
