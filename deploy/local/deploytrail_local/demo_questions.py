@@ -23,7 +23,8 @@ CHANGED_BEFORE = """
     INNER JOIN (SELECT * FROM distinct_signals WHERE signal_id = {signal_id:String}) AS s
       ON d.region = s.region AND d.environment = s.environment
     WHERE d.started_at <= s.corrected_at
-      AND coalesce(d.finished_at, s.corrected_at) >= s.corrected_at - INTERVAL {minutes:UInt32} MINUTE
+      AND if(d.state = 'lost', d.last_event_at, coalesce(d.finished_at, s.corrected_at))
+        >= s.corrected_at - INTERVAL {minutes:UInt32} MINUTE
     ORDER BY d.started_at DESC, d.deployment_id
 """
 OUTSIDE_WINDOW = """
