@@ -20,6 +20,9 @@ def files() -> Iterator[tuple[str, str]]:
     """Name and text of each dashboard."""
     for module in DASHBOARDS:
         made = module.dashboard().build()
+        for number, panel in enumerate(made.panels or [], 1):
+            panel.id_val = number  # without one Grafana gives it one of its own, and links to a panel break
+            panel.options = panel.options or {}  # a null would stand where a panel looks for its defaults
         yield f"{made.uid}.json", JSONEncoder(sort_keys=True, indent=2).encode(made) + "\n"
 
 

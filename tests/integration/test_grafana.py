@@ -123,3 +123,96 @@ def test_provisioned_data_sources_are_those_that_panels_name() -> None:
     assert named == {(source["uid"], source["type"]) for source in sources}
     [provider] = yaml.safe_load((GRAFANA / "provisioning/dashboards/deploytrail.yaml").read_text("utf-8"))["providers"]
     assert provider["options"]["path"] == "/etc/grafana/dashboards/deploytrail"
+
+
+# Of Grafana's value formats, those that dashboards of ours may name; another word is shown behind the number.
+# https://github.com/grafana/grafana/blob/main/packages/grafana-data/src/valueFormats/categories.ts
+UNITS = {"none", "short", "percent", "percentunit", "s", "ms", "bytes", "decbytes", "cps", "reqps", "dateTimeAsIso"}
+_COLUMNS = 24
+
+
+def within(value: Any, name: str) -> Iterator[Any]:
+    """Every value of that name anywhere below."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == name:
+                yield inner
+            yield from within(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from within(inner, name)
+
+
+def test_each_dashboard_has_a_uid_and_a_title_of_its_own_and_lies_in_a_file_of_that_name() -> None:
+    boards = [json.loads(file.read_text("utf-8")) for file in FILES]
+
+    assert [board["uid"] for board in boards] == [file.stem for file in FILES]
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", board["uid"]) for board in boards)  # Grafana refuses others
+    assert len({board["title"] for board in boards}) == len(boards)
+    assert not any("id" in board for board in boards)  # a number of somebody's database would overwrite another
+
+
+@pytest.mark.requirement("M4.1")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_panels_have_ids_of_their_own_and_lie_on_the_grid_without_covering_each_other(file: Path) -> None:
+    every = panels(file)
+    taken: dict[tuple[int, int], str] = {}
+    for panel in every:
+        place = panel["gridPos"]
+
+        assert place["x"] >= 0 and place["y"] >= 0 and place["w"] > 0 and place["h"] > 0, panel["title"]
+        assert place["x"] + place["w"] <= _COLUMNS, panel["title"]
+        for column in range(place["x"], place["x"] + place["w"]):
+            for line in range(place["y"], place["y"] + place["h"]):
+                assert (column, line) not in taken, f"{panel['title']} lies over {taken[column, line]}"
+                taken[column, line] = panel["title"]
+    assert [panel["id"] for panel in every] == list(range(1, len(every) + 1))
+
+
+@pytest.mark.requirement("M4.1")
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_panels_have_types_units_and_queries_that_grafana_knows(file: Path) -> None:
+    for panel in panels(file):
+        letters = [target["refId"] for target in panel["targets"]]
+
+        assert panel["type"] in {"stat", "table", "timeseries"}
+        assert isinstance(panel["options"], dict)
+        assert letters and len(set(letters)) == len(letters)
+        assert set(within(panel["fieldConfig"], "unit")) <= UNITS
+        for target in panel["targets"]:
+            if target.get("datasource", panel["datasource"])["type"] == "grafana-clickhouse-datasource":
+                shape = ("timeseries", 0) if panel["type"] == "timeseries" else ("table", 1)
+                assert (target["queryType"], target["format"], target["editorType"]) == (*shape, "sql")
+
+
+def test_every_data_source_that_is_named_anywhere_is_provisioned_once() -> None:
+    sources = yaml.safe_load((GRAFANA / "provisioning/datasources/deploytrail.yaml").read_text("utf-8"))["datasources"]
+    provisioned = {source["uid"]: source["type"] for source in sources}
+    named = [
+        source
+        for file in FILES
+        for source in within(json.loads(file.read_text("utf-8")), "datasource")
+        if source != {"type": "grafana", "uid": "-- Grafana --"}  # its own annotations
+    ]
+
+    assert len(provisioned) == len(sources) == len({source["name"] for source in sources})
+    assert named
+    assert all(provisioned.get(source["uid"]) == source["type"] for source in named)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,40}", uid) for uid in provisioned)
+    # What stands in the file as text is text: a secret comes from the environment.
+    assert all(value.startswith("$") for source in sources for value in source.get("secureJsonData", {}).values())
+
+
+def test_what_is_provisioned_has_the_words_that_grafana_reads() -> None:
+    sources, boards = (
+        yaml.safe_load((GRAFANA / f"provisioning/{kind}/deploytrail.yaml").read_text("utf-8"))
+        for kind in ("datasources", "dashboards")
+    )
+
+    assert sources["apiVersion"] == boards["apiVersion"] == 1
+    for source in sources["datasources"]:
+        assert source.keys() >= {"name", "type", "uid", "access"}
+        assert source["access"] == "proxy"
+    for provider in boards["providers"]:
+        assert provider.keys() >= {"name", "type", "options"}
+        assert provider["type"] == "file"
