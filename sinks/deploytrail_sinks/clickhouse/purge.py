@@ -31,16 +31,16 @@ TIMES = {
     "current_deployments": "recorded_at",
     "federated_current": "recorded_at",
 }
-# Made of those above by materialized views: purged with them, and no part of the proof, since their rows
-# are merged away at any time.
+# Made by materialized views of the rows of another table, with their times and positions: a row goes with its own.
+# No part of the proof, since their rows are merged away at any time.
 DERIVED = {
-    "deployment_heads": "recorded_at",
-    "placed_deployments": "recorded_at",
-    "newest_placed": "recorded_at",
-    "newest_observations": "corrected_at",
-    "deployment_beginnings": "recorded_at",
-    "part_links": "recorded_at",
-    "config_values": "corrected_at",
+    "deployment_heads": "deployment_revisions",
+    "placed_deployments": "deployment_revisions",
+    "newest_placed": "deployment_revisions",
+    "deployment_beginnings": "deployment_revisions",
+    "part_links": "deployment_revisions",
+    "newest_observations": "observations",
+    "config_values": "deployment_events",
 }
 _MERGING = frozenset({"current_deployments", "federated_current"})
 _UNNAMED = frozenset({"", "unknown"})  # may be production: kept
@@ -54,7 +54,7 @@ class PurgedTable:
     condition: str  # what was deleted, in SQL
     deleted: int
     by_environment: dict[str, int]
-    kept_rows_before: int  # those of production, and of no named environment; not told of derived tables
+    kept_rows_before: int  # those of production, and of no named environment
     kept_content_before: str
     kept_rows_after: int
     kept_content_after: str
@@ -98,7 +98,7 @@ def purge(client: Client, database: str, *, now: datetime, after: timedelta, dry
     environments = _environments(client, database)
     condition = f"environment IN ({', '.join(map(quote, environments))})" if environments else "0"
     tables, went = [], []
-    for table, time in (TIMES | DERIVED).items():
+    for table, time in TIMES.items():
         then = _as_it_stands(client, database, table)
         where = (
             f"{condition} AND {time} < toDateTime64({quote(cutoff.strftime('%Y-%m-%d %H:%M:%S'))}, 6, 'UTC') AND {then}"
@@ -121,21 +121,20 @@ def purge_again(client: Client, live: str, target: str) -> None:
     for (text,) in client.query(f"SELECT receipt FROM {live}.purges ORDER BY purged_at").result_rows:
         tables: list[dict[str, Any]] = json.loads(text)["tables"]
         for table in tables:
-            _delete(client, f"{target}.{table['table']}", table["condition"])
+            _delete(client, target, table["table"], table["condition"])
     _refill(client, target, "1")
 
 
 def _purged(client: Client, name: str, condition: str, then: str, where: str, dry_run: bool) -> PurgedTable:
     kept = f"NOT ({condition}) AND {then}"
-    table = name.partition(".")[2]
+    database, _, table = name.partition(".")
     # A merge meanwhile takes rows that were replaced before.
     source = f"{name} FINAL" if table in _MERGING else name
     counts = client.query(f"SELECT environment, count() FROM {name} WHERE {where} GROUP BY 1 ORDER BY 1").result_rows
-    nothing = (0, "")
-    before = nothing if table in DERIVED else content(client, source, where=kept)
+    before = content(client, source, where=kept)
     if counts and not dry_run:
-        _delete(client, name, where)
-    after = nothing if table in DERIVED else content(client, source, where=kept)
+        _delete(client, database, table, where)
+    after = content(client, source, where=kept)
     by_environment = {str(environment): int(count) for environment, count in counts}
     return PurgedTable(table, where, sum(by_environment.values()), by_environment, *before, *after)
 
@@ -147,8 +146,9 @@ def _refill(client: Client, database: str, condition: str) -> None:
     client.command(f"INSERT INTO {database}.newest_placed SELECT * FROM ({select}) WHERE {condition}")
 
 
-def _delete(client: Client, name: str, where: str) -> None:
-    client.command(f"ALTER TABLE {name} DELETE WHERE {where}", settings={"mutations_sync": 2})
+def _delete(client: Client, database: str, table: str, where: str) -> None:
+    for name in (*(name for name, source in DERIVED.items() if source == table), table):
+        client.command(f"ALTER TABLE {database}.{name} DELETE WHERE {where}", settings={"mutations_sync": 2})
 
 
 def _environments(client: Client, database: str) -> list[str]:
