@@ -35,10 +35,10 @@ def main(argv: list[str]) -> int:
     names = list(dict.fromkeys(options.names))
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"there is no processor {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    if not names and not options.replay:
-        parser.error(f"which processors? Name some of {', '.join(NAMES)}")
     if options.compare and not options.replay:
         parser.error("--compare says with what a replay is compared: give --replay, too")
+    if not names and not options.replay:
+        parser.error(f"which processors? Name some of {', '.join(NAMES)}")
     logs.configure(logging.INFO if options.verbose else logging.WARNING)
     try:
         settings = Settings.load()

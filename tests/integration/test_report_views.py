@@ -114,6 +114,9 @@ def test_a_teams_scorecard_has_the_four_keys_as_of_a_day(reports: Reports) -> No
     assert {day["team"] for day in days} == {"retail"}
     early = reports.tables("team", "retail", "--month", "2026-11", "--as-of", "2026-11-01T00:00:00Z")
     assert early["tables"]["dora"] == []
+    assert "nothing is known of the team 'retial'; there are " in reports.text(
+        "team", "retial", "--month", "2026-11", code=78
+    )
 
 
 def test_a_verdict_that_was_told_again_counts_once_and_what_supersedes_it_later_changes_nothing_before(

@@ -169,7 +169,8 @@ class Stack:
             whole, newline, _ = log.read().rpartition(b"\n")
             self._read_to += len(whole) + len(newline)
         for line in whole.decode("utf-8", "replace").splitlines():
-            self._progress(line.removeprefix("deploytrail up: "))
+            if (said := line.removeprefix("deploytrail up: ")) != self.state.error:  # which we raise
+                self._progress(said)
 
     def _check_same_settings(self, state: StackState) -> None:
         mine = recordable(effective_settings(self.home, self.asked, state.ports), self._pinned)

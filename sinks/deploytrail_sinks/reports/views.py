@@ -8,6 +8,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.query import QueryResult
+from deploytrail_schemas.errors import ConfigurationError
 
 from deploytrail_sinks.reports.audit_rows import instant
 from deploytrail_sinks.reports.document import Report, Table, rows
@@ -68,6 +69,7 @@ def _within(period: Period, as_of: int | None) -> dict[str, Any]:
     return {"since": period.start, "until": period.end, "as_of": period.end if as_of is None else as_of}
 
 
+_TEAMS_TOLD = 20
 _SPAN = "since = fromUnixTimestamp64Micro({since:Int64}), until = fromUnixTimestamp64Micro({until:Int64})"
 _COUNTED = (
     f"{_SPAN}, as_of = fromUnixTimestamp64Micro({{as_of:Int64}}), environment = {{environment:String}}, "
@@ -144,8 +146,17 @@ def team(views: Views, name: str, period: Period, environments: Sequence[str], a
     """A team's scorecard: the four keys, how often, what went wrong, in each environment by itself.
 
     `environments`: one at least. Rates and medians of several cannot be added up, so they are not.
+    ConfigurationError where neither a policy nor a deployment ever named the team: its page would look calm.
     """
-    named = _within(period, as_of) | {"team": name, "zone": period.zone}
+    found = views.ask(
+        "SELECT DISTINCT team FROM {db}.service_owners(as_of = now64(6)) UNION DISTINCT "
+        "SELECT DISTINCT team FROM {db}.deployments"
+    )
+    known = sorted({row["team"] for row in found} - {""})
+    if name not in known:
+        named = f"there are {', '.join(known[:_TEAMS_TOLD])}" if known else "no policy of the kind service names one"
+        raise ConfigurationError(f"nothing is known of the team {name!r}; {named}")
+    asked = _within(period, as_of) | {"team": name, "zone": period.zone}
     tables = (
         views.by_environment(
             environments,
@@ -154,7 +165,7 @@ def team(views: Views, name: str, period: Period, environments: Sequence[str], a
             f"SELECT * FROM {{db}}.dora({_COUNTED}) WHERE team = {{team:String}}",
             "Rates with their 95 % interval (Wilson), medians with the interval of order statistics; parts of a "
             "deployment, configuration changes and flags are left out, rollbacks counted by themselves.",
-            **named,
+            **asked,
         ),
         views.by_environment(
             environments,
@@ -162,7 +173,7 @@ def team(views: Views, name: str, period: Period, environments: Sequence[str], a
             "Deployments by day and service",
             f"SELECT * FROM {{db}}.deployment_frequency({_COUNTED}, zone = {{zone:String}}) "
             "WHERE team = {team:String} ORDER BY day, service",
-            **named,
+            **asked,
         ),
         views.by_environment(
             environments,
@@ -179,7 +190,7 @@ def team(views: Views, name: str, period: Period, environments: Sequence[str], a
             "AND (region, deployment_id) IN (SELECT region, deployment_id FROM "
             f"{{db}}.counted_deployments({_COUNTED}) WHERE team = {{team:String}}) "
             "GROUP BY rule, reason, service ORDER BY findings DESC, rule, reason, service",
-            **named,
+            **asked,
         ),
     )
     facts = (("Team", name), ("Period", str(period)), ("Environments", ", ".join(environments)))
