@@ -94,7 +94,8 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
     whole = report.is_whole and (report.segments > 0 or options.since is not None)
     if as_json:
         print(json.dumps({"whole": whole, **asdict(report), "log": of_log and asdict(of_log)}, indent=2))
-    if not report.segments and not report.flaws and options.since is None:
+    # In an empty store a log that is asked for is no flaw: it is not there yet, like all else.
+    if not report.segments and options.since is None and (not report.flaws or _is_empty(store)):
         print(
             f"deploytrail archive: {url} holds no segment; expected the archive's folder in DEPLOYTRAIL_ARCHIVE "
             "(a sink writes the first after DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS)",
@@ -119,6 +120,10 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
             print("without keys only accidents show: whoever may write to the store could have made all of it anew")
     print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
     return 0 if whole else EXIT_FLAWED
+
+
+def _is_empty(store: ObjectStore) -> bool:
+    return next(iter(store.list("")), None) is None
 
 
 def _cat(store: ObjectStore, names: list[str], wire: WireFormat | None) -> int:

@@ -437,6 +437,19 @@ def test_an_archive_that_holds_nothing_is_not_whole(
     assert asked(tmp_path / "typo", monkeypatch, "verify", "--json") == 66
     assert json.loads(capsys.readouterr().out)["whole"] is False
 
+    # A log is asked for, and not there yet either.
+    trust = []
+    for name, word in (("shop.example/archive", "log"), ("shop.example/archive/sequencer", "#sequencer")):
+        assert command.main(["keygen", name, str(tmp_path / word)]) == 0
+        trust.append(f"{word} {capsys.readouterr().out.split()[-1]}")
+    (tmp_path / "trust").write_text("\n".join([*trust, "quorum none", ""]))
+    assert asked(tmp_path / "typo", monkeypatch, "verify", "--trust", str(tmp_path / "trust")) == 66
+    assert "holds no segment" in capsys.readouterr().err
+    (tmp_path / "typo").mkdir()
+    (tmp_path / "typo" / "left").touch()
+    assert asked(tmp_path / "typo", monkeypatch, "verify", "--trust", str(tmp_path / "trust")) == 1
+    assert "log/checkpoint: is missing" in capsys.readouterr().out
+
 
 def test_an_archive_without_a_flaw_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -82,7 +82,7 @@ def newest_checkpoint(store: ObjectStore) -> tuple[bytes, Checkpoint]:
     except KeyError:
         raise NothingToProve(
             f"{CHECKPOINT} is not there: the log has published nothing yet; "
-            "`deploytrail archive sequence` fills it, `deploytrail archive sign` publishes it"
+            "`deploytrail archive sequence` fills it and `deploytrail archive sign` publishes it, in a minute or two"
         ) from None
     except NoteError as error:
         raise CannotProve(f"{CHECKPOINT} {error}") from error
