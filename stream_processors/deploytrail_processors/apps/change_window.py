@@ -16,9 +16,11 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import DAY, Deployments
-from deploytrail_processors.rules import break_glass, change_window, overrun
+from deploytrail_processors.apps.relations import Relations
+from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
 from deploytrail_processors.rules.deployment_times import SWITCHES, began
 from deploytrail_processors.rules.policies import Policies
+from deploytrail_processors.rules.succession import Life, life_of
 from deploytrail_processors.safe_app import SafeApp
 
 
@@ -31,12 +33,21 @@ class ChangeWindow:
         self._context = context
         self._deployments = Deployments(context, lambda row: row.get("look_at"), says=("finding", "overrun"))
         self._approvals = Approvals(context, keeps=break_glass.matters)
+        self._relations: dict[int, Relations] = {}
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)
         if kind is RecordType.DEPLOYMENT_EVENT:
-            for row in self._deployments.add(partition, value).rows:
+            relations = self._relations_of(partition)  # as they were before
+            changed = self._deployments.add(partition, value)
+            gone = [row["facts"]["id"] for row in changed.merged]
+            others = relations.change(gone, [self._life(partition, row) for row in changed.rows])
+            for row in changed.rows:
                 self._judge(partition, row)
+            for name in sorted(others):
+                other = self._deployments.get(partition, name)
+                if "overrun" in other or lifecycle.is_open(other["facts"]):
+                    self._judge(partition, other, start=False)
         elif kind is RecordType.APPROVAL:
             for deployment_id in self._approvals.add(partition, value):
                 row = self._deployments.get(partition, deployment_id)
@@ -52,6 +63,7 @@ class ChangeWindow:
 
     def on_recovered(self) -> None:
         self._told_again.clear()
+        self._relations.clear()
         self._deployments.on_recovered()
         self._approvals.on_recovered()
 
@@ -68,24 +80,39 @@ class ChangeWindow:
             if "overrun" in row and row["told_at"] >= since:
                 self._write(partition, row["overrun"])
 
-    def _judge(self, partition: int, row: Row) -> None:
+    def _relations_of(self, partition: int) -> Relations:
+        if partition not in self._relations:
+            lives = (self._life(partition, row) for row in self._deployments.rows(partition))
+            self._relations[partition] = Relations(lives)
+        return self._relations[partition]
+
+    def _life(self, partition: int, row: Row) -> Life:
+        return life_of(row["facts"], self._deployments.derive(partition, row["facts"]))
+
+    def _judge(self, partition: int, row: Row, *, start: bool = True) -> None:
+        """Judge a deployment; without its `start`, which no other one changes."""
         content = self._deployments.derive(partition, row["facts"])
         row["look_at"] = None
         begun = began(content) if content["started_at"] is not None or content["kind"] in SWITCHES else None
         if begun is not None and content["state"] != "voided":
             policies = self._context.policies_at(begun[0])
             subject = _subject(content, policies)
-            row["finding"] = self._start(partition, row, content, begun, subject, policies)
-            self._write(partition, row["finding"])
-            now = self._context.partition_time(partition)
-            found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
-            if found is not None:
-                found = found if "overrun" in row else self._deployments.anew(row, found)
-                if found != row.get("overrun"):
-                    row["overrun"], row["told_at"] = found, now
-                self._write(partition, found)
-            row["look_at"] = overrun.next_due(content, subject, policies, now=now)
+            if start:
+                row["finding"] = self._start(partition, row, content, begun, subject, policies)
+                self._write(partition, row["finding"])
+            self._overrun(partition, row, subject, policies)
         self._deployments.put(partition, row)
+
+    def _overrun(self, partition: int, row: Row, subject: dict[str, str], policies: Policies) -> None:
+        content = self._deployments.derive(partition, self._relations_of(partition).applied(row["facts"]))
+        now = self._context.partition_time(partition)
+        found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
+        if found is not None:
+            found = found if "overrun" in row else self._deployments.anew(row, found)
+            if found != row.get("overrun"):
+                row["overrun"], row["told_at"] = found, now
+            self._write(partition, found)
+        row["look_at"] = overrun.next_due(content, subject, policies, now=now)
 
     def _start(
         self,

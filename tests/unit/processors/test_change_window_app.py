@@ -229,3 +229,30 @@ def test_severity_asks_policy_which_environments_are_production_on_that_day() ->
         "after": ("outside_allowed_windows", "error"),
         "usual": ("outside_allowed_windows", "error"),
     }
+
+
+ENDS_BY_ANOTHER = {
+    "a newer one": [("newer", "started", 1, {}), ("newer", "succeeded", 2, {})],
+    "its rollback": [("undo", "succeeded", 2, {"kind": "rollback", "rollback_of": "shop-1"})],
+    "its children": [("child", "succeeded", 2, {"service": "cart", "parent_deployment_id": "shop-1"})],
+}
+
+
+@pytest.mark.requirement("M4.2")
+@pytest.mark.parametrize("others", ENDS_BY_ANOTHER.values(), ids=ENDS_BY_ANOTHER)
+def test_what_another_deployment_brought_to_an_end_does_not_run_beyond_the_window(others: list[Any]) -> None:
+    def told(*, late: bool) -> set[tuple[str, str, str, str]]:
+        harness = Harness()
+        harness.tell(event("started", NOON))
+        if late:
+            harness.tick(CLOSE + MINUTE)
+            assert ("shop-1", "change_window_overrun", "violation", "still_running_after_close") in harness.standing()
+        for name, kind, hours, fields in others:
+            harness.tell(event(kind, NOON + hours * HOUR, deployment_id=name, **fields))
+        harness.tick(CLOSE + 2 * MINUTE)
+        harness.restart()
+        harness.tick(CLOSE + 3 * MINUTE)
+        return {one for one in harness.standing() if one[:2] == ("shop-1", "change_window_overrun")}
+
+    assert told(late=False) == set()
+    assert told(late=True) == {("shop-1", "change_window_overrun", "ok", "ended_before_close")}
