@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from deploytrail_processors.apps.correlation import Correlation
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.policies import SHARED, document
@@ -16,7 +17,8 @@ from deploytrail_sinks.on_call.alerts import Alert, change_of, hear, page_key
 from deploytrail_sinks.on_call.incidents import Action, Change, Said, Word, changes
 from deploytrail_sinks.on_call.ledger import Incident, Status, intend, read_row, settle, telling, waited
 from deploytrail_sinks.on_call.senders import Alertmanager, Webhook, sender_for
-from support.values import MINUTE, NOON, stable_id
+from support.apps import Handled
+from support.values import MINUTE, NOON, event, signal, stable_id
 
 FINDINGS, RECORDS = "deploytrail.findings:1", "deploytrail.records:1"
 
@@ -312,6 +314,24 @@ def test_fifty_alerts_of_one_incident_are_one_page_that_is_updated() -> None:
     assert second.at == first.at
 
 
+@pytest.mark.requirement("M4.3", "M4.5", "M6.2")
+def test_what_correlation_says_of_a_storm_is_one_page_by_the_alert_that_began_it() -> None:
+    """The findings of the app itself, not of this test's making; each is read twice, as after a crash."""
+    judged = Handled(Correlation)
+    judged.tell(event("started", NOON), event("succeeded", NOON + MINUTE))
+    storm = [signal(at=NOON + 2 * MINUTE + n, fingerprint=f"f{n}", severity="error") for n in range(50)]
+    on_call = OnCall()
+    for offset, finding in enumerate(judged.tell(*storm).written):
+        for one in [*changes(RecordType.FINDING, finding, InForce())] * 2:
+            assert isinstance(one, Said)
+            on_call.redeliver(one, offset)
+    on_call.wait()
+    [page] = on_call.pages
+
+    assert page.key == f"incident_correlation/{storm[0]['signal_id']}"
+    assert (page.details["alerts"], page.details["deployment_id"]) == ("50", "shop-1")
+
+
 def test_a_page_that_was_sent_before_the_storm_was_known_is_ended_behind_that_of_the_incident() -> None:
     on_call = OnCall(wait_until=0)
     on_call.hear("s0", RAISE)
@@ -351,8 +371,8 @@ def test_an_incident_that_becomes_critical_says_so_at_once_and_its_end_ends_both
     on_call.hear("s0", RAISE, "s0")
     on_call.wait()
     on_call.hear("s1", RAISE, "s0", severity="critical")
-    for signal in ("s0", "s1"):
-        on_call.hear(signal, TAKE_BACK, "s0")
+    for name in ("s0", "s1"):
+        on_call.hear(name, TAKE_BACK, "s0")
 
     assert [(page.severity, page.action) for page in on_call.pages] == [
         ("error", Action.TRIGGER),
