@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +136,33 @@ def test_a_slow_clock_is_corrected_by_its_echo(worker: str) -> None:
     assert found["occurred_at"] == at + slow
 
 
+def promptly(kafka: str, name: str, tell: Callable[[str], int]) -> tuple[dict[str, Any], int]:
+    """What the trail has of an event that was sent at the time that `tell` gives, and that time.
+
+    On an overloaded machine a message may take seconds to the broker, which is doubt about any clock: tell again.
+    """
+    for attempt in range(10):
+        deployment_id = f"{name}-{attempt}"
+        at = tell(deployment_id)
+        seen = partial(of, kafka, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, deployment_id)
+        wait_for(lambda: bool(seen()), what="the event")  # noqa: B023  # called here and now
+        [found] = seen()
+        if found["received_at"] < at + SECOND:
+            return found, at
+    raise TimeoutError("no message came to the broker within a second")
+
+
 @pytest.mark.requirement("M8.3")
 def test_what_disciplines_a_clock_bounds_it_without_an_echo(worker: str) -> None:
-    at = now()
-    report(
-        worker, event("started", deployment_id="disciplined", occurred_at=at, producer_id="disciplined"),
-        sent_at=str(at), sent_monotonic=str(time.monotonic_ns()), clock="-120,9000",
-    )  # fmt: skip
-    wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "disciplined")), what="the event")
-    [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "disciplined")
+    def tell(name: str) -> int:
+        at = now()
+        report(
+            worker, event("started", deployment_id=name, occurred_at=at, producer_id=name),
+            sent_at=str(at), sent_monotonic=str(time.monotonic_ns()), clock="-120,9000",
+        )  # fmt: skip
+        return at
+
+    found, at = promptly(worker, "disciplined", tell)
 
     assert found["corrected_at"] == at
     assert found["uncertainty_ms"] == 18  # the word of NTP, and by how much brokers differ
@@ -151,12 +170,14 @@ def test_what_disciplines_a_clock_bounds_it_without_an_echo(worker: str) -> None
 
 @pytest.mark.requirement("M8.3")
 def test_an_event_that_waited_while_the_clock_was_set_back_is_seen_by_the_clock_of_its_sending(worker: str) -> None:
-    at, boot = now(), time.monotonic_ns()
-    waiting = event("started", deployment_id="waited", occurred_at=at + 2 * MINUTE, monotonic_ns=boot - 30_000_000_000,
-                    boot_id="b", producer_id="waited")  # fmt: skip
-    report(worker, waiting, sent_at=str(at), sent_monotonic=str(boot), clock="0,9000")
-    wait_for(lambda: bool(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "waited")), what="the event")
-    [found] = of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "waited")
+    def tell(name: str) -> int:
+        at, boot = now(), time.monotonic_ns()
+        waiting = event("started", deployment_id=name, occurred_at=at + 2 * MINUTE, monotonic_ns=boot - 30_000_000_000,
+                        boot_id="b", producer_id=name)  # fmt: skip
+        report(worker, waiting, sent_at=str(at), sent_monotonic=str(boot), clock="0,9000")
+        return at
+
+    found, at = promptly(worker, "waited", tell)
 
     assert abs(found["corrected_at"] - (at - 30 * SECOND)) <= 1000
     assert found["uncertainty_ms"] <= 50
