@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ class LogConflict(DeploytrailError):
     """An object of the log is not what it must be: somebody must look; nothing goes on."""
 
 
+_MANY = 16
+_AT_ONCE = 8
 _DAY_MS = int(timedelta(days=1) / timedelta(milliseconds=1))
 
 
@@ -34,6 +37,22 @@ def create_equal(store: ObjectStore, name: str, data: bytes, until: str) -> None
     except ObjectExists:
         if store.read(name) != data:
             raise LogConflict(f"{name} is there and differs from what the log must have there") from None
+
+
+def create_all(store: ObjectStore, objects: Iterable[tuple[str, bytes]], until: str) -> None:
+    """Create objects in any order, each as `create_equal` does; once this returns, all of them are there.
+
+    Several at a time where there are many: each waits for the disk, or for an answer, longer than it is made.
+    """
+    found = list(objects)
+    if len(found) < _MANY:
+        for name, data in found:
+            create_equal(store, name, data, until)
+        return
+    with ThreadPoolExecutor(_AT_ONCE, "create") as threads:  # ends behind the last of them, also where one fails
+        created = [threads.submit(create_equal, store, name, data, until) for name, data in found]
+    for one in created:
+        one.result()
 
 
 def read_or_none(store: ObjectStore, name: str) -> bytes | None:

@@ -1,6 +1,6 @@
 """The sequencer: appends closed segments to the tree. It holds a key of its own, and cannot sign checkpoints.
 
-Write order: plan → bundles → tiles → state. The plan is created only where there is none, and says what
+Write order: plan → bundles and tiles → state. The plan is created only where there is none, and says what
 is appended at an index; all that follows is made from it and the segments. So whoever is killed anywhere, or
 comes second as a zombie, writes the same bytes under the same names: there is one tree of each size.
 """
@@ -15,7 +15,7 @@ from deploytrail_sinks.archive.log.entries import gaps_of, object_entry, segment
 from deploytrail_sinks.archive.log.merkle import leaf_hash
 from deploytrail_sinks.archive.log.names import PREFIX, number_of, numbered
 from deploytrail_sinks.archive.log.notes import Note, NoteError, Signer
-from deploytrail_sinks.archive.log.objects import LogConflict, create_equal, kept_until, read_or_none
+from deploytrail_sinks.archive.log.objects import LogConflict, create_all, create_equal, kept_until, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, PlanError, Planned, encode_positions, read_plan, read_positions
 from deploytrail_sinks.archive.log.tiles import RightEdge
 from deploytrail_sinks.archive.segment import SegmentError, digest, is_segment, read_segment
@@ -162,12 +162,10 @@ class Sequencer:
         for segment in plan.segments:
             of_it = entries.get(segment.name) or self._again(segment)
             self.gaps += gaps_of(of_it)
-            for name, data in self._edge.extend(of_it, [leaf_hash(entry) for entry in of_it]):
-                create_equal(self._store, name, data, until)
+            create_all(self._store, self._edge.extend(of_it, [leaf_hash(entry) for entry in of_it]), until)
         if self.size != plan.end:
             raise LogConflict(f"{numbered('batches', plan.start)} ends at {plan.end}; its segments end at {self.size}")
-        for name, data in self._edge.partial():
-            create_equal(self._store, name, data, until)
+        create_all(self._store, self._edge.partial(), until)
         state = Checkpoint(self._origin, self.size, self._edge.root())
         self._write_state(state, until)
         self._go_behind(plan)
