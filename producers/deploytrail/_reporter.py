@@ -37,6 +37,7 @@ SPOOL_LOSS = "spool_loss"
 # What a progress event says, as its raw status, that warns of another deploy target than the one reported.
 ENVIRONMENT_MISMATCH = "environment_mismatch"
 DEPLOY_TARGET = "deploy_target"
+_NO_PLACE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST})
 _BEGINNINGS = frozenset({"registered", "started"})
 # What a registration has in common with the event beside it.
 _ASKED = (
@@ -286,8 +287,9 @@ def emit(event_type: str, deployment_id: str, facts: Mapping[str, Any], stamp: S
         say_once("spool full", f"{error}; events are not kept until some are delivered. The deploy is not affected")
     except OSError as error:
         why = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        fix = "set DEPLOYTRAIL_SPOOL to a folder that this user may write"
-        say_once("spool", f"an event cannot be kept in the spool ({why}); {fix}. The deploy is not affected")
+        # A disk that is full is no matter of whose folder it is.
+        fix = "; set DEPLOYTRAIL_SPOOL to a folder that this user may write" if error.errno in _NO_PLACE else ""
+        say_once("spool", f"an event cannot be kept in the spool: {why}{fix}. The deploy is not affected")
     except Exception as error:
         say_once("emit", f"an event cannot be reported: {type(error).__name__}: {error}. The deploy is not affected")
     return False

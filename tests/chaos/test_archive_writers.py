@@ -86,7 +86,8 @@ class Group:
 
     def _stop(self, which: int) -> None:
         # One that has only begun to start knows no signals yet.
-        assert self.members.pop(which).stop(60) in (0, -signal.SIGTERM)
+        member = self.members.pop(which)
+        assert member.stop(60) in (0, -signal.SIGTERM), "".join(member.lines)[-4000:]
 
     def _is_without(self, name: str) -> bool:
         """Whether others have every partition."""

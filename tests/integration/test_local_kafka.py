@@ -128,4 +128,4 @@ def test_without_jars_and_network_it_says_what_to_do(tmp_path: Path) -> None:
 
     assert "MissingDependencyError" in done.stderr
     assert "Maven Central does not answer" in done.stderr
-    assert "set DEPLOYTRAIL_KAFKA to a broker that runs" in done.stderr
+    assert "Connect once; they are kept in the home folder" in done.stderr

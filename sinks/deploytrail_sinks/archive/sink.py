@@ -73,6 +73,7 @@ class ArchiveSink:
                 self._close_due()
             self._close(list(self._partitions))
         finally:
+            self._stop.set()
             self._policies.close()
             self._consumer.close()
 
@@ -198,6 +199,8 @@ class ArchiveSink:
         metrics.ARCHIVE_STOPPED.clear()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._stop.is_set():  # a rebalance that the client ends while it is closed, and Kafka answers it no more
+            return
         self._forget()
         consumer.assign(partitions)  # before any of them is paused
         consumer.resume(partitions)

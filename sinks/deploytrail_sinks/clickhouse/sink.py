@@ -105,6 +105,7 @@ class ClickHouseSink:
                 self._advance(time.monotonic())
             self._drain(time.monotonic() + _STOP_SECONDS)
         finally:
+            self._stop.set()
             self._abandon()
             self._consumer.close()
             self._storing.close()
@@ -231,6 +232,8 @@ class ClickHouseSink:
         return True
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._stop.is_set():  # a rebalance that the client ends while it is closed, and Kafka answers it no more
+            return
         announced: dict[Place, Span | None] = {(p.topic, p.partition): None for p in partitions}
         for committed in consumer.committed(partitions, timeout=30) if partitions else ():
             metadata = committed.metadata or ""

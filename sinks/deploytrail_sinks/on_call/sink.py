@@ -87,6 +87,7 @@ class OnCallSink:
                 self._commit_if_due()
             self._commit()
         finally:
+            self._stop.set()
             self._policies.close()
             self._consumer.close()
 
@@ -239,6 +240,8 @@ class OnCallSink:
             log.info("offsets were not committed: %s", error)
 
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        if self._stop.is_set():  # a rebalance that the client ends while it is closed, and Kafka answers it no more
+            return
         self._done = {}
         self._mine = frozenset(f"{one.topic}:{one.partition}" for one in assigned)
         self._state.read()

@@ -68,6 +68,7 @@ class SilencesSink:
                     self._commit()
             self._commit()
         finally:
+            self._stop.set()
             self._consumer.close()
 
     def stop(self) -> None:
@@ -142,6 +143,8 @@ class SilencesSink:
             log.info("offsets were not committed: %s", error)
 
     def _assigned(self, _: Consumer, __: list[TopicPartition]) -> None:
+        if self._stop.is_set():  # a rebalance that the client ends while it is closed, and Kafka answers it no more
+            return
         self._done, self._known = {}, None
         self.ready = True
 
