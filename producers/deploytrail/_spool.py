@@ -130,8 +130,9 @@ def _next_frame(data: bytes, at: int) -> Frame | None:
 
 
 @contextlib.contextmanager
-def locked(descriptor: int, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the flock of an open file; BusyError when another process keeps it for so long."""
+def locked(descriptor: int, seconds: float | None = None) -> Iterator[None]:
+    """Hold the flock of an open file; BusyError when another process keeps it for so long, LOCK_SECONDS by default."""
+    seconds = LOCK_SECONDS if seconds is None else seconds
     deadline = time.monotonic() + seconds
     while True:
         try:

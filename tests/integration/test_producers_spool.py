@@ -66,8 +66,10 @@ def test_numbers_are_gapless_across_short_lived_processes(tmp_path: Path) -> Non
 
 @pytest.mark.requirement("M3.1", "M7.3")
 def test_numbers_are_gapless_across_processes_threads_and_forks(tmp_path: Path) -> None:
+    # Twelve wait for one lock: where the disk is slow, for longer than a deploy script would.
     script = """
-import os, threading, deploytrail
+import os, threading, deploytrail, deploytrail._spool
+deploytrail._spool.LOCK_SECONDS = 50.0
 def work(count):
     deployment = deploytrail.track()
     for _ in range(count):
@@ -94,7 +96,7 @@ work(5)
     numbers = [event["producer_seq"] for event in stored(tmp_path)]
 
     assert [process.returncode for process in running] == [0, 0, 0], outputs
-    assert numbers == list(range(1, 3 * (5 + 80 + 60 + 5) + 1))
+    assert numbers == list(range(1, 3 * (5 + 80 + 60 + 5) + 1)), outputs
 
 
 @pytest.mark.requirement("M3.1")
