@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,16 +14,16 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_local import demo_kafka
 from deploytrail_local.demo_kafka import Stored
 from deploytrail_local.demo_summary import Row
+from deploytrail_local.own_command import ask, own_command
 
 ARCHIVED = (Topic.INTAKE, Topic.EVENTS, Topic.RECORDS, Topic.FINDINGS, Topic.POLICIES, Topic.ONCALL_STATE)
 # Kafka forgets what a newer row replaced; the archive does not.
 _COMPACTED = frozenset({Topic.POLICIES, Topic.ONCALL_STATE})
-_SECONDS = 60.0
 
 
 def read(environ: Mapping[str, str]) -> dict[str, list[Stored]]:
     """Every archived message by topic, as `deploytrail archive cat` gives it."""
-    done = _run(("cat",), environ)
+    done = ask(own_command("archive", "cat"), environ)
     if done.returncode != 0:
         raise DeploytrailError(f"deploytrail archive cat ended with {done.returncode}: {done.stderr[-2000:]}")
     found: dict[str, list[Stored]] = {topic.value: [] for topic in ARCHIVED}
@@ -62,18 +60,6 @@ def _compare_topic(settings: Settings, topic: Topic, archived: list[Stored]) -> 
 def _stored(line: dict[str, Any]) -> Stored:
     headers = [(name, _bytes(value)) for name, value in line["headers"]]
     return Stored(line["partition"], line["offset"], _bytes(line["key"]), _bytes(line["value"]), headers)
-
-
-def _run(argv: tuple[str, ...], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "deploytrail.command", "archive", *argv],
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
 
 
 def _bytes(text: str | None) -> bytes | None:

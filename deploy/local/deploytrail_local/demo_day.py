@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from deploytrail_local import demo_archive, demo_kafka, demo_payloads, demo_proo
 from deploytrail_local.demo_payloads import Answer, Posting
 from deploytrail_local.demo_receiver import PageReceiver
 from deploytrail_local.demo_summary import Hop, Row, Summary
+from deploytrail_local.own_command import ask, own_command
 from deploytrail_local.processes import wait_until
 from deploytrail_local.simulation import simulate, write_lines
 from deploytrail_local.simulation.world import HOUR
@@ -435,7 +435,7 @@ class FirstDay:
         deployment_id = f"demo-{outcome}-{os.getpid()}-{time.time_ns() // 1_000_000}"
         pid_file = self.folder / f"{deployment_id}.pid"
         argv = [
-            *_deploytrail("run"),
+            *own_command("run"),
             *("--deployment-id", deployment_id, "--service", service, "--environment", "production"),
             *("--region", "eu-west-1", "--version", "7.0.1", "--deployer", "amara", "--wait", "10"),
             *("--", str(SCRIPT), outcome, str(pid_file)),
@@ -458,15 +458,7 @@ class FirstDay:
         return Script(deployment_id, outcome, code, frozenset({(deployment_id, "started"), (deployment_id, ends)}))
 
     def _command(self, *argv: str) -> str:
-        done = subprocess.run(
-            _deploytrail(*argv),
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
-        )
+        done = ask(own_command(*argv), self._environ, seconds=_COMMAND_SECONDS)
         if done.returncode != 0:
             raise DeploytrailError(f"deploytrail {' '.join(argv)} ended with {done.returncode}: {done.stderr[-2000:]}")
         return done.stdout
@@ -496,11 +488,6 @@ class FirstDay:
 
 def _is_record(value: bytes | None) -> bool:
     return decode_routing(value)[0] is not RecordType.TICK
-
-
-def _deploytrail(*argv: str) -> list[str]:
-    # Not the script in bin/, which an activated environment might shadow: the same interpreter.
-    return [sys.executable, "-m", "deploytrail.command", *argv]
 
 
 def _sink_group(name: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from deploytrail_schemas.errors import DeploytrailError
 
 from deploytrail_local.demo_kafka import Stored
 from deploytrail_local.demo_summary import Row
+from deploytrail_local.own_command import ask, own_command
 from deploytrail_local.processes import wait_until
 
 QUESTION = "Can an outsider check the record?"
 _CHECKER = "deploytrail_sinks.archive.log.verify_proof"
-_SECONDS = 60.0
 _COVERED_SECONDS = 30.0  # until a published checkpoint covers what was archived
 _ROOT_LETTERS = 12  # of a root in base64 that are shown
 
@@ -65,8 +64,7 @@ def show(
 
 
 def _verify(trust: Path, environ: Mapping[str, str]) -> tuple[Row, str]:
-    argv = ("archive", "verify", "--trust", str(trust), "--json")
-    done = _run([sys.executable, "-m", "deploytrail.command", *argv], environ)
+    done = ask(own_command("archive", "verify", "--trust", str(trust), "--json"), environ)
     whole = done.returncode == 0
     row = Row("archive verified", 1, int(whole), () if whole else ((done.stdout + done.stderr)[-500:],), (), whole)
     try:
@@ -86,13 +84,13 @@ def _verify(trust: Path, environ: Mapping[str, str]) -> tuple[Row, str]:
 def _prove(deployment: str, wanted: set[str], folder: Path, environ: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
     """The bundle of all that is wanted: a record is covered by the next checkpoint, a moment after it is archived."""
     path = folder / f"{deployment}.proof.json"
-    argv = [sys.executable, "-m", "deploytrail.command", "archive", "prove", deployment, "--output", str(path)]
+    argv = own_command("archive", "prove", deployment, "--output", str(path))
     bundle: dict[str, Any] = {}
     said = ""
 
     def covered() -> bool:
         nonlocal bundle, said
-        done = _run(argv, environ)
+        done = ask(argv, environ)
         said = done.stderr
         if done.returncode == 0:
             bundle = json.loads(path.read_text("utf-8"))
@@ -114,7 +112,7 @@ def _check(bundle: Path, trust: Path, folder: Path) -> tuple[bool, str]:
     for file in (Path(found.origin), bundle, trust):
         shutil.copy(file, alone / file.name)
     checker = [sys.executable, "-I", "verify_proof.py", bundle.name, "--trust", trust.name]
-    done = _run(checker, {}, cwd=alone)
+    done = ask(checker, {}, cwd=alone)
     lines = (done.stdout or done.stderr).splitlines() or [f"ended with {done.returncode}"]
     return done.returncode == 0, f"{lines[-1]}; {lines[0]}" if done.returncode == 0 else lines[-1]
 
@@ -136,16 +134,3 @@ def _positions(bundle: dict[str, Any]) -> set[str]:
 
 def _short(root: str) -> str:
     return f"{root[:_ROOT_LETTERS]}…" if root else "unknown"
-
-
-def _run(argv: list[str], environ: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv,
-        env=dict(environ),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )

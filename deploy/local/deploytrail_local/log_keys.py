@@ -7,8 +7,6 @@ would be another log.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +14,12 @@ from pathlib import Path
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_local.own_command import ask, own_command
+
 KEYS = "archive-keys"
 TRUST = "archive.trust"
 MEMORY = "archive-signer"
 _DEFAULTS = Settings()
-_KEYGEN_SECONDS = 60.0
 
 
 def with_log(home: Path, settings: Settings) -> Settings:
@@ -62,25 +61,7 @@ def _make_keys(folder: Path, origin: str, environ: Mapping[str, str]) -> None:
     shutil.rmtree(fresh, ignore_errors=True)  # of a start that was killed: nothing was signed by these yet
     fresh.mkdir(mode=0o700, parents=True)
     for name, file in ((f"{origin}/sequencer", "sequencer"), (origin, "signer")):
-        argv = [
-            sys.executable,
-            "-P",
-            "-m",
-            "deploytrail.command",
-            "archive",
-            "keygen",
-            name,
-            str(fresh / f"{file}.key"),
-        ]
-        done = subprocess.run(
-            argv,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_KEYGEN_SECONDS,
-            check=False,
-        )
+        done = ask(own_command("archive", "keygen", name, str(fresh / f"{file}.key")), environ)
         if done.returncode != 0:
             raise DeploytrailError(f"no key for the archive's log could be made: {done.stderr.strip()[-500:]}")
         (fresh / f"{file}.pub").write_text(done.stdout, "utf-8")

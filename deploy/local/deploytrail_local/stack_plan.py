@@ -21,6 +21,7 @@ from deploytrail_local import ports
 from deploytrail_local.gate_key import ensure_gate_key
 from deploytrail_local.kafka_broker import KafkaBroker, Progress
 from deploytrail_local.log_keys import ensure_log_keys, with_log
+from deploytrail_local.own_command import own_command
 from deploytrail_local.supervisor import Child, Stage
 
 # Processes of processors, and their apps. Two, since one process keeps no more than one core busy: what judges further
@@ -127,8 +128,7 @@ def stages_of(
         allowed = replace(settings, archive_sequencer_key=sequencer_key, archive_signer_keys=signer_keys)
         own = environment_of(replace(allowed, metrics_port=number))
         host = f"http://{ports.LOOPBACK}:{number}" if number else settings.url
-        argv = [sys.executable, "-P", "-m", "deploytrail.command", *words]
-        return Child(name, argv, environ | own, logs / f"{name}.log", _http_answers(f"{host}/readyz"))
+        return Child(name, own_command(*words), environ | own, logs / f"{name}.log", _http_answers(f"{host}/readyz"))
 
     apps = [
         app("gateway", "gateway"),

@@ -74,8 +74,19 @@ def test_a_muted_forwarder_has_nothing_under_way() -> None:
     forwarder = Forwarder(NOWHERE)
     forwarder.muted = True
     forwarder.forward(Topic.EVENTS, 1, "key", RecordType.DEPLOYMENT_EVENT, event("started"))
-
     asyncio.run(asyncio.wait_for(forwarder.barrier(), 5))
+
+    assert len(forwarder._outstanding) == 0
+
+
+def test_a_row_is_written_muted_or_not() -> None:
+    forwarder = Forwarder(NOWHERE)
+    forwarder.muted = True
+    forwarder.row("changelog", 1, b"key", b"value")
+
+    assert len(forwarder._outstanding) == 1
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(forwarder.barrier(), 0.2))
 
 
 def test_a_record_that_the_client_refuses_at_once_is_not_waited_for() -> None:
