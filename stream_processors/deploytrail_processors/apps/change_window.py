@@ -16,11 +16,10 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import DAY, Deployments
-from deploytrail_processors.apps.relations import Relations
+from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
 from deploytrail_processors.rules.deployment_times import SWITCHES, began
 from deploytrail_processors.rules.policies import Policies
-from deploytrail_processors.rules.succession import Life, life_of
 from deploytrail_processors.safe_app import SafeApp
 
 
@@ -33,15 +32,15 @@ class ChangeWindow:
         self._context = context
         self._deployments = Deployments(context, lambda row: row.get("look_at"), says=("finding", "overrun"))
         self._approvals = Approvals(context, keeps=break_glass.matters)
-        self._relations: dict[int, Relations] = {}
+        self._relations = PartitionRelations(self._deployments)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)
         if kind is RecordType.DEPLOYMENT_EVENT:
-            relations = self._relations_of(partition)  # as they were before
+            relations = self._relations.of(partition)  # as they were before
             changed = self._deployments.add(partition, value)
             gone = [row["facts"]["id"] for row in changed.merged]
-            others = relations.change(gone, [self._life(partition, row) for row in changed.rows])
+            others = relations.change(gone, [self._relations.life(partition, row) for row in changed.rows])
             for row in changed.rows:
                 self._judge(partition, row)
             for name in sorted(others):
@@ -58,7 +57,7 @@ class ChangeWindow:
         self._tell_again(partition)
         for row in self._deployments.due(partition, now):
             self._judge(partition, row)
-        self._deployments.forget_old(partition, now)
+        self._relations.forget_old(partition, now)
         self._approvals.forget_old(partition, now)
 
     def on_recovered(self) -> None:
@@ -80,15 +79,6 @@ class ChangeWindow:
             if "overrun" in row and row["told_at"] >= since:
                 self._write(partition, row["overrun"])
 
-    def _relations_of(self, partition: int) -> Relations:
-        if partition not in self._relations:
-            lives = (self._life(partition, row) for row in self._deployments.rows(partition))
-            self._relations[partition] = Relations(lives)
-        return self._relations[partition]
-
-    def _life(self, partition: int, row: Row) -> Life:
-        return life_of(row["facts"], self._deployments.derive(partition, row["facts"]))
-
     def _judge(self, partition: int, row: Row, *, start: bool = True) -> None:
         """Judge a deployment; without its `start`, which no other one changes."""
         content = self._deployments.derive(partition, row["facts"])
@@ -104,7 +94,7 @@ class ChangeWindow:
         self._deployments.put(partition, row)
 
     def _overrun(self, partition: int, row: Row, subject: dict[str, str], policies: Policies) -> None:
-        content = self._deployments.derive(partition, self._relations_of(partition).applied(row["facts"]))
+        content = self._deployments.derive(partition, self._relations.of(partition).applied(row["facts"]))
         now = self._context.partition_time(partition)
         found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
         if found is not None:

@@ -177,14 +177,17 @@ class Deployments:
         """The policies of the time that a deployment's facts speak of."""
         return self._context.policies_at(facts["last"])
 
-    def forget_old(self, partition: int, now: int) -> None:
-        """Drop what has been quiet for as long as the settings say."""
+    def forget_old(self, partition: int, now: int) -> list[str]:
+        """Drop what has been quiet for as long as the settings say; the ids."""
+        forgotten = []
         for key, row in list(self._expiry.pop(partition, now)):
+            forgotten.append(row["facts"]["id"])
             self._known_of(partition).put(row["facts"]["id"], None)
             self._known_of(partition).locate(row["facts"]["id"], None)
             self._derived.pop(row["facts"]["id"], None)
             self._merged.pop(key, None)
             self._table.pop(key, None)
+        return forgotten
 
     def anew(self, row: Row, found: Finding) -> Finding:
         """A finding as it is to be written of a row: of one that stands for itself again it is another one than at

@@ -10,7 +10,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import DAY, Changed, Deployments
-from deploytrail_processors.apps.relations import Relations
+from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import lifecycle
 from deploytrail_processors.rules.succession import life_of
 from deploytrail_processors.safe_app import SafeApp
@@ -23,15 +23,15 @@ class Lifecycle:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, self._lost_at)
-        self._relations: dict[int, Relations] = {}
+        self._relations = PartitionRelations(self._deployments)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)
         if kind is RecordType.DEPLOYMENT_EVENT:
-            self._relations_of(partition)  # as they were before
+            self._relations.of(partition)  # as they were before
             self._take(partition, self._deployments.add(partition, value))
         elif kind is RecordType.APPROVAL and value["deployment_id"]:
-            self._relations_of(partition)
+            self._relations.of(partition)
             changed = self._deployments.learn(
                 partition,
                 value["deployment_id"],
@@ -44,7 +44,7 @@ class Lifecycle:
         self._tell_again(partition)
         for row in self._deployments.due(partition, now):
             self._write(partition, row, of_its_own=False)
-        self._deployments.forget_old(partition, now)
+        self._relations.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._relations.clear()
@@ -54,7 +54,7 @@ class Lifecycle:
         merged = [row["facts"]["id"] for row in changed.merged]
         contents = {row["facts"]["id"]: self._deployments.derive(partition, row["facts"]) for row in changed.rows}
         lives = [life_of(row["facts"], contents[row["facts"]["id"]]) for row in changed.rows if row["facts"]["ids"]]
-        others = self._relations_of(partition).change(merged, lives)
+        others = self._relations.of(partition).change(merged, lives)
         for row in changed.rows:
             if row["facts"]["ids"]:
                 self._write(partition, row, by_itself=contents[row["facts"]["id"]])
@@ -69,7 +69,7 @@ class Lifecycle:
         """Write a record. `by_itself`: the content without what follows from other deployments, where it is known."""
         facts = row["facts"]
         if "_into" not in row:
-            facts = self._relations_of(partition).applied(facts)
+            facts = self._relations.of(partition).applied(facts)
         if by_itself is not None and facts is row["facts"]:
             content = by_itself
         else:
@@ -95,21 +95,11 @@ class Lifecycle:
         """
         if partition in self._relations:
             return
-        self._relations_of(partition)
+        self._relations.of(partition)
         since = self._context.partition_time(partition) - DAY
         for row in self._deployments.rows(partition):
             if (row.get("told_at") or 0) > max(since, 0):
                 self._forward(partition, row)
-
-    def _relations_of(self, partition: int) -> Relations:
-        if partition not in self._relations:
-            rows = self._deployments.rows(partition)
-            self._relations[partition] = Relations(
-                life_of(row["facts"], self._deployments.derive(partition, row["facts"]))
-                for row in rows
-                if row["facts"]["ids"]
-            )
-        return self._relations[partition]
 
     def _lost_at(self, row: Row) -> int | None:
         content = row.get("content")

@@ -16,7 +16,7 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
 from deploytrail_processors.apps.deployments import DAY, Deployments
-from deploytrail_processors.apps.relations import Relations
+from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import expected_duration, lifecycle, overdue
 from deploytrail_processors.rules.expected_duration import Usual
 from deploytrail_processors.rules.succession import life_of
@@ -37,13 +37,13 @@ class Overdue:
         self._durations = context.table("durations")
         self._old_durations = Agenda(self._durations, lambda row: row["last"] + KEEP)
         self._told_again: set[int] = set()
-        self._relations: dict[int, Relations] = {}
+        self._relations = PartitionRelations(self._deployments)
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         self._tell_again(partition)
         if kind is not RecordType.DEPLOYMENT_EVENT:
             return
-        relations = self._relations_of(partition)  # as they were before
+        relations = self._relations.of(partition)  # as they were before
         changed = self._deployments.add(partition, value)
         for other in changed.merged:  # what it taught is taught once
             if "taught" in other:
@@ -63,7 +63,7 @@ class Overdue:
         self._tell_again(partition)
         for row in self._deployments.due(partition, now):
             self._judge(partition, row)
-        self._deployments.forget_old(partition, now)
+        self._relations.forget_old(partition, now)
         for key, _ in list(self._old_durations.pop(partition, now)):
             self._durations.pop(key, None)
 
@@ -83,14 +83,6 @@ class Overdue:
         for row in self._deployments.rows(partition):
             if "finding" in row and row.get("told_at", 0) >= since:
                 self._write(partition, row["finding"])
-
-    def _relations_of(self, partition: int) -> Relations:
-        if partition not in self._relations:
-            rows = self._deployments.rows(partition)
-            self._relations[partition] = Relations(
-                life_of(row["facts"], self._deployments.derive(partition, row["facts"])) for row in rows
-            )
-        return self._relations[partition]
 
     def _learn(self, partition: int, row: Row, content: Row) -> None:
         """Take up what a deployment teaches, and settle what it is held against."""
@@ -116,7 +108,7 @@ class Overdue:
             self._old_durations.put(partition, key, self._durations[key])
 
     def _judge(self, partition: int, row: Row, by_itself: Row | None = None) -> None:
-        facts = self._relations_of(partition).applied(row["facts"])
+        facts = self._relations.of(partition).applied(row["facts"])
         if by_itself is not None and facts is row["facts"]:
             content = by_itself
         else:

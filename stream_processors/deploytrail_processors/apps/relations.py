@@ -10,13 +10,17 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
+from deploytrail_processors.apps.base import Row
+from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules import lifecycle, succession
 from deploytrail_processors.rules.states import TERMINAL
-from deploytrail_processors.rules.succession import Life
+from deploytrail_processors.rules.succession import Life, life_of
 
 Place = tuple[str, str, str]
+Key = TypeVar("Key")
 # Of parents' parents so many are asked, to find a circle.
 _DEEPEST = 8
 
@@ -49,6 +53,11 @@ class Relations:
         for life in lives:
             affected |= self._touched(life.id)
         return {self._named[name] for name in affected if name in self._named} - {life.id for life in lives}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let go of deployments whose rows are forgotten: as if the others had been read without them."""
+        for name in names:
+            self._drop(name)
 
     def applied(self, facts: lifecycle.Facts) -> lifecycle.Facts:
         """A deployment's facts with what follows from others."""
@@ -197,12 +206,53 @@ class Relations:
         for one in life.names:
             if self._named.get(one) == life.id:
                 del self._named[one]
-        self._undoing.get(life.undoes, set()).discard(life.id)
-        self._parts.get(life.parent, set()).discard(life.id)
+        _discard(self._undoing, life.undoes, life.id)
+        _discard(self._parts, life.parent, life.id)
         for service in life.services:
             place = (*life.place, service)
-            self._open.get(place, set()).discard(life.id)
+            _discard(self._open, place, life.id)
             ended = self._ended.get(place, [])
             position = bisect_left(ended, (life.end or 0, life.id))
             if position < len(ended) and ended[position] == (life.end or 0, life.id):
                 del ended[position]
+
+
+def _discard(sets: dict[Key, set[str]], key: Key, name: str) -> None:
+    """Take a name out of a set, and an empty set out of its dict: keys are names of deployments, and never end."""
+    names = sets.get(key, set())
+    names.discard(name)
+    if not names:
+        sets.pop(key, None)
+
+
+class PartitionRelations:
+    """The relations of each partition, made of the rows that there are when they are first asked for."""
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+        self._made: dict[int, Relations] = {}
+
+    def __contains__(self, partition: int) -> bool:
+        return partition in self._made
+
+    def of(self, partition: int) -> Relations:
+        """Of one partition. To be asked for before rows change of which `change` is to tell."""
+        if partition not in self._made:
+            rows = self._deployments.rows(partition)
+            # One without reports is known by its approvals only.
+            self._made[partition] = Relations(self.life(partition, row) for row in rows if row["facts"]["ids"])
+        return self._made[partition]
+
+    def life(self, partition: int, row: Row) -> Life:
+        """What a deployment's own reports say."""
+        return life_of(row["facts"], self._deployments.derive(partition, row["facts"]))
+
+    def forget_old(self, partition: int, now: int) -> None:
+        """Forget deployments that have been quiet for long, with their rows."""
+        forgotten = self._deployments.forget_old(partition, now)
+        if partition in self._made:
+            self._made[partition].forget(forgotten)
+
+    def clear(self) -> None:
+        """The tables were read anew."""
+        self._made.clear()

@@ -15,11 +15,10 @@ from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
 from deploytrail_processors.apps.deployments import DAY, Deployments
-from deploytrail_processors.apps.relations import Relations
+from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import findings, lifecycle, suppression
 from deploytrail_processors.rules.correlation import alert_key
 from deploytrail_processors.rules.policies import Policies
-from deploytrail_processors.rules.succession import Life, life_of
 from deploytrail_processors.rules.suppression import Known
 from deploytrail_processors.safe_app import SafeApp
 
@@ -42,7 +41,7 @@ class Suppress:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, lambda _: None, carries=("notes",))
-        self._relations: dict[int, Relations] = {}
+        self._relations = PartitionRelations(self._deployments)
         self._signals = context.table("signals")
         self._alerts = context.table("alerts")
         self._due = Agenda(self._signals, lambda row: row["due"])
@@ -64,7 +63,7 @@ class Suppress:
             self._signals.pop(key, None)
         for key, _ in list(self._old_alerts.pop(partition, now)):
             self._alerts.pop(key, None)
-        self._deployments.forget_old(partition, now)
+        self._relations.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._relations.clear()
@@ -96,12 +95,12 @@ class Suppress:
                 self._judge(partition, key, row)
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
-        relations = self._relations_of(partition)  # as they were before
+        relations = self._relations.of(partition)  # as they were before
         changed = self._deployments.add(partition, event)
         for row in changed.rows:
             self._deployments.put(partition, row)
         gone = [row["facts"]["id"] for row in changed.merged]
-        relations.change(gone, [self._life(partition, row) for row in changed.rows])
+        relations.change(gone, [self._relations.life(partition, row) for row in changed.rows])
         for other in changed.merged:
             self._bind_anew(partition, other)
         undone = [self._undone(partition, row) for row in changed.rows]
@@ -205,17 +204,8 @@ class Suppress:
     def _known(self, partition: int, row: Row) -> suppression.Deployment:
         content = self._deployments.derive(partition, row["facts"])
         limit = self._deployments.policies(row["facts"]).thresholds.lost_after_minutes
-        overtaken = self._relations_of(partition).overtaken(row["facts"]["id"])
+        overtaken = self._relations.of(partition).overtaken(row["facts"]["id"])
         return suppression.Deployment(content, _notes(row), lifecycle.due(row["facts"], limit), overtaken)
-
-    def _relations_of(self, partition: int) -> Relations:
-        if partition not in self._relations:
-            lives = (self._life(partition, row) for row in self._deployments.rows(partition))
-            self._relations[partition] = Relations(lives)
-        return self._relations[partition]
-
-    def _life(self, partition: int, row: Row) -> Life:
-        return life_of(row["facts"], self._deployments.derive(partition, row["facts"]))
 
     def _alert(self, partition: int, signal: dict[str, Any]) -> Row:
         row: Row | None = self._alerts.get(row_key(partition, alert_key(signal)))
