@@ -49,23 +49,50 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module", params=SEEDS)
-def databases(request: pytest.FixtureRequest, clickhouse: str) -> Iterator[tuple[Client, str, str]]:
-    """The same disturbed history as it was answered from before, and as it is now."""
-    client = connect(Settings(clickhouse_url=clickhouse))
-    before, now = (f"{name}_{uuid.uuid4().hex[:8]}" for name in ("before", "now"))
-    client.command(f"CREATE DATABASE {before}")
-    for migration in migrations():
-        if migration.number < BY_PLACE:
-            for statement in migration.statements(before):
-                client.command(statement.text)
+def databases(request: pytest.FixtureRequest, clickhouse: str) -> Iterator[tuple[Client, str, dict[str, str]]]:
+    """The same disturbed history as it was answered from before; as it is now; and as it is after an upgrade."""
+    client, rng = connect(Settings(clickhouse_url=clickhouse)), random.Random(request.param)
+    before, now, upgraded = (f"{name}_{uuid.uuid4().hex[:8]}" for name in ("before", "now", "upgraded"))
+    for database in (before, upgraded):
+        client.command(f"CREATE DATABASE {database}")
+        _apply(client, database, until=BY_PLACE)
     load(client.command, before, EVENTS)
-    disturb(client, before, random.Random(request.param))
+    disturb(client, before, rng)
     migrate(client, now)
-    for table in TABLES:
-        client.command(f"INSERT INTO {now}.{table} SELECT * FROM {before}.{table} ORDER BY rand()")
-    yield client, before, now
-    for name in (before, now):
+    for database in (now, upgraded):
+        for table in TABLES:
+            for part in range(3):  # what no merge has put together yet
+                chosen = f"WHERE cityHash64(kafka_partition, kafka_offset) % 3 = {part} ORDER BY rand()"
+                client.command(f"INSERT INTO {database}.{table} SELECT * FROM {before}.{table} {chosen}")
+    # Of two revisions of one number the one that came last counts, also where the upgrade reads them.
+    again = _said_again(client, before, rng)
+    for database in (before, now, upgraded):
+        client.insert(f"{database}.deployment_revisions", *again)
+    for _ in ("upgrade", "the same again, as after a kill"):
+        _apply(client, upgraded, since=BY_PLACE)
+    yield client, before, {"now": now, "upgraded": upgraded}
+    for name in (before, now, upgraded):
         client.command(f"DROP DATABASE {name} SYNC")
+
+
+def _apply(client: Client, database: str, since: int = 0, until: int = 10_000) -> None:
+    for migration in migrations():
+        if since <= migration.number < until:
+            for statement in migration.statements(database):
+                client.command(statement.text)
+
+
+def _said_again(client: Client, database: str, rng: random.Random) -> tuple[list[list[Any]], list[str]]:
+    """Newest revisions under their own number, with another state: the state of the processor was lost."""
+    newest = f"SELECT * FROM {database}.current_deployments FINAL WHERE state = 'succeeded' ORDER BY kafka_offset"
+    found = client.query(newest)
+    columns = list(found.column_names)
+    rows = [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.result_rows]
+    told = [
+        row | {"state": "voided", "kafka_offset": 2_140_000_000 + number}
+        for number, row in enumerate(rng.sample(rows, len(rows) // 10))
+    ]
+    return [[row[column] for column in columns] for row in told], columns
 
 
 def disturb(client: Client, database: str, rng: random.Random) -> None:
@@ -115,12 +142,13 @@ def _in_utc(value: Any) -> Any:
 
 
 @pytest.mark.requirement("M1.4", "M3.4")
+@pytest.mark.parametrize("filled", ["now", "upgraded"])
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_has_the_answer_that_the_whole_history_gives(
-    databases: tuple[Client, str, str], question: str
+    databases: tuple[Client, str, dict[str, str]], question: str, filled: str
 ) -> None:
-    client, *both = databases
-    before, now = (client.query(f"SELECT * FROM {database}.{question}") for database in both)
+    client, reference, others = databases
+    before, now = (client.query(f"SELECT * FROM {database}.{question}") for database in (reference, others[filled]))
 
     assert before.column_names == now.column_names
     assert sorted(map(repr, now.result_rows)) == sorted(map(repr, before.result_rows))

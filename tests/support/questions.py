@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.query import QueryResult
 from deploytrail_schemas.codec import decode, encode, writer_of
 from deploytrail_schemas.instants import to_micros
 from deploytrail_schemas.records import RecordType
@@ -70,19 +69,16 @@ class Trail:
 
     def inside(self, question: str) -> list[dict[str, Any]]:
         """The rows of a question whose names are those of the database, as a user's connection asks it."""
-        return list(self._as_user(question).named_results())
-
-    def columns(self, question: str) -> tuple[str, ...]:
-        """The columns of the answer to such a question, also where it has no rows."""
-        return tuple(self._as_user(question).column_names)
-
-    def _as_user(self, question: str) -> QueryResult:
         if self._user is None:
             url = urlsplit(self._settings.clickhouse_url)
             self._user = clickhouse_connect.get_client(
                 host=url.hostname, port=url.port, database=self.database, autogenerate_session_id=False
             )
-        return self._user.query(question)
+        return list(self._user.query(question).named_results())
+
+    def columns(self, question: str) -> tuple[str, ...]:
+        """The columns of the answer to such a question, also where it has no rows."""
+        return tuple(row["name"] for row in self.inside(f"DESCRIBE ({question})"))
 
     def close(self) -> None:
         """Drop the database."""

@@ -17,14 +17,17 @@ FROM
         d.state AS state,
         assumeNotNull(d.started_at) AS began,
         coalesce(d.started_at_uncertainty_ms, 0) AS began_width,
-        if(d.state = 'lost', 0, coalesce(d.finished_at_uncertainty_ms, 0)) AS end_width,
+        multiIf(
+            d.state = 'lost', 0,
+            d.state = 'rolled_back' AND r.ended.1 IS NOT NULL, coalesce(r.ended.2, 0),
+            coalesce(d.finished_at_uncertainty_ms, 0)) AS end_width,
         multiIf(
             d.state IN ('lost', 'superseded'), d.last_event_at,
-            d.state = 'rolled_back' AND r.ended_at IS NOT NULL, r.ended_at,
+            d.state = 'rolled_back' AND r.ended.1 IS NOT NULL, r.ended.1,
             d.finished_at) AS heard_until,
         multiIf(
             d.state = 'lost', if(r.lost_at > toDateTime64(0, 6, 'UTC'), r.lost_at, d.last_event_at),
-            d.state = 'rolled_back' AND r.ended_at IS NOT NULL, r.ended_at,
+            d.state = 'rolled_back' AND r.ended.1 IS NOT NULL, r.ended.1,
             d.finished_at) AS until
     FROM
     (
@@ -37,13 +40,14 @@ FROM
         SELECT
             region,
             deployment_id,
-            argMaxIf(tuple(finished_at), revision, state IN ('succeeded', 'failed', 'cancelled')).1 AS ended_at,
+            argMaxIf((finished_at, finished_at_uncertainty_ms), revision, state IN ('succeeded', 'failed', 'cancelled')) AS ended,
             argMinIf(recorded_at, (-toUnixTimestamp64Micro(coalesce(last_event_at, recorded_at)), recorded_at), state = 'lost') AS lost_at
         FROM {database}.deployment_revisions
         WHERE deployment_id IN
         (
             SELECT deployment_id FROM {database}.deployments
-            WHERE state IN ('lost', 'rolled_back') AND started_at <= {at:DateTime64(6, 'UTC')} + INTERVAL 1 DAY
+            WHERE state IN ('lost', 'rolled_back')
+                AND started_at - toIntervalMillisecond(coalesce(started_at_uncertainty_ms, 0)) <= {at:DateTime64(6, 'UTC')}
         )
         GROUP BY region, deployment_id
     ) AS r ON r.region = d.region AND r.deployment_id = d.deployment_id

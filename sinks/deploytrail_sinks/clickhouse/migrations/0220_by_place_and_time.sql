@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS {database}.deployment_beginnings
     `kafka_partition` Int32 COMMENT 'Partition of the record.',
     `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.'
 )
-ENGINE = ReplacingMergeTree
+ENGINE = ReplacingMergeTree(recorded_at)
 ORDER BY (begun_at, region, deployment_id)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Every time at which a revision says that its deployment began';
@@ -98,6 +98,7 @@ COMMENT 'Every time at which a revision says that its deployment began';
 CREATE TABLE IF NOT EXISTS {database}.part_links
 (
     `deployment_id` String COMMENT 'The part.',
+    `region` LowCardinality(String) COMMENT 'Region of the part: an id may be used in several.',
     `revision` Int64 COMMENT 'Revision that says so; the highest counts.',
     `part_of` String COMMENT 'What it is a part of.',
     `environment` LowCardinality(String) COMMENT 'Environment of the part.',
@@ -107,7 +108,7 @@ CREATE TABLE IF NOT EXISTS {database}.part_links
     `kafka_offset` Int64 COMMENT 'Offset of the record in its partition.'
 )
 ENGINE = ReplacingMergeTree(revision)
-ORDER BY deployment_id
+ORDER BY (deployment_id, region, environment)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'Deployments that are a part of another one, as last said, once merged';
 
@@ -172,7 +173,7 @@ FROM {database}.deployment_revisions
 WHERE started_at IS NOT NULL OR finished_at IS NOT NULL;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.part_links_feed TO {database}.part_links
-AS SELECT deployment_id, revision, part_of, environment, service, recorded_at, kafka_partition, kafka_offset
+AS SELECT deployment_id, region, revision, part_of, environment, service, recorded_at, kafka_partition, kafka_offset
 FROM {database}.deployment_revisions
 WHERE part_of != '';
 
@@ -187,7 +188,7 @@ WHERE notEmpty(config_changes);
 INSERT INTO {database}.deployment_heads SELECT
     reinterpretAsUInt128(sipHash128(region, deployment_id)) AS id, region, revision, state, environment, service,
     merged_into != '' AS merged, recorded_at, kafka_partition, kafka_offset
-FROM {database}.current_deployments;
+FROM {database}.current_deployments FINAL;
 
 INSERT INTO {database}.placed_deployments SELECT
     part_of != '' AS part, service, environment, region, assumeNotNull(finished_at) AS finished_at,
@@ -203,6 +204,15 @@ INSERT INTO {database}.placed_deployments SELECT
 FROM {database}.deployment_revisions
 WHERE state IN ('succeeded', 'rolled_back') AND finished_at IS NOT NULL;
 
+-- Also where the rows above were stored by an attempt that ended before its view had seen them; the least of all is the least again.
+INSERT INTO {database}.newest_placed SELECT
+    service, environment, region,
+    min((-toUnixTimestamp64Micro(finished_at), deployment_id, -revision, id, version, artifact_digest,
+        recorded_at, kafka_partition, kafka_offset)) AS newest
+FROM {database}.placed_deployments
+WHERE state = 'succeeded' AND NOT part AND NOT merged AND named
+GROUP BY service, environment, region;
+
 INSERT INTO {database}.newest_observations SELECT
     service, environment, region, cluster, instance,
     max((corrected_at, kafka_offset, toString(observation_type), version, artifact_digest, kafka_partition)) AS newest
@@ -216,7 +226,7 @@ INSERT INTO {database}.deployment_beginnings SELECT
 FROM {database}.deployment_revisions
 WHERE started_at IS NOT NULL OR finished_at IS NOT NULL;
 
-INSERT INTO {database}.part_links SELECT deployment_id, revision, part_of, environment, service, recorded_at, kafka_partition, kafka_offset
+INSERT INTO {database}.part_links SELECT deployment_id, region, revision, part_of, environment, service, recorded_at, kafka_partition, kafka_offset
 FROM {database}.deployment_revisions
 WHERE part_of != '';
 

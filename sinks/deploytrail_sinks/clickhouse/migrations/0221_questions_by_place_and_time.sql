@@ -1,7 +1,9 @@
 CREATE OR REPLACE VIEW {database}.deployment_parts
 AS WITH links AS
     (
-        SELECT deployment_id, part_of AS parent, service AS of_service FROM {database}.part_links FINAL
+        SELECT deployment_id, argMax(part_of, revision) AS parent, argMax(service, revision) AS of_service
+        FROM {database}.part_links
+        GROUP BY deployment_id
     )
 SELECT
     a.deployment_id AS deployment_id,
@@ -14,15 +16,20 @@ LEFT JOIN links AS c ON c.deployment_id = b.parent
 COMMENT 'Deployments that are a part of another one that is known, or another name of it, up to three levels below their root';
 
 CREATE OR REPLACE VIEW {database}.cohorts
-AS SELECT DISTINCT part.deployment_id AS deployment_id
-FROM {database}.deployment_heads AS root FINAL
-INNER JOIN
+AS SELECT DISTINCT deployment_id
+FROM
 (
-    SELECT deployment_id, service, reinterpretAsUInt128(sipHash128(toLowCardinality(region), root_deployment_id)) AS root_id
-    FROM {database}.deployment_parts
-    ARRAY JOIN (SELECT groupArray(toString(r.region)) FROM (SELECT DISTINCT region FROM {database}.deployment_heads) AS r) AS region
-) AS part ON part.root_id = root.id
-WHERE root.service = part.service AND NOT root.merged
+    SELECT part.deployment_id AS deployment_id, part.service AS service, argMax((root.service, root.merged), root.revision) AS newest
+    FROM {database}.deployment_heads AS root
+    INNER JOIN
+    (
+        SELECT deployment_id, service, reinterpretAsUInt128(sipHash128(toLowCardinality(region), root_deployment_id)) AS root_id
+        FROM {database}.deployment_parts
+        ARRAY JOIN (SELECT groupArray(toString(r.region)) FROM (SELECT DISTINCT region FROM {database}.deployment_heads) AS r) AS region
+    ) AS part ON part.root_id = root.id
+    GROUP BY root.id, deployment_id, service
+)
+WHERE newest.1 = service AND NOT newest.2
 COMMENT 'Parts of a deployment of the same service: a cohort of it, and no deployment of its own';
 
 CREATE OR REPLACE VIEW {database}.begun_deployments
@@ -89,7 +96,7 @@ AS WITH
                 AND ((state = 'succeeded' AND finished_at <= {at:DateTime64(6, 'UTC')})
                     OR (state = 'rolled_back' AND finished_at > {at:DateTime64(6, 'UTC')}
                         AND (started_at IS NULL OR started_at <= {at:DateTime64(6, 'UTC')})))
-        ) AS c ON c.id = h.id AND c.revision = h.revision
+        ) AS c ON c.id = h.id AND c.revision = h.revision AND c.state = h.state
     )
 SELECT service, environment, region, deployment_id, id, revision, named, since
 FROM
@@ -158,29 +165,43 @@ COMMENT 'What is being deployed now';
 
 CREATE OR REPLACE VIEW {database}.newest_deployments
 AS WITH
-    outdated AS
+    -- not FINAL: of an aggregated tuple of which some elements are asked for, it gives those of any row
+    newest_told AS
     (
-        SELECT w.service AS service, w.environment AS environment, w.region AS region
+        SELECT service, environment, region, min(newest) AS newest
+        FROM {database}.newest_placed
+        GROUP BY service, environment, region
+    ),
+    (
+        SELECT groupUniqArray((toString(w.service), toString(w.environment), toString(w.region)))
         FROM {database}.deployment_heads AS h
-        INNER JOIN
+        RIGHT JOIN
         (
             SELECT service, environment, region, newest.deployment_id AS deployment_id, newest.id AS id, -newest.revision AS revision
-            FROM {database}.newest_placed FINAL
+            FROM newest_told
         ) AS w ON w.id = h.id
-        WHERE h.revision > w.revision OR w.deployment_id IN (SELECT deployment_id FROM {database}.cohorts)
-    ),
+        -- a head that was purged says that it no longer holds; two of one revision differ where its state was lost
+        WHERE h.revision > w.revision OR h.revision = 0 OR (h.revision = w.revision AND h.state != 'succeeded') OR w.deployment_id IN (SELECT deployment_id FROM {database}.cohorts)
+    ) AS outdated,  -- a value, since that is computed once, and a subquery wherever it stands
     others AS
     (
-        SELECT c.service AS service, c.environment AS environment, c.region AS region,
-            argMin((c.id, c.revision), (-toUnixTimestamp64Micro(c.finished_at), c.deployment_id)) AS newest
-        FROM {database}.deployment_heads AS h FINAL
-        INNER JOIN
+        SELECT service, environment, region, argMin((id, revision), (-toUnixTimestamp64Micro(finished_at), deployment_id)) AS newest
+        FROM
         (
-            SELECT part, service, environment, region, id, deployment_id, revision, finished_at FROM {database}.placed_deployments FINAL
-            WHERE (part OR (service, environment, region) IN (SELECT service, environment, region FROM outdated))
-                AND state = 'succeeded' AND NOT merged AND named
-        ) AS c ON c.id = h.id AND c.revision = h.revision
-        WHERE c.deployment_id NOT IN (SELECT deployment_id FROM {database}.cohorts)
+            SELECT
+                c.id AS id, c.revision AS revision, any(c.service) AS service, any(c.environment) AS environment, any(c.region) AS region,
+                any(c.deployment_id) AS deployment_id, any(c.finished_at) AS finished_at
+            FROM {database}.deployment_heads AS h
+            INNER JOIN
+            (
+                SELECT service, environment, region, id, deployment_id, revision, finished_at FROM {database}.placed_deployments
+                WHERE (part OR (service, environment, region) IN (SELECT place.1, place.2, place.3 FROM (SELECT arrayJoin(outdated) AS place)))
+                    AND state = 'succeeded' AND NOT merged AND named
+            ) AS c ON c.id = h.id
+            GROUP BY c.id, c.revision
+            HAVING max(h.revision) = c.revision AND argMax(h.state, (h.revision, h.kafka_offset)) = 'succeeded'
+        )
+        WHERE deployment_id NOT IN (SELECT deployment_id FROM {database}.cohorts)
         GROUP BY service, environment, region
     )
 SELECT service, environment, region, newest.2 AS deployment_id, newest.3 AS version, newest.4 AS artifact_digest,
@@ -191,8 +212,8 @@ FROM
     FROM
     (
         SELECT service, environment, region, (newest.ended, newest.deployment_id, newest.version, newest.artifact_digest) AS said
-        FROM {database}.newest_placed FINAL
-        WHERE (service, environment, region) NOT IN (SELECT service, environment, region FROM outdated)
+        FROM newest_told
+        WHERE (service, environment, region) NOT IN (SELECT place.1, place.2, place.3 FROM (SELECT arrayJoin(outdated) AS place))
         UNION ALL
         SELECT service, environment, region, (-toUnixTimestamp64Micro(finished_at), deployment_id, version, artifact_digest) AS said
         FROM {database}.placed_deployments
@@ -228,11 +249,17 @@ FULL OUTER JOIN
         arraySort(groupUniqArrayIf(newest.artifact_digest, newest.artifact_digest != '')) AS digests,
         count() AS instances,
         max(newest.corrected_at) AS seen_at
-    FROM {database}.newest_observations FINAL
+    FROM
+    (
+        -- not FINAL: of an aggregated tuple of which some elements are asked for, it gives those of any row
+        SELECT region, environment, service, max(newest) AS newest
+        FROM {database}.newest_observations
+        GROUP BY region, environment, service, cluster, instance
+    )
     WHERE newest.observation_type = 'running'
     GROUP BY region, environment, service
 ) AS o ON o.region = v.region AND o.environment = v.environment AND o.service = v.service
-COMMENT 'What runs where now: what was deployed last with success, beside what was last seen to run on each instance';;
+COMMENT 'What runs where now: what was deployed last with success, beside what was last seen to run on each instance';
 
 CREATE OR REPLACE VIEW {database}.config_at
 AS SELECT
