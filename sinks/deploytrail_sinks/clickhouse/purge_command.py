@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.purge import purge
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"deploytrail purge: {error}\n")
         return EXIT_CONFIGURATION
     except (ClickHouseError, OSError) as error:
-        sys.stderr.write(f"deploytrail purge: ClickHouse at {settings.clickhouse_url}: {error}\n")
+        sys.stderr.write(f"deploytrail purge: {redact_text(in_words(settings.clickhouse_url, error))}\n")
         return EXIT_UNAVAILABLE
     print(receipt.text())
     if not receipt.untouched:

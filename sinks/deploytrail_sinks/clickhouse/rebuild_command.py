@@ -7,8 +7,10 @@ import sys
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.rebuild import rebuild
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
@@ -35,7 +37,10 @@ def main(argv: list[str]) -> int:
     except ConfigurationError as error:
         say(str(error))
         return EXIT_CONFIGURATION
-    except (RetryLater, ClickHouseError, OSError) as error:
+    except (ClickHouseError, OSError) as error:
+        say(redact_text(in_words(settings.clickhouse_url, error)))
+        return EXIT_UNAVAILABLE
+    except RetryLater as error:
         say(str(error))
         return EXIT_UNAVAILABLE
     for table in done.tables:

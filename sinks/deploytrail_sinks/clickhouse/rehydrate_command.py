@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.archive.store import open_store
+from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.rehydrate import forget, rehydrate
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect
@@ -41,7 +43,10 @@ def main(argv: list[str]) -> int:
     except ConfigurationError as error:
         _say(str(error))
         return EXIT_CONFIGURATION
-    except (DeploytrailError, ClickHouseError, OSError) as error:
+    except ClickHouseError as error:
+        _say(redact_text(in_words(settings.clickhouse_url, error)))
+        return EXIT_UNAVAILABLE
+    except (DeploytrailError, OSError) as error:
         _say(str(error))
         return EXIT_UNAVAILABLE
     if not done.segments:

@@ -44,7 +44,8 @@ _MENDABLE = (60, 81, 192, 193, 194, 516)  # no such table, database or user: wha
 
 
 def main(argv: list[str]) -> int:
-    """0 done; 1 the population does not reconcile; 64 usage; 69 something is away; 78 a setting is wrong."""
+    """0 done; 1 the population does not reconcile; 64 usage; 69 something is away; 78 a setting is wrong; 141 whoever
+    read standard output has left."""
     given = _parser().parse_args(argv)
     quieten_drivers()
     if given.format == "pdf" and not given.output:
@@ -61,9 +62,6 @@ def main(argv: list[str]) -> int:
         said = redact_text(in_words(Settings.load().clickhouse_url, error))
         sys.stderr.write(f"deploytrail report: {said}{hint}\n")
         return EXIT_CONFIGURATION if hint else EXIT_UNAVAILABLE
-    except BrokenPipeError:  # whoever read, as `head` does, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return _READER_LEFT
     except (DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_UNAVAILABLE
@@ -199,10 +197,14 @@ def _write(report: Report, given: argparse.Namespace) -> int:
         with beside(given.output) as path, path.open("w", encoding="utf-8", newline="") as file:
             _render(report, given, file)
     else:
-        sys.stdout.flush()
-        out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
-        _render(report, given, out)
-        out.detach()  # it is not ours to close
+        try:
+            sys.stdout.flush()
+            out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
+            _render(report, given, out)
+            out.detach()  # it is not ours to close
+        except BrokenPipeError:  # whoever read, as `head` does, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            return _READER_LEFT
     return EXIT_FLAWED if any(said.startswith("does not reconcile") for _, said in report.facts) else 0
 
 
