@@ -108,17 +108,29 @@ class Alertmanager:
         return _post(self._url + "/alerts", [_alert(incident, labels, now, ends) for labels in told], {})
 
     def acknowledged(self, incident: Incident) -> str:
-        """See Sender: who has silenced it. Silences that we have made ourselves are of alerts, and none of people."""
+        """See Sender: who has silenced it. Silences that we have made ourselves are of alerts, and none of people. Who
+        refuses to be asked, or says nothing of silences, has no word for it."""
         named = urllib.parse.quote(f"dedup_key={json.dumps(incident.key)}")
-        found = request("GET", f"{self._url}/alerts?filter={named}") or []
-        for silence in {name for alert in found for name in alert["status"]["silencedBy"]}:
-            try:
-                by = str(request("GET", f"{self._url}/silence/{urllib.parse.quote(silence)}")["createdBy"])
-            except Refused:
-                continue  # it is gone meanwhile
-            if by != CREATED_BY:
-                return by[:_LONGEST_NAME] or "somebody"
+        for silence in _silences(self._asked(f"/alerts?filter={named}")):
+            found = self._asked(f"/silence/{urllib.parse.quote(silence)}")
+            by = found.get("createdBy") if isinstance(found, dict) else None
+            if by is not None and by != CREATED_BY:
+                return str(by)[:_LONGEST_NAME] or "somebody"
         return ""
+
+    def _asked(self, what: str) -> Any:
+        """The answer to a question; None where it is refused, or what was asked for is gone meanwhile. RetryLater."""
+        try:
+            return request("GET", self._url + what)
+        except Refused:
+            return None
+
+
+def _silences(alerts: Any) -> list[str]:
+    """The silences that an answer about alerts names, each once."""
+    statuses = [alert.get("status") for alert in alerts if isinstance(alert, dict)] if isinstance(alerts, list) else []
+    named = [status.get("silencedBy") for status in statuses if isinstance(status, dict)]
+    return sorted({str(name) for names in named if isinstance(names, list) for name in names})
 
 
 def _alert(incident: Incident, labels: dict[str, str], now: int, ends: int) -> dict[str, Any]:
