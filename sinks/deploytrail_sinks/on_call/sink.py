@@ -65,7 +65,9 @@ class OnCallSink:
         self._done: dict[tuple[str, int], int] = {}
         self._mine: frozenset[str] = frozenset()
         self._begins: dict[tuple[str, int], int] = {}  # what comes before is read for its people only
-        self._ask_again: dict[str, float] = {}  # when, by key, a receiver that did not say who acknowledged is asked
+        # When a receiver that did not say who acknowledged is asked again, and of which incident it was asked: the ones
+        # behind that come first then, lest one that it never answers for keeps all others waiting.
+        self._ask_again, self._asked_of = 0.0, ""
         self._committed_at = 0.0
         self._stop = threading.Event()
         self.ready = False
@@ -149,7 +151,7 @@ class OnCallSink:
         return is_page and misses_deployer(about, change.severity, self._policies.at(change.at))
 
     def _send_what_waited(self) -> None:
-        for incident in self._state.waiting:
+        for incident in sorted(self._state.waiting, key=lambda one: one.key <= self._asked_of):
             # Others' incidents are known here too, as they were when partitions last moved.
             if not self._mine & incident.seen.keys():
                 continue
@@ -162,16 +164,16 @@ class OnCallSink:
 
     def _unanswered(self, incident: Incident) -> Incident | None:
         """The next step of an incident that nobody has acknowledged; None where none is to be sent now."""
-        if time.monotonic() < self._ask_again.get(incident.key, 0.0):
-            return None
+        if time.monotonic() < self._ask_again:
+            return None  # pages must not wait for one question after another to a receiver that hangs
         try:
             by = self._sender.acknowledged(incident)
         except RetryLater as error:
-            if incident.key not in self._ask_again:
+            if not self._ask_again:
                 log.error("who acknowledged %s is not known, nobody else is told yet: %s", incident.key, error)
-            self._ask_again[incident.key] = time.monotonic() + _ASK_AGAIN_SECONDS
+            self._ask_again, self._asked_of = time.monotonic() + _ASK_AGAIN_SECONDS, incident.key
             return None
-        self._ask_again.pop(incident.key, None)
+        self._ask_again = 0.0
         if by:
             self._state.write(ledger.acknowledge(incident, by))
             metrics.ONCALL_ESCALATIONS.labels("acknowledged").inc()
