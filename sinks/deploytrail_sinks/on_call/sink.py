@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
@@ -60,6 +60,7 @@ class OnCallSink:
                 "partition.assignment.strategy": "range",
                 "max.poll.interval.ms": 2 * 3_600_000,
                 "fetch.wait.max.ms": 50,
+                "enable.partition.eof": True,
             }
         )
         self._done: dict[tuple[str, int], int] = {}
@@ -83,8 +84,8 @@ class OnCallSink:
                     on_ready()
                     said = True
                 message = self._consumer.poll(0.1)
-                if message is not None and message.error() is None:
-                    self._handle(message)
+                if message is not None:
+                    self._take(message)
                 self._send_what_waited()
                 self._commit_if_due()
             self._commit()
@@ -97,8 +98,18 @@ class OnCallSink:
         """Let `run` end; a page that waits for its receiver stays intended."""
         self._stop.set()
 
+    def _take(self, message: Message) -> None:
+        error = message.error()
+        if error is None:
+            self._handle(message)
+        elif error.code() == KafkaError._PARTITION_EOF:  # what was handled before may have been deleted since
+            self._begins.pop((message.topic() or "", message.partition() or 0), None)
+
     def _handle(self, message: Message) -> None:
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        begins = self._begins.get((topic, partition), 0)
+        if offset + 1 >= begins:
+            self._begins.pop((topic, partition), None)
         # History does not wake anybody.
         if partition != self._history:
             try:
@@ -110,14 +121,14 @@ class OnCallSink:
             else:
                 if kind is RecordType.RECORD:
                     self._people.learn(value)
-                if offset < self._begins.get((topic, partition), 0):
+                if offset < begins:
                     return  # it was handled before
                 place = f"{topic}:{partition}"
                 for one in changes(kind, value, self._policies.at(moment(value))):
                     for change in self._of_alert(one, place, offset) if isinstance(one, Said) else [one]:
                         if not self._apply(change, place, offset):
                             return  # stopped: not done, so not committed
-        self._done[topic, partition] = offset + 1
+        self._done[topic, partition] = max(offset + 1, begins)
 
     def _of_alert(self, said: Said, place: str, offset: int) -> list[Change]:
         """What pages need after what was said of an alert. They follow from the rows of all alerts that each is about,
@@ -151,6 +162,8 @@ class OnCallSink:
         return is_page and misses_deployer(about, change.severity, self._policies.at(change.at))
 
     def _send_what_waited(self) -> None:
+        if self._begins:
+            return  # its people are still being read, and whom a page names first is written for good
         for incident in sorted(self._state.waiting, key=lambda one: one.key <= self._asked_of):
             # Others' incidents are known here too, as they were when partitions last moved.
             if not self._mine & incident.seen.keys():
@@ -256,7 +269,7 @@ class OnCallSink:
 
     def _from_where(self, committed: TopicPartition) -> TopicPartition:
         """Of records also what was handled since the oldest that still pages: its people are not kept in the state."""
-        if committed.topic != Topic.RECORDS.value or committed.offset < 0:
+        if committed.topic != Topic.RECORDS.value or committed.partition == self._history or committed.offset < 0:
             return committed
         since = (self._wall_clock() - self._max_age) // 1000
         [found] = self._consumer.offsets_for_times(
