@@ -49,10 +49,10 @@ def create_all(store: ObjectStore, objects: Iterable[tuple[str, bytes]], until: 
         for name, data in found:
             create_equal(store, name, data, until)
         return
-    with ThreadPoolExecutor(_AT_ONCE, "create") as threads:  # ends behind the last of them, also where one fails
-        created = [threads.submit(create_equal, store, name, data, until) for name, data in found]
-    for one in created:
-        one.result()
+    # Ends behind what is under way, also where one fails: what has not begun then never does.
+    with ThreadPoolExecutor(_AT_ONCE, "create") as threads:
+        for _ in threads.map(lambda one: create_equal(store, one[0], one[1], until), found):
+            pass
 
 
 def read_or_none(store: ObjectStore, name: str) -> bytes | None:
