@@ -25,8 +25,9 @@ from deploytrail_sinks.archive.log.sequencer import Sequencer
 from deploytrail_sinks.archive.log.signer import CheckpointSigner, SigningRefused
 from deploytrail_sinks.archive.log.tiles import Tree, read_entries
 from deploytrail_sinks.archive.log.trust import read_trust
+from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.store import LocalFolder
-from support.archive_log import NOW, ORIGIN, Killed, MemoryStore, expected_leaves, fill, key
+from support.archive_log import NOW, ORIGIN, TOPIC, Killed, MemoryStore, expected_leaves, fill, key, record
 
 HISTORIES = int(os.environ.get("DEPLOYTRAIL_TEST_HISTORIES", "15"))
 NO_WITNESS = read_trust("quorum none\n")
@@ -329,6 +330,30 @@ def test_what_could_not_be_appended_waits(tmp_path: Path) -> None:
 
     assert waiting == 32  # of two classes: 30 records, two segments
     assert (of.waiting, of.size) == (0, 32)
+
+
+def test_a_gap_is_counted_once_however_often_its_batch_is_tried() -> None:
+    store = MemoryStore()
+    fill(store, range(30), every=30)
+    archive = PartitionArchive(store, TOPIC, 1, frozenset())
+    archive.resume(committed=30)
+    archive.add(record(40))  # ten were gone
+    archive.close_segments()
+
+    def full(name: str) -> None:
+        if name.startswith("log/states"):
+            raise RetryLater("the store is full")
+
+    of = sequencer(store)
+    store.before = full
+    for _ in range(3):
+        with pytest.raises(RetryLater):
+            of.step()
+    before = of.gaps
+    store.before = lambda _: None
+    drain(of)
+
+    assert (before, of.gaps) == (0, 3)  # one in each class
 
 
 def test_a_folder_is_used_by_one_process(tmp_path: Path) -> None:

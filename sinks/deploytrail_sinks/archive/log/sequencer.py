@@ -158,16 +158,17 @@ class Sequencer:
         return planned, entries
 
     def _append(self, plan: Plan, entries: dict[str, list[bytes]]) -> Checkpoint:
-        until = kept_until(self._clock())
+        until, gaps = kept_until(self._clock()), 0
         for segment in plan.segments:
             of_it = entries.get(segment.name) or self._again(segment)
-            self.gaps += gaps_of(of_it)
+            gaps += gaps_of(of_it)
             create_all(self._store, self._edge.extend(of_it, [leaf_hash(entry) for entry in of_it]), until)
         if self.size != plan.end:
             raise LogConflict(f"{numbered('batches', plan.start)} ends at {plan.end}; its segments end at {self.size}")
         create_all(self._store, self._edge.partial(), until)
         state = Checkpoint(self._origin, self.size, self._edge.root())
         self._write_state(state, until)
+        self.gaps += gaps  # once the batch is whole: one that fails is appended anew
         self._go_behind(plan)
         if self._batches >= POSITIONS_EVERY:
             self._store_positions(until)
