@@ -100,7 +100,12 @@ def test_what_was_done_and_what_waits_are_figures(log: LogProcesses, started: Ex
     assert signer.figure("entries") is sequencer.figure("checkpoint_timestamp_seconds") is None
 
 
-def test_the_age_of_a_checkpoint_outlives_its_signer(log: LogProcesses, started: ExitStack) -> None:
+def test_the_age_of_a_checkpoint_outlives_its_signer_and_its_witness(log: LogProcesses, started: ExitStack) -> None:
+    arguments = ("--key", "w1.key", "--trust", "trust", "--memory", "w1", "--port", "0")
+    witness = log.command("witness", *arguments)
+    started.callback(witness.kill)
+    wait_for(lambda: any("ready on" in line for line in witness.lines), seconds=60, what="a witness")
+    log.trust({"w1": next(line for line in witness.lines if "ready on" in line).split()[-1]})
     fill(log.store, range(10))
     start(started, log, "sequence")
     first, signer = start(started, log, "sign")
@@ -108,12 +113,22 @@ def test_the_age_of_a_checkpoint_outlives_its_signer(log: LogProcesses, started:
     wait_for(lambda: signer.figure("checkpoint_timestamp_seconds") is not None, what="the time of a checkpoint")
     at = signer.figure("checkpoint_timestamp_seconds")
     first.kill()
-    _, second = start(started, log, "sign")
+    second_command, second = start(started, log, "sign")
     wait_for(second.is_ready, seconds=60, what="a signer that is ready")
     again = second.figure("checkpoint_timestamp_seconds")
-
+    second_command.kill()
+    witness.kill()
     assert at is not None
-    assert again == pytest.approx(at, abs=1.0)  # signed first, and published a moment later
+    wait_for(lambda: time.time() > at + 3, what="a time that is another one")
+    fill(log.store, range(10, 20))
+    _, third = start(started, log, "sign")
+    wait_for(third.is_ready, seconds=60, what="a signer that is ready")
+    wait_for(lambda: (third.figure("witness_failures_total") or 0) > 1, seconds=60, what="a newer one that was signed")
+
+    # Signed first, cosigned by the second, and published a moment later.
+    assert again == pytest.approx(at, abs=1.5)
+    assert third.figure("checkpoint_timestamp_seconds") == pytest.approx(at, abs=1.5)
+    assert 0 < (third.figure("unpublished_entries") or 0) < 30  # not all of the log's 23 or so
 
 
 @pytest.mark.requirement("M5.1")

@@ -10,7 +10,7 @@ from deploytrail_schemas.errors import RetryLater
 from deploytrail_sinks.archive.log.checkpoint import open_checkpoint, read_checkpoint
 from deploytrail_sinks.archive.log.cosigning import Cosigners
 from deploytrail_sinks.archive.log.names import CHECKPOINT, numbered
-from deploytrail_sinks.archive.log.notes import Note, NoteError
+from deploytrail_sinks.archive.log.notes import Note, NoteError, signers
 from deploytrail_sinks.archive.log.objects import LogConflict, kept_until, read_or_none
 from deploytrail_sinks.archive.log.timestamps import request_stamp
 from deploytrail_sinks.archive.log.trust import Trust
@@ -37,7 +37,20 @@ class Publisher:
         self._stamped_at: float | None = None
         self._waits = False
         self.size = 0  # entries that the newest published checkpoint covers, as far as it was seen here
-        self.published_at: float | None = None  # when it was; None where somebody published it before us
+        self.published_at: float | None = None  # when it was, as we or its witnesses know; None where nobody does
+
+    def resume(self) -> None:
+        """Find what was published before us, and when: by what its witnesses say. RetryLater."""
+        found = None if self.size else self._current()
+        if found is None:
+            return
+        try:
+            checkpoint, note = open_checkpoint(found)
+            cosigned = signers([witness.verifier for witness in self._trust.witnesses.values()], note)
+        except NoteError:
+            return  # the next to be published is put in its place
+        self.size = checkpoint.size
+        self.published_at = max((signature.time for signature in cosigned.values()), default=None)
 
     def publish(self, note: Note) -> Note | None:
         """Publish a signed checkpoint; None where the quorum does not cosign it yet. RetryLater, LogConflict."""

@@ -133,9 +133,12 @@ def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
             metrics.LOG_WITNESS_FAILURES.labels(origin, witness)  # from 0 on, so that the first failure is an increase
 
         def work() -> bool:
+            publisher.resume()
+            if publisher.published_at is not None:  # though nothing else may be published for long
+                metrics.LOG_CHECKPOINT.labels(origin).set(publisher.published_at)
             note = signer.sign_next() or signer.last
             published = None if note is None else publisher.publish(note)
-            if publisher.size:
+            if published is not None:
                 metrics.LOG_CHECKPOINT.labels(origin).set(publisher.published_at or signer.signed_at)
             return note is None or published is not None
 
