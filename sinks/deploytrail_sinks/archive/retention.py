@@ -131,7 +131,7 @@ class Judge:
             _, said = decode(value) if self._asks_kind else decode_routing(value)
         except DecodeError:
             return RetentionClass.PRODUCTION, None
-        place = tuple(str(said.get(name, "")).strip().lower() for name in ("environment", "service", "region", "kind"))
+        place = tuple(str(said.get(name, "")).strip() for name in ("environment", "service", "region", "kind"))
         if place not in self._known:
             if len(self._known) >= _MOST_PLACES:
                 self._known.clear()
@@ -142,9 +142,10 @@ class Judge:
         policies = self._policies
         where = _canonical(environment, policies.environments)
         what = _canonical(service, policies.services)
-        in_production = environment in _UNNAMED or is_production(environment) or where in policies.production
+        named = environment.lower()
+        in_production = named in _UNNAMED or is_production(named) or where in policies.production
         usual = RetentionClass.PRODUCTION if in_production else RetentionClass.NON_PRODUCTION
-        if in_production and self._regulated & {service, what}:
+        if in_production and self._regulated & {service.lower(), what.lower()}:
             usual = RetentionClass.REGULATED
         owner = policies.service(what)
         subject = {

@@ -63,6 +63,8 @@ LIVE = {"kind": "environment", "name": "live-eu", "spec": {"production": True, "
         (value(service="shp"), [SHOP, retention(regimes=["sox"])], ("production", 4000)),  # as it was reported
         (value(kind="hotfix"), [retention(scope={"kinds": ["hotfix"]})], ("production", 4000)),
         (value(kind="release"), [retention(scope={"kinds": ["hotfix"]})], ("production", 0)),
+        (value(service="Checkout"), [retention(scope={"services": ["Checkout"]})], ("production", 4000)),
+        (value(environment=" Production "), [retention(scope={"services": ["ledger"]})], ("production", 0)),
         (value(environment="live-eu"), [], ("non-production", 0)),
         (value(environment="live-eu"), [LIVE], ("production", 0)),
         (value(environment="green"), [LIVE], ("production", 0)),
@@ -80,6 +82,9 @@ def test_a_regulated_service_stays_regulated_by_whatever_name() -> None:
 
     assert judged(value(), retention(), regulated=known) == ("production-regulated", 4000)
     assert judged(value(service="shp"), SHOP, regulated=known)[0] == "production-regulated"
+    assert judged(value(service="Shop"), regulated=known)[0] == "production-regulated"
+    checkout = {"kind": "service", "name": "Checkout", "spec": {"aliases": ["Chk"]}}
+    assert judged(value(service="Chk"), checkout, regulated=frozenset({"checkout"}))[0] == "production-regulated"
 
 
 def test_what_a_policy_asks_is_only_ever_longer_and_firmer_than_the_setting() -> None:
