@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploytrail_schemas import logs
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks import metrics
@@ -47,21 +47,21 @@ def _until_stopped(who: str, work: Callable[[], bool], settings: Settings, once:
     refusals = metrics.LOG_REFUSALS.labels(settings.archive_origin, who)
     if not once:
         metrics.serve(settings.metrics_port, well.is_set)
-    told: type[DeploytrailError] | None = None
+    told = ""
     ready = False
     while not stop.is_set():
         try:
             done = work()
-            told = None
+            told = ""
             well.set()
         except (RetryLater, LogConflict, SigningRefused) as error:
             if once:
                 raise
             if not isinstance(error, RetryLater):
                 refusals.inc()
-            if told is not type(error):
+            if told != str(error):
                 log.error("%s; trying again every %s s", error, settings.archive_log_seconds)
-            told, done = type(error), True
+            told, done = str(error), True
             well.clear()
         if once:
             return 0 if done else 1
