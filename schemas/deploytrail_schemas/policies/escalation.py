@@ -10,6 +10,7 @@ from deploytrail_schemas.policies.in_force import InForce
 from deploytrail_schemas.policies.reader import Reader
 from deploytrail_schemas.policies.scope import Scope, narrowness, read_scope
 
+# From the gravest on.
 SEVERITIES = ("critical", "error", "warning", "info")
 # Who a level may name besides people and schedules of the on-call tool: they are looked up in the deployment.
 DEPLOYER, TEAM = "deployer", "team"
@@ -33,15 +34,6 @@ class Escalation:
     severities: tuple[str, ...] = SEVERITIES[:2]
     rounds: int = 1
     scope: Scope = Scope()
-
-    def level_at(self, minutes: float) -> Level | None:
-        """The level that is told last when nobody has acknowledged for so long; None once every round is over."""
-        for _ in range(self.rounds):
-            for level in self.levels:
-                if minutes < level.acknowledge_minutes:
-                    return level
-                minutes -= level.acknowledge_minutes
-        return None
 
 
 def read_escalation(reader: Reader) -> Escalation:

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from deploytrail_schemas.policies.escalation import SEVERITIES
+
 from deploytrail_sinks.on_call.incidents import CORRELATION, Action, Change, Said, Word
 
-# From the gravest on.
-SEVERITIES = ("critical", "error", "warning", "info")
 PREFIX = "alert/"
 
 
