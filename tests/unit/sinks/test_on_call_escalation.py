@@ -76,9 +76,16 @@ def test_levels_are_told_in_order_each_once_its_predecessor_had_its_time() -> No
 def test_nobody_else_is_told_once_it_is_acknowledged_or_over() -> None:
     known = raised()
     resolving = ledger.intend(known, Change("k", Action.RESOLVE, NOON + MINUTE), PLACE, 1)
+    stepping = ledger.telling(ledger.next_step(known), None)
+    amid_a_step = ledger.intend(stepping, Change("k", Action.RESOLVE, NOON + MINUTE), PLACE, 1)
+    assert (stepping.status, stepping.next_at) == (Status.INTENDED, ledger.STEPPING)
     assert resolving is not None
+    assert amid_a_step is not None
+    assert resolving.action is amid_a_step.action is Action.RESOLVE
 
-    for after in (ledger.acknowledge(known, "grace"), resolving, told(resolving)):
+    for after in (ledger.acknowledge(known, "grace"), resolving, told(resolving), amid_a_step, told(amid_a_step)):
+        assert after.next_at == 0
+        assert ledger.waited(after, NOON + 60 * MINUTE) is None
         assert not ledger.is_unanswered(after, NOON + 60 * MINUTE)
         assert ledger.waited(replace(after, status=Status.OPEN), NOON + 60 * MINUTE) is None
 
