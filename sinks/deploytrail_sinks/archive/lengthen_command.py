@@ -11,8 +11,7 @@ import sys
 import time
 from collections.abc import Set
 
-from deploytrail_schemas.codec import DecodeError
-from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.policies import SHARED, document
 from deploytrail_schemas.policies.in_force import Versions
@@ -21,15 +20,25 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks.archive.log.names import is_of_log
-from deploytrail_sinks.archive.retention import Judge, Keep, Policy, RetentionClass, read_policy, retain_until
+from deploytrail_sinks.archive.partition import plain_value
+from deploytrail_sinks.archive.retention import (
+    Judge,
+    Keep,
+    Policy,
+    RetentionClass,
+    read_policy,
+    regulated_services,
+    retain_until,
+)
 from deploytrail_sinks.archive.segment import is_segment, stored_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_later, open_store
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 done, 69 the store is away or a segment cannot be read."""
+    """Exit code 0 done, 69 the store is away or a segment cannot be read, 78 a setting is wrong."""
     argparse.ArgumentParser(
         prog="deploytrail archive lengthen",
         description="Move dates of stored segments on to those of DEPLOYTRAIL_ARCHIVE_RETENTION, and of the archived "
@@ -37,13 +46,13 @@ def main(argv: list[str]) -> int:
     ).parse_args(argv)
     try:
         settings = Settings.load()
-        regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
+        regulated = regulated_services(settings.regulated)
         store, wire = open_store(settings.archive), wire_format(settings)
         now = time.time_ns() // 1000
         moved = lengthen(store, read_policy(settings.archive_retention), regulated, wire=wire, now=now)
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail archive: {error}\n")
-        return EXIT_UNAVAILABLE
+        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
     print(f"{moved} segments are kept longer")
     return 0
 
@@ -68,7 +77,7 @@ def lengthen(
         kept = RetentionClass(segment.retention_class)
         keep = policy[kept]
         for record in segment.records:
-            value = _plain(wire, record.value)
+            value = plain_value(wire, record.value)
             for judge, in_force in (today, (then, versions.at(record.timestamp * 1000))):
                 wanted, asked = judge.judge(value, in_force)
                 keep = keep.and_more(Keep(policy[wanted].days)).and_more(asked)
@@ -85,10 +94,3 @@ def archived_policies(store: ObjectStore) -> Versions:
     records = (record for name in names for record in stored_segment(store, name).records)
     found = (document.parse(record.key, record.value, SHARED) for record in records if record.value is not None)
     return Versions().with_documents(one for one in found if one.kind in SHARED)
-
-
-def _plain(wire: WireFormat, value: bytes | None) -> bytes | None:
-    try:
-        return wire.plain(value)
-    except DecodeError:
-        return value

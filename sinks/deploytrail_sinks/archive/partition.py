@@ -74,15 +74,9 @@ class PartitionArchive:
         self.position = record.offset + 1
         return gaps
 
-    def _plain(self, value: bytes | None) -> bytes | None:
-        try:
-            return self._wire.plain(value)
-        except DecodeError:
-            return value  # its schema is unknown: the class of what cannot be read
-
     def _take(self, record: Record) -> None:
         in_force = self._policies_at(record.timestamp * 1000)
-        chosen, asked = self._judge.judge(self._plain(record.value), in_force)
+        chosen, asked = self._judge.judge(plain_value(self._wire, record.value), in_force)
         if self._sequences[chosen].add(record, asked) or any(s.holds(record.offset) for s in self._sequences.values()):
             return
         # Its class was another one when the range was stored without it, before a crash: another takes it,
@@ -123,3 +117,11 @@ class PartitionArchive:
             return self._committed
         ends = [s.next_offset for s in self._sequences.values() if s.next_offset is not None]
         return max(ends) if ends else None
+
+
+def plain_value(wire: WireFormat, value: bytes | None) -> bytes | None:
+    """A value as a `Judge` reads it; as it is where its schema is unknown: then nobody can read it. RetryLater."""
+    try:
+        return wire.plain(value)
+    except DecodeError:
+        return value

@@ -102,6 +102,11 @@ def is_production(environment: str) -> bool:
     return environment in _PRODUCTION or ("prod" in environment and not _NOT_PRODUCTION.search(environment))
 
 
+def regulated_services(listed: str) -> frozenset[str]:
+    """The services of DEPLOYTRAIL_REGULATED, as `Judge` knows them."""
+    return frozenset(filter(None, (name.strip().lower() for name in listed.split(","))))
+
+
 def classify(value: bytes | None, regulated: Set[str]) -> RetentionClass:
     """The class of a record by its names alone. What cannot be read, and what names no environment, is kept as
     production."""

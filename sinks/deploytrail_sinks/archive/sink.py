@@ -19,7 +19,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_sinks import metrics
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.raw_records import Record, salts
-from deploytrail_sinks.archive.retention import read_policy
+from deploytrail_sinks.archive.retention import read_policy, regulated_services
 from deploytrail_sinks.archive.segment import SegmentError
 from deploytrail_sinks.archive.store import open_store
 from deploytrail_sinks.policies import Policies
@@ -43,7 +43,7 @@ class ArchiveSink:
         self._wire = wire_format(settings)
         self._policy = read_policy(settings.archive_retention)
         self._policies = Policies(settings)
-        self._regulated = frozenset(filter(None, (s.strip().lower() for s in settings.regulated.split(","))))
+        self._regulated = regulated_services(settings.regulated)
         self._consumer = Consumer(
             consumer_config(settings, GROUP)
             | {"partition.assignment.strategy": "range", "max.poll.interval.ms": 300_000}

@@ -11,7 +11,7 @@ from deploytrail_schemas.codec import encode
 from deploytrail_schemas.policies import SHARED, document
 from deploytrail_schemas.policies.in_force import InForce, Versions
 from deploytrail_schemas.records import RecordType
-from deploytrail_sinks.archive.lengthen_command import lengthen
+from deploytrail_sinks.archive.lengthen_command import lengthen, main
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.raw_records import Record
 from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Judge, Keep, RetentionClass, read_policy
@@ -164,3 +164,22 @@ def test_lengthen_reads_policies_from_the_archive_and_shortens_nothing(store: Lo
     assert [until for until, _ in before.values()] == ["2028-03-20T00:00:00Z"] * 2
     assert lengthen(store, read_policy("production=5000")) == 3  # the policies themselves are of this class, too
     assert verify(store).flaws == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("DEPLOYTRAIL_ARCHIVE", "ftp://archive", 78),
+        ("DEPLOYTRAIL_ARCHIVE_RETENTION", "production=soon", 78),
+        ("DEPLOYTRAIL_ARCHIVE", "file:{folder}", 69),
+    ],
+)
+def test_lengthen_tells_a_wrong_setting_from_a_store_that_is_away(
+    name: str, value: str, code: int, store: LocalFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store.folder / TOPIC).mkdir(parents=True)
+    (store.folder / TOPIC / "broken.avro").write_bytes(b"broken")
+    monkeypatch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{store.folder}")
+    monkeypatch.setenv(name, value.format(folder=store.folder))
+
+    assert main([]) == code
