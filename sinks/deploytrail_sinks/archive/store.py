@@ -162,8 +162,7 @@ class LocalFolder:
     def create(self, name: str, data: bytes, retain_until: str, terms: Terms = USUAL) -> str:
         path = self.folder / name
         try:
-            if link := self._link_to(path):
-                raise RetryLater(f"{link} is a link, which may lead out of the archive; put there what it points to")
+            self._refuse_link(path)
             if not path.exists():
                 self._make_folders(path.parent)
                 self._keep(name, retain_until, terms)
@@ -177,6 +176,7 @@ class LocalFolder:
 
     def settle(self, name: str) -> None:
         try:
+            self._refuse_link((self.folder / name).parent)
             self._make_folders((self.folder / name).parent)
             _sync_folder((self.folder / name).parent)
         except OSError as error:
@@ -214,8 +214,7 @@ class LocalFolder:
         return None if date is None else str(date)
 
     def lengthen(self, name: str, retain_until: str) -> None:
-        if not (self.folder / name).is_file():
-            raise KeyError(name)
+        self._must_be_there(name)
         try:
             self._keep(name, retain_until, USUAL)
         except OSError as error:
@@ -225,8 +224,7 @@ class LocalFolder:
         return os.path.lexists(self._beside(name, ".hold"))
 
     def hold(self, name: str, on: bool) -> None:
-        if not (self.folder / name).is_file():
-            raise KeyError(name)
+        self._must_be_there(name)
         path = self._beside(name, ".hold")
         try:
             if on:
@@ -239,8 +237,7 @@ class LocalFolder:
             raise RetryLater(f"{path} cannot be changed: {error.strerror}") from error
 
     def delete(self, name: str, now: datetime) -> None:
-        if not (self.folder / name).is_file():
-            raise KeyError(name)
+        self._must_be_there(name)
         if why := may_go(self.retain_until(name), self.is_held(name), now):
             raise ObjectKept(f"{name} stays: {why}")
         try:
@@ -278,6 +275,15 @@ class LocalFolder:
         places = (path, *path.parents)
         return next((p for p in places[: places.index(self.folder)] if p.is_symlink()), None)
 
+    def _refuse_link(self, path: Path) -> None:
+        if link := self._link_to(path):
+            raise RetryLater(f"{link} is a link, which may lead out of the archive; put there what it points to")
+
+    def _must_be_there(self, name: str) -> None:
+        self._refuse_link((self.folder / name).parent)  # what is kept beside it would be written elsewhere
+        if not (self.folder / name).is_file():
+            raise KeyError(name)
+
     def _beside(self, name: str, suffix: str) -> Path:
         return self.folder / f"{name}{suffix}"
 
@@ -299,6 +305,7 @@ class LocalFolder:
     def replace(self, name: str, data: bytes) -> None:
         path = self.folder / name
         try:
+            self._refuse_link(path.parent)
             self._make_folders(path.parent)
             self._put(path, data, lambda temporary, path: Path(temporary).replace(path))
         except OSError as error:

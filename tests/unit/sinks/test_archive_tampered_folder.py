@@ -147,6 +147,30 @@ def test_nothing_is_written_through_a_link(archive: Path, tmp_path: Path) -> Non
     assert [(path.name, path.read_text()) for path in (tmp_path / "outside").iterdir()] == [("secret", SECRET)]
 
 
+def test_nothing_behind_a_linked_folder_is_changed(archive: Path, tmp_path: Path) -> None:
+    def outside() -> dict[str, bytes]:
+        return {str(path.relative_to(away)): path.read_bytes() for path in away.rglob("*") if path.is_file()}
+
+    store, away = LocalFolder(archive), tmp_path / "outside"
+    moved = archive / "deploytrail.events"
+    name = next(name for name in names(archive) if name.startswith("deploytrail.events"))
+    moved.rename(away / "events")
+    moved.symlink_to(away / "events")
+    before = outside()
+    for act in (
+        lambda: store.hold(name, True),
+        lambda: store.hold(name, False),
+        lambda: store.lengthen(name, "2099-01-01T00:00:00Z"),
+        lambda: store.delete(name, AT_THE_END),
+        lambda: store.replace(name, b"x"),
+        lambda: store.settle(name),
+    ):
+        with pytest.raises(RetryLater, match="is a link"):
+            act()
+
+    assert outside() == before
+
+
 def test_a_sink_stops_where_its_newest_segment_is_a_link(archive: Path, tmp_path: Path) -> None:
     newest = list(LocalFolder(archive).list("deploytrail.events/001/production"))[-1]
     (archive / newest).rename(tmp_path / "outside/segment")
