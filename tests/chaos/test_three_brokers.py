@@ -16,13 +16,24 @@ from support.kafka_cluster import KafkaCluster
 from support.story import APPS, effects
 
 
+def copies_wanted(bootstrap: str) -> str | None:
+    """How many copies an event needs, by the broker at `bootstrap`.
+
+    Asked at the end by a new client: right after the topics were made a broker may not have heard of them,
+    and an older client of librdkafka may wait for the dead broker, which it still knows, until its time is over.
+    """
+    asked = ConfigResource(ConfigResource.Type.TOPIC, Topic.EVENTS.value)
+    admin = AdminClient(client_config(Settings(kafka=bootstrap, replication=3)))
+    [config] = admin.describe_configs([asked]).values()
+    return config.result(30)["min.insync.replicas"].value
+
+
 @pytest.mark.timeout(500)
 @pytest.mark.requirement("M3.4", "M8.4")
 def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: Path) -> None:
     with KafkaCluster(tmp_path / "kafka") as cluster:
         settings = Settings(kafka=cluster.bootstrap, replication=3)
-        admin = AdminClient(client_config(settings))
-        ensure_topics(admin, settings)
+        ensure_topics(AdminClient(client_config(settings)), settings)
         with Pair(cluster.bootstrap, tmp_path, DEPLOYTRAIL_REPLICATION="3") as pair:
             teller = Teller(cluster.bootstrap, (1, 2, 3), 5, seconds=10)
             teller.start()
@@ -33,10 +44,7 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
             ended = pair.revive()
             exits = pair.stop()
             differences = pair.differences()
-        # Asked now, not after the topics were made: until then a broker may not have heard of them.
-        asked = ConfigResource(ConfigResource.Type.TOPIC, Topic.EVENTS.value)
-        [config] = admin.describe_configs([asked]).values()
-        copies = config.result(10)["min.insync.replicas"].value
+        copies = copies_wanted(cluster.nodes[1].bootstrap)
         found = {name: len(effects(cluster.bootstrap, name)) for name in APPS}
         letters = read_topic(cluster.bootstrap, Topic.DEAD_LETTERS)
 
