@@ -191,6 +191,7 @@ def test_an_event_that_waited_while_the_clock_was_set_back_is_seen_by_the_clock_
         (b"{}", b"unknown_wire_format"),
         (encode(RecordType.TICK, {"at": 1_793_620_800_000_000}), b"unexpected_kind"),
         (encode(RecordType.DEPLOYMENT_EVENT, event("started", occurred_at=5)), b"invalid_value"),
+        (encode(RecordType.DEPLOYMENT_EVENT, event("progressed", cohort_weight=float("nan"))), b"invalid_value"),
     ],
 )
 def test_what_cannot_be_read_is_set_aside_with_its_bytes(worker: str, value: bytes, reason: bytes) -> None:

@@ -181,7 +181,7 @@ class Correlation:
         rows |= {name: self._deployments.get(partition, name) for name in wanted}
         return [
             self._deployments.derive(partition, row["facts"])
-            | {correlation.LINES_CHANGED: _number(row.get(correlation.LINES_CHANGED))}
+            | {correlation.LINES_CHANGED: correlation.size_of(row.get(correlation.LINES_CHANGED))}
             for name, row in sorted(rows.items())
             if name in wanted or correlation.is_related(signal, lifecycle.place(row["facts"]), policies)
         ]
@@ -233,13 +233,6 @@ def _causes(row: Row) -> dict[str, float]:
 def _habit(given: list[Any]) -> Habit:
     hours, since = given
     return Habit(tuple(hours), since)
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0.0
 
 
 def make(settings: Settings) -> SafeApp:

@@ -41,7 +41,7 @@ from deploytrail_processors.apps.base import (
     tables_are_ready,
 )
 from deploytrail_processors.forwarder import DeliveryFailed
-from deploytrail_processors.rules import aliases, clock, credentials
+from deploytrail_processors.rules import aliases, clock, credentials, plausible
 from deploytrail_processors.safe_app import SafeApp
 
 NAME = "intake"
@@ -120,7 +120,8 @@ class Intake:
             raise DecodeError(DeadLetterReason.UNEXPECTED_KIND, f"a {kind.value} cannot be reported")
         said = dict(_text_headers(message.headers))
         received_at = _received_at(message, said)
-        _check(kind, value)
+        if problem := plausible.problem(kind, value):
+            raise InvalidRecord(problem)
         delivery = self._delivery(message)
         voice = credentials.voice(delivery, self._known())
         value = self._with_own_id(kind, value, message.partition, voice)
@@ -350,17 +351,6 @@ def _instant(name: str, text: str) -> int:
         return check_range(int(text))
     except ValueError:
         raise InvalidRecord(f"the header {name} is {text!r}; expected microseconds since the epoch") from None
-
-
-def _check(kind: RecordType, value: dict[str, Any]) -> None:
-    if not value[kind.id_field]:
-        raise InvalidRecord(f"{kind.id_field} is empty")
-    if kind is RecordType.DEPLOYMENT_EVENT and not value["deployment_id"]:
-        raise InvalidRecord("deployment_id is empty")
-    try:
-        check_range(value["occurred_at"])
-    except ValueError as error:
-        raise InvalidRecord(f"occurred_at: {error}") from None
 
 
 def make(settings: Settings) -> SafeApp:

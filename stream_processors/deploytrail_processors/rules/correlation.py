@@ -10,6 +10,7 @@ verdict, and is no edge of the probabilities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,8 @@ _MADE_BY_FINDING = {
     *("explanation", "evidence"),
 }
 LINES_CHANGED = "lines_changed"  # the tag that tells how large a change is
+# A larger change raises no more alerts: whoever writes tags must not outweigh everything else.
+MOST_LINES = 1e7
 _DAY_MINUTES = 24 * 60
 
 
@@ -73,6 +76,15 @@ class Candidate:
 def concerns(signal: Mapping[str, Any]) -> bool:
     """Whether a signal asks for a cause; what our own pages caused does not."""
     return signal["signal_type"] in STARTS_AN_INCIDENT and signal["source"] != "deploytrail"
+
+
+def size_of(text: str | None) -> float:
+    """How many lines a change has by its tag; 0 where that says nothing, or no number that can be one."""
+    try:
+        lines = float(text or 0)
+    except ValueError:
+        return 0.0
+    return min(max(lines, 0.0), MOST_LINES) if math.isfinite(lines) else 0.0
 
 
 def latest(signal: Mapping[str, Any]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -59,8 +60,7 @@ def usual_health(health: Iterable[Seen], broke: int | None, baseline_minutes: fl
 
 
 def _in_band(last: list[Seen], before: list[Seen]) -> tuple[bool | None, str]:
-    usual = [one["value"] for one in before if one["value"] is not None]
-    values = [one["value"] for one in last if one["value"] is not None]
+    usual, values = _values(before), _values(last)
     if values and len(usual) >= _LEAST_FOR_A_BAND:
         middle = median(usual)
         deviation = median(abs(value - middle) for value in usual)
@@ -73,3 +73,8 @@ def _in_band(last: list[Seen], before: list[Seen]) -> tuple[bool | None, str]:
     was = [one["healthy"] for one in before if one["healthy"] is not None]
     sick = bool(was) and sum(was) <= len(was) / 2
     return sick or all(told), f"{sum(told)} of the last {len(told)} healthy, {sum(was)} of {len(was)} before"
+
+
+def _values(seen: list[Seen]) -> list[float]:
+    """What was measured; a trail of an earlier version may hold numbers that are none."""
+    return [one["value"] for one in seen if one["value"] is not None and isfinite(one["value"])]

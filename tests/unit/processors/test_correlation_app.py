@@ -140,3 +140,31 @@ def test_shuffled_deployments_end_in_the_same_answer(week: Company) -> None:
         answers.append({d: f["probability"] for (_, d), f in context.standing().items() if f["probability"]})
 
     assert all(answer == answers[0] for answer in answers)
+
+
+@pytest.mark.requirement("M4.3")
+@pytest.mark.parametrize("lines", ["inf", "1e400", "nan", "-5", "many", "\u0664"])
+def test_whatever_a_tag_says_of_its_size_a_change_is_judged_like_any_other(week: Company, lines: str) -> None:
+    app, context = app_of(week)
+    app.on_record(EU, RecordType.DEPLOYMENT_EVENT, event("succeeded", NOON - MINUTE, service="service-05"))
+    app.on_record(EU, RecordType.SIGNAL, signal(service="service-05"))
+    usual = {name: found["probability"] for (_, name), found in context.standing().items()}
+    app, context = app_of(week)
+    tagged = event("succeeded", NOON - MINUTE, service="service-05", tags={"lines_changed": lines})
+    app.on_record(EU, RecordType.DEPLOYMENT_EVENT, tagged)
+    app.on_record(EU, RecordType.SIGNAL, signal(service="service-05"))
+
+    assert {name: found["probability"] for (_, name), found in context.standing().items()} == usual
+
+
+def test_no_tag_makes_a_change_outweigh_every_other(week: Company) -> None:
+    app, context = app_of(week)
+    for name, lines in (("boasts", "1e300"), ("large", "10000000")):
+        tagged = event(
+            "succeeded", NOON - MINUTE, deployment_id=name, service="service-05", tags={"lines_changed": lines}
+        )
+        app.on_record(EU, RecordType.DEPLOYMENT_EVENT, tagged)
+    app.on_record(EU, RecordType.SIGNAL, signal(service="service-05"))
+    found = {name: found["probability"] for (_, name), found in context.standing().items()}
+
+    assert found["boasts"] == found["large"] < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -86,6 +87,8 @@ def test_a_rollback_that_helped_is_verified_at_its_deadline() -> None:
         ([running(20, BAD, instance="b"), running(24, BAD, instance="b", observation_type="removed")],
          "rollback_verified", "verified"),
         ([health(22, value=180)], "rollback_verified", "verified"),
+        ([health(minute, value=math.nan) for minute in (22, 24, 26)], "rollback_verified", "verified"),
+        ([health(minute, healthy=False, value=math.inf) for minute in (22, 24, 26)], "health_out_of_band", "failed"),
         ([signal(at=at(20), fingerprint="another")], "rollback_verified", "verified"),
         ([running(27.5, BAD), health(27.5, healthy=False, value=500)], "rollback_verified", "verified"),
     ],
