@@ -40,6 +40,8 @@ PORT = 8471
 # How soon a spool that another process wrote to is looked at, and how often the clock is measured; seconds.
 _LOOK, _MEASURE = 0.2, 60.0
 _LAST_TRY = 5.0
+# The spool numbers what it keeps, of whatever kind; a kind without a field for its number has it in a map, as text.
+_NUMBERED_IN = {RecordType.SIGNAL: "labels", RecordType.APPROVAL: "tags", RecordType.OBSERVATION: "tags"}
 
 
 class Agent:
@@ -78,8 +80,7 @@ class Agent:
         value = redact_value(value)
 
         def encoded(producer: str, seq: int) -> bytes:
-            counted = {"producer_seq": seq} if kind is RecordType.DEPLOYMENT_EVENT else {}
-            return encode(kind, value | counted | {"producer_id": producer})
+            return encode(kind, value | {"producer_id": producer} | _numbered(kind, value, seq))
 
         return encoded
 
@@ -129,6 +130,13 @@ class Agent:
         for sender in self._senders.values():
             sender.stop()
         return left
+
+
+def _numbered(kind: RecordType, value: dict[str, Any], seq: int) -> dict[str, Any]:
+    if kind is RecordType.DEPLOYMENT_EVENT:
+        return {"producer_seq": seq}
+    place = _NUMBERED_IN[kind]
+    return {place: {**value.get(place, {}), "producer_seq": str(seq)}}
 
 
 def main(argv: list[str]) -> int:

@@ -33,7 +33,7 @@ def wait_for(there: Received, count: int, seconds: float = 15.0) -> list[str]:
     deadline = time.monotonic() + seconds
     while len(there.events) < count and time.monotonic() < deadline:
         time.sleep(0.01)
-    return [event["deployment_id"] for event in there.events]
+    return [event.get("deployment_id", "") for event in there.events]
 
 
 @pytest.mark.requirement("M3.1", "M8.4")
@@ -111,6 +111,36 @@ def test_what_was_acknowledged_survives_kill_9_and_is_sent_by_the_next(tmp_path:
 
     assert len(told) >= 60
     assert set(told) <= {event["event_id"] for event in there.events}
+
+
+@pytest.mark.requirement("M7.3")
+def test_every_kind_that_the_agent_is_told_of_carries_its_number_so_that_none_looks_lost(
+    there: Received, tmp_path: Path
+) -> None:
+    port = ports.free_port()
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
+    told = (
+        ("events", EVENT),
+        ("signals", {"signal_type": "alert_firing", "labels": {"alertname": "Slow", "producer_seq": "77"}}),
+        ("approvals", {"approval_type": "approved", "deployment_id": "d-1", "tags": {"board": "cab"}}),
+        ("observations", {"observation_type": "running", "version": "4.2"}),
+        ("events", EVENT),
+    )
+    with running("agent", "--port", str(port), env=env, cwd=tmp_path) as agent:
+        answers = [httpx.post(f"http://127.0.0.1:{port}/v1/{kind}", json=said).status_code for kind, said in told]
+        wait_for(there, len(told))
+        assert agent.stop() == 0
+    numbers = sorted(
+        int(value.get("producer_seq") or (value.get("labels") or value["tags"])["producer_seq"])
+        for value in there.events
+    )
+    maps = [value[name] for value in there.events for name in ("labels", "tags") if value.get(name)]
+
+    assert answers == [202] * len(told)
+    assert numbers == [1, 2, 3, 4, 5]
+    assert len({value["producer_id"] for value in there.events}) == 1
+    assert {"alertname": "Slow", "producer_seq": "2"} in maps
+    assert {"board": "cab", "producer_seq": "3"} in maps
 
 
 def test_an_agent_takes_the_socket_of_a_dead_one_and_not_of_a_living_one(there: Received, tmp_path: Path) -> None:

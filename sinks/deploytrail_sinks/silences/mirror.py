@@ -18,6 +18,7 @@ CREATED_BY = "deploytrail"
 RULE, SUPPRESSED = "alert_suppression", "suppressed_during_deployment"
 _ENDS = ("released_", "resolved_while_suppressed")
 _LONGEST_COMMENT = 1000
+_COUNTED_BY = "producer_seq"  # the agent's number of a signal: no label of the alert, and another each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ def _labels(text: str) -> dict[str, str]:
     except ValueError:
         return {}
     # A label without a value is none, and a matcher of nothing but such would fit everything.
-    return {str(name): value for name, value in found.items() if isinstance(value, str) and value}
+    labels = {str(name): value for name, value in found.items() if isinstance(value, str) and value}
+    labels.pop(_COUNTED_BY, None)
+    return labels
 
 
 def _micros(text: str) -> int | None:

@@ -57,6 +57,14 @@ def test_what_the_suppression_app_says_begins_and_ends_a_silence_of_exactly_that
     assert marked(body["comment"]) == begin.signal_id
 
 
+def test_the_number_that_the_agent_gave_a_signal_is_no_label_of_its_alert() -> None:
+    suppressed, _ = findings(labels=LABELS | {"producer_seq": "7"})
+    begin = change(suppressed)
+
+    assert isinstance(begin, Begin)
+    assert begin.labels == LABELS
+
+
 def test_what_a_silence_would_stop_from_reaching_us_is_not_mirrored() -> None:
     suppressed, _ = findings(source="alertmanager")
 
