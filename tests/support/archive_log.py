@@ -144,9 +144,9 @@ class Published:
         assert done is not None
         return done
 
-    def check(self, since: Checkpoint | None = None) -> tuple[Report, LogReport | None]:
-        """What `archive verify --trust` finds."""
-        return verify_archive(self.store, Asked(self.trust, self.trust.sequencers, since))
+    def check(self, since: Checkpoint | None = None, **more: Any) -> tuple[Report, LogReport | None]:
+        """What `archive verify --trust` finds. `more`: of what it is asked."""
+        return verify_archive(self.store, Asked(self.trust, self.trust.sequencers, since, **more))
 
 
 def expected_leaves(store: ObjectStore) -> list[bytes]:

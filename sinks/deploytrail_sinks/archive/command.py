@@ -8,6 +8,7 @@ import sys
 import time
 from base64 import b64encode
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def main(argv: list[str]) -> int:
     check.add_argument("--trust", metavar="FILE", help="keys of log and witnesses, which signatures are checked with")
     check.add_argument("--since", metavar="CHECKPOINT", help="file (or size) of a checkpoint that you kept")
     check.add_argument("--stamp-roots", metavar="PEM", type=Path, help="certificates of the time stamp authorities")
+    check.add_argument("--principals", metavar="FILE", help="whose receipts of purges count (JSON of public keys)")
     log_commands.add_words(words)
     cat = words.add_parser("cat", help="the records of objects as JSON lines")
     cat.add_argument("names", nargs="*", metavar="NAME", help="objects or folders; all where none is named")
@@ -78,7 +80,8 @@ def main(argv: list[str]) -> int:
 
 
 def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace) -> int:
-    url, who, as_json = settings.archive, settings.archive_principals, options.json
+    url, as_json = settings.archive, options.json
+    who = options.principals or settings.archive_principals
     trust = log_commands.load_trust(Path(options.trust)) if options.trust else None
     asked = Asked(
         trust,
@@ -86,6 +89,7 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         log_commands.load_checkpoint(store, options.since) if options.since else None,
         read_roots(log_commands.read_file(options.stamp_roots)) if options.stamp_roots else [],
         principals=read_principals(Path(who)) if who else None,
+        now=datetime.now(UTC),
     )
     report, of_log = verify_archive(
         store, asked, log_commands.Bar(sys.stderr.isatty()), lambda: time.sleep(_PAUSE_SECONDS)
@@ -118,6 +122,9 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         )
         if not of_log.trusted:
             print("without keys only accidents show: whoever may write to the store could have made all of it anew")
+    if report.purged:
+        went = "1 segment was" if report.purged == 1 else f"{report.purged} segments were"
+        print(f"{went} purged, with a principal's receipt")
     print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
     return 0 if whole else EXIT_FLAWED
 

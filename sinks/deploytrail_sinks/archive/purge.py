@@ -14,34 +14,16 @@ from typing import Any
 
 from deploytrail_schemas.errors import RetryLater
 
-from deploytrail_sinks.archive.acts import TOPIC, Act, read_acts, record_act
+from deploytrail_sinks.archive.acts import TOPIC, read_acts, record_act
 from deploytrail_sinks.archive.holds import Hold, active_on, holds_of
 from deploytrail_sinks.archive.log.checkpoint import open_checkpoint
 from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log
 from deploytrail_sinks.archive.log.notes import NoteError
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.principals import Principals, Signer
+from deploytrail_sinks.archive.receipts import PURGED, Gone, judge
 from deploytrail_sinks.archive.segment import SegmentError, digest, read_segment
-from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, may_go
-
-PURGED = "purged"
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A segment as a receipt names it."""
-
-    name: str
-    sha256: str
-    version: str
-    first_offset: int
-    last_offset: int
-    records: int
-
-    @property
-    def folder(self) -> str:
-        """The sequence that it is of."""
-        return self.name.rpartition("/")[0]
+from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, is_later, may_go
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +89,10 @@ def _gone(store: ObjectStore, name: str) -> tuple[Gone, str]:
     except KeyError:
         raise SegmentError(f"{name} is listed and is no object; see what `deploytrail archive verify` says") from None
     segment = read_segment(data)
-    gone = Gone(name, digest(data), version, segment.first_offset, segment.last_offset, len(segment.records))
-    return gone, segment.retain_until
+    kept, promised = store.retain_until(name) or "", segment.retain_until
+    until = kept if not promised or (kept and is_later(kept, promised)) else promised
+    covers = segment.first_offset, segment.last_offset, len(segment.records)
+    return Gone(name, digest(data), version, *covers, until), promised
 
 
 def purge(
@@ -120,7 +104,7 @@ def purge(
     """
     acts = list(read_acts(store, principals))
     holds = list(holds_of(acts).values())
-    for gone in receipts_of(acts):
+    for gone in judge(acts, now).gone:
         if not active_on(gone.name, holds):
             _delete(store, gone, now)
     found = list(plan(store, prefix, now, holds))
@@ -151,24 +135,3 @@ def _delete(store: ObjectStore, gone: Gone, now: datetime) -> None:
     if digest(data) != gone.sha256:
         raise RetryLater(f"{gone.name} is not what its receipt says; look into it before anything is purged")
     store.delete(gone.name, now)
-
-
-def receipts_of(acts: Iterable[Act]) -> Iterator[Gone]:
-    """The segments of every receipt. One that is signed by no principal counts for nothing."""
-    for act in acts:
-        if act.kind == PURGED and act.verified is not False:
-            try:
-                found = [
-                    Gone(
-                        str(item["name"]),
-                        str(item["sha256"]),
-                        str(item["version"]),
-                        int(item["first_offset"]),
-                        int(item["last_offset"]),
-                        int(item["records"]),
-                    )
-                    for item in act.said.get("segments", ())
-                ]
-            except (KeyError, TypeError, ValueError, AttributeError):
-                continue  # a receipt that does not say what went excuses nothing
-            yield from found

@@ -7,7 +7,8 @@ import argparse
 from deploytrail_sinks.archive.acting import Desk, add_actor, at_desk, signer_of
 from deploytrail_sinks.archive.acts import read_acts
 from deploytrail_sinks.archive.holds import holds_of
-from deploytrail_sinks.archive.purge import Gone, plan, purge
+from deploytrail_sinks.archive.purge import plan, purge
+from deploytrail_sinks.archive.receipts import Gone
 
 
 def main(argv: list[str]) -> int:

@@ -6,13 +6,14 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
 from deploytrail_sinks.archive.acts import read_acts
 from deploytrail_sinks.archive.log.names import is_of_log
 from deploytrail_sinks.archive.principals import Principals
-from deploytrail_sinks.archive.purge import Gone, receipts_of
+from deploytrail_sinks.archive.receipts import NO_RECEIPTS, Gone, Receipts, judge
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_date, is_later
 
@@ -47,6 +48,7 @@ class Report:
     segments: int = 0
     records: int = 0
     partitions: int = 0
+    purged: int = 0  # segments that are gone, excused by a receipt
     flaws: list[Flaw] = field(default_factory=list)
     gaps: list[Flaw] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ class Report:
 def verify(
     store: ObjectStore,
     *,
-    purged: Sequence[Gone] = (),
+    purged: Receipts = NO_RECEIPTS,
     known: Mapping[str, Known] = NOTHING_KNOWN,
     on_segment: Callable[[str, str, Segment], None] = lambda *_: None,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -67,7 +69,7 @@ def verify(
 ) -> Report:
     """Names, contents, chains and offsets of every segment.
 
-    `purged`: segments that are not missing, since a receipt names them.
+    `purged`: what receipts say; whose segments are not missing.
     `known`: segments that are not read again; `on_segment` is given each one that could be read, with its digest.
     `pause`: called before offsets that are nowhere are looked for a last time.
     """
@@ -78,11 +80,14 @@ def verify(
     for folder, group in itertools.groupby(segments, key=_partition_of):
         names = list(group)
         report.partitions += 1
-        if missing := _verify_partition(store, names, purged, report, known, on_segment):
+        if missing := _verify_partition(store, names, purged.gone, report, known, on_segment):
             holes[folder] = missing
         done += len(names)
         progress(done, len(segments))
-    _say_holes(store, holes, frozenset(segments), pause, report)
+    there = frozenset(segments)
+    report.purged = len({item.name for item in purged.gone} - there)
+    report.flaws.extend(Flaw(name, f"is gone; {why}") for name, why in purged.void.items() if name not in there)
+    _say_holes(store, holes, there, pause, report)
     return report
 
 
@@ -189,12 +194,12 @@ def _is_another(store: ObjectStore, name: str, written: str) -> bool:
     return bool(written and first and written != first)
 
 
-def receipts(store: ObjectStore, principals: Principals | None) -> list[Gone]:
-    """What was purged. `principals`: whose receipts count; None: everybody's."""
+def receipts(store: ObjectStore, principals: Principals | None, now: datetime) -> Receipts:
+    """What was purged. `principals`: whose receipts count; None: nobody's."""
     try:
-        return list(receipts_of(read_acts(store, principals)))
+        return judge(read_acts(store, principals), now)
     except SegmentError:  # named where every segment is looked at
-        return []
+        return NO_RECEIPTS
 
 
 def _behind(purged: Sequence[Gone], segment: Segment) -> Gone | None:

@@ -21,7 +21,7 @@ from deploytrail_sinks.archive.log.notes import KeyKind
 from deploytrail_sinks.archive.log.plan import PlanError, read_plan
 from deploytrail_sinks.archive.log.trust import read_trust
 from deploytrail_sinks.archive.principals import Signer
-from deploytrail_sinks.archive.purge import PURGED
+from deploytrail_sinks.archive.receipts import PURGED
 from deploytrail_sinks.archive.segment import SegmentError, is_segment, read_segment, write_segment
 from deploytrail_sinks.archive.store import LocalFolder
 from support.archive_log import MemoryStore, fill, key, published

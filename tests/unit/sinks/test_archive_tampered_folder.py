@@ -19,7 +19,8 @@ from deploytrail_sinks.archive.lengthen_command import lengthen
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.trust import read_trust
 from deploytrail_sinks.archive.principals import Principals, Signer
-from deploytrail_sinks.archive.purge import Gone, plan
+from deploytrail_sinks.archive.purge import plan
+from deploytrail_sinks.archive.receipts import Gone
 from deploytrail_sinks.archive.retention import DEFAULT_POLICY
 from deploytrail_sinks.archive.segment import is_segment, read_segment
 from deploytrail_sinks.archive.store import LocalFolder, is_date, is_later

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from cryptography import x509
@@ -35,7 +36,8 @@ class Asked:
     sequencers: Sequence[Verifier] = ()
     since: Checkpoint | None = None  # a checkpoint that was kept elsewhere: what it covers is not read again
     stamp_roots: list[x509.Certificate] = field(default_factory=list)
-    principals: Principals | None = None  # whose receipts of purges count; None: everybody's
+    principals: Principals | None = None  # whose receipts of purges count; None: nobody's
+    now: datetime = datetime.max.replace(tzinfo=UTC)  # a purge before a segment's date is none, whatever it says
 
 
 def verify_archive(
@@ -54,7 +56,7 @@ def verify_archive(
         seen[name] = seen_of(digest, segment)
 
     known = _covered(store, asked.since) if asked.since else {}
-    purged = receipts(store, asked.principals)
+    purged = receipts(store, asked.principals, asked.now)
     report = verify(
         store,
         purged=purged,
@@ -80,7 +82,7 @@ def verify_archive(
         asked.since,
         seen,
         lambda done, total: progress("entries", done, total),
-        {item.name: item for item in purged},
+        {item.name: item for item in purged.gone},
     )
     of_log = check.run()
     of_log.timestamps = _stamps(store, asked.stamp_roots, say)

@@ -23,7 +23,7 @@ from deploytrail_sinks.archive.log.report import LogReport, Seen
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.tiles import RightEdge, TileError, read_entries, read_hashes
 from deploytrail_sinks.archive.log.trust import Trust
-from deploytrail_sinks.archive.purge import Gone
+from deploytrail_sinks.archive.receipts import Gone
 from deploytrail_sinks.archive.segment import is_segment
 from deploytrail_sinks.archive.store import ObjectStore
 
