@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,15 @@ class Source:
     line: int
     value: Any
     document: Document
+    lines: Mapping[str, int] = field(default_factory=dict)  # of each field, by its dotted path
 
     @property
     def place(self) -> str:
         return f"{self.path}:{self.line}"
+
+    def place_of(self, field_path: str) -> str:
+        """File and line of a field; of one that is not there, of the document."""
+        return f"{self.path}:{self.lines.get(field_path, self.line)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from deploytrail_processors.policy_changes import Change, Plan, Source, differen
 from deploytrail_processors.policy_files import missing_calendars, read_files
 from deploytrail_processors.policy_names import KINDS, NotNames, read_names, table
 from deploytrail_processors.policy_reader import PolicyReader
-from deploytrail_processors.rules.policies import Policies, PolicySet
+from deploytrail_processors.policy_references import nothing_means, seems_wrong
+from deploytrail_processors.rules.policies import PolicySet
 from deploytrail_processors.rules.policies.schema import schema_text
 from deploytrail_processors.rules.policies.words import in_words
 
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         made[word] = words.add_parser(word, help=text, description=text)
         made[word].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a YAML file, or a folder of them")
+    for word in ("check", "diff", "apply"):
+        made[word].add_argument("--strict", action="store_true", help="take warnings of names for problems")
     made["explain"].add_argument("--at", type=_instant, metavar="INSTANT", help="say the next times from then on; now")
     made["diff"].add_argument("--exit-code", action="store_true", help="exit with 1 where something would change")
     made["apply"].add_argument("--wait", action="store_true", help="read the topic back until the changes are there")
@@ -94,18 +97,19 @@ def _instant(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _check(sources: list[Source], _: argparse.Namespace) -> int:
-    problems = missing_calendars(sources, PolicySet())
-    if problems:
-        return _refuse(problems)
+def _check(sources: list[Source], options: argparse.Namespace) -> int:
+    refused = _tell(Plan(()), sources, PolicySet(), options)
+    if refused:
+        return refused
     print(f"{len(sources)} documents, no problem")
     return 0
 
 
 def _explain(sources: list[Source], options: argparse.Namespace) -> int:
-    policies = Policies(tuple(source.document for source in sources))
+    policies = PolicySet().with_documents(source.document for source in sources).at(LATEST)
     at = options.at if options.at is not None else _now()
-    print("\n\n".join("\n  ".join(in_words(source.document, policies, at=at)) for source in sources))
+    documents = [policies.document(s.document.kind, s.document.name) or s.document for s in sources]
+    print("\n\n".join("\n  ".join(in_words(document, policies, at=at)) for document in documents))
     return 0
 
 
@@ -134,7 +138,7 @@ def _diff(sources: list[Source], options: argparse.Namespace) -> int:
     print(_summary(planned, sources))
     if planned.elsewhere:
         print(f"in none of these files, and in force as it is: {', '.join(planned.elsewhere)}")
-    refused = _tell(planned, missing_calendars(sources, standing))
+    refused = _tell(planned, sources, standing, options)
     return refused or (EXIT_CHANGES if planned.changes and options.exit_code else 0)
 
 
@@ -142,7 +146,7 @@ def _apply(sources: list[Source], options: argparse.Namespace) -> int:
     settings = Settings.load()
     standing = _standing(settings)
     planned = plan(sources, standing, now=_now())
-    refused = _tell(planned, missing_calendars(sources, standing), applies=True)
+    refused = _tell(planned, sources, standing, options, applies=True)
     if refused:
         return refused
     publish(settings, [change.value for change in planned.changes])
@@ -154,11 +158,20 @@ def _apply(sources: list[Source], options: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(planned: Plan, problems: list[str], *, applies: bool = False) -> int:
+def _tell(
+    planned: Plan, sources: list[Source], standing: PolicySet, options: argparse.Namespace, *, applies: bool = False
+) -> int:
     """Say warnings, and why nothing may be applied; the exit code."""
-    for warning in planned.warnings:
+    regions = frozenset(RegionMap.from_settings(Settings.load()).numbers)
+    doubts = seems_wrong(sources, standing)
+    problems = [
+        *planned.conflicts,
+        *missing_calendars(sources, standing),
+        *nothing_means(sources, standing, regions),
+        *(doubts if options.strict else ()),
+    ]
+    for warning in [*planned.warnings, *(() if options.strict else doubts)]:
         print(f"warning: {warning}", file=sys.stderr)
-    problems = [*planned.conflicts, *problems]
     return _refuse(problems, applies=applies) if problems else 0
 
 

@@ -30,7 +30,7 @@ def read_files(paths: Iterable[Path]) -> tuple[list[Source], list[str]]:
                     problems.append(f"{path}:{_line_of(node, Problem('spec.file', ''))}: {problem}")
                     continue
                 document = read_document(value)
-                sources.append(Source(path, node.start_mark.line + 1, value, document))
+                sources.append(Source(path, node.start_mark.line + 1, value, document, _lines_of(node)))
                 problems.extend(f"{path}:{_line_of(node, p)}: {p}" for p in document.problems)
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
@@ -146,6 +146,17 @@ def _plain(value: Any) -> Any:
         text = value.isoformat()
         return text.replace("+00:00", "Z").removesuffix(":00") if getattr(value, "tzinfo", None) is None else text
     return value
+
+
+def _lines_of(node: yaml.Node, path: str = "") -> dict[str, int]:
+    """The line of each field, by its dotted path."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        inner = f"{path}.{key.value}" if path else str(key.value)
+        lines |= {inner: key.start_mark.line + 1} | _lines_of(value, inner)
+    return lines
 
 
 def _line_of(node: yaml.Node, problem: Problem) -> int:

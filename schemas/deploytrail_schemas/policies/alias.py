@@ -14,6 +14,22 @@ from typing import NamedTuple
 
 from deploytrail_schemas.policies.reader import Reader
 
+# What every company says; policies win over these.
+USUAL_ENVIRONMENTS = {
+    "prod": "production",
+    "prd": "production",
+    "live": "production",
+    "stg": "staging",
+    "stage": "staging",
+    "preprod": "staging",
+    "pre-production": "staging",
+    "uat": "staging",
+    "qa": "test",
+    "testing": "test",
+    "dev": "development",
+    "develop": "development",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Alias:
@@ -63,6 +79,15 @@ class Aliases:
         if found is None:
             found = next((match for pattern, match in self._patterns if pattern.fullmatch(wanted)), None)
         return found
+
+
+def usual_environment(reported: str) -> Match | None:
+    """The environment that every company means by a name, without the digits behind it; None where none does."""
+    name = plain(reported)
+    if name in USUAL_ENVIRONMENTS.values():
+        return Match(name, name)
+    usual = next((one for one in (name, name.rstrip("0123456789")) if one in USUAL_ENVIRONMENTS), None)
+    return Match(USUAL_ENVIRONMENTS[usual], usual) if usual is not None else None
 
 
 def plain(name: str) -> str:

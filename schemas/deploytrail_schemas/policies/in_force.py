@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-from deploytrail_schemas.policies.alias import Alias, Aliases
+from deploytrail_schemas.policies.alias import Alias, Aliases, Match, usual_environment
 from deploytrail_schemas.policies.document import Document
+from deploytrail_schemas.policies.scope import Scope
 from deploytrail_schemas.policies.service import Service
 
 PRODUCTION = "production"
@@ -65,9 +66,33 @@ class InForce:
         """Names of services."""
         return self._aliases("service")
 
+    def environment(self, reported: str) -> str:
+        """The name of records for a reported environment: by policy, else by what every company says."""
+        return _named(reported, self.environments.find(reported) or usual_environment(reported))
+
+    def scope(self, written: Scope) -> Scope:
+        """A scope by the names that records have: what it names is what would be recorded for a report of that name."""
+        return replace(
+            written,
+            services=tuple(_named(name, self.services.find(name)) for name in written.services),
+            environments=tuple(map(self.environment, written.environments)),
+            regions=tuple(_named(name, self.regions.find(name)) for name in written.regions),
+        )
+
+    def by_recorded_names(self, document: Document) -> Document:
+        """A document whose scope, and that of its spec, has the names of records: see `scope`."""
+        if document.scope == Scope():
+            return document
+        found, spec = self.scope(document.scope), document.spec
+        return replace(document, scope=found, spec=replace(spec, scope=found) if hasattr(spec, "scope") else spec)
+
     def _aliases(self, kind: str) -> Aliases:
         specs = {d.name: d.spec for d in self.documents if d.kind == kind}
         return Aliases({name: spec.aliases for name, spec in specs.items() if isinstance(spec, (Service, Alias))})
+
+
+def _named(reported: str, found: Match | None) -> str:
+    return found.name if found is not None else reported
 
 
 def is_production(environment: str, policies: InForce) -> bool:
@@ -107,7 +132,9 @@ class Versions:
             for d in sorted(self.versions.values(), key=lambda d: (d.effective_from, d.version)):
                 if d.effective_from <= epoch:
                     newest[d.kind, d.name] = d
-            self._epochs[epoch] = self._together(tuple(newest[key] for key in sorted(newest)))
+            written = InForce(tuple(newest[key] for key in sorted(newest)))
+            # An alias in a scope would cover nothing: a freeze of `prod` has to freeze production.
+            self._epochs[epoch] = self._together(tuple(map(written.by_recorded_names, written.documents)))
         return self._epochs[epoch]
 
     def _together(self, documents: tuple[Document, ...]) -> InForce:

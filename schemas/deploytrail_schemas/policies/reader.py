@@ -35,6 +35,10 @@ class Reader:
     def wrong(self, name: str, detail: str) -> None:
         self.problems.append(Problem(f"{self.path}.{name}", detail))
 
+    def is_wrong(self, name: str) -> bool:
+        """Whether something was found wrong with a field by now."""
+        return any(problem.path == f"{self.path}.{name}" for problem in self.problems)
+
     def text(self, name: str, default: str | None = None, *, about: str = "") -> str:
         """A text; required where there is no default. `about` tells writers of policies what it is: see `schema`."""
         self.seen.add(name)
@@ -64,6 +68,16 @@ class Reader:
             self.wrong(name, f"is {value!r}; expected a list of texts")
             return ()
         return tuple(str(item) for item in value)
+
+    def names(self, name: str, *, about: str = "") -> tuple[str, ...]:
+        """A list of names of places or services: none is empty, none is a pattern."""
+        value = self.texts(name, about=about)
+        for one in value:
+            if not one.strip() or "*" in one or "?" in one:
+                self.wrong(
+                    name, f"holds {one!r}; expected names, without * and ?; all of them are meant by leaving it out"
+                )
+        return value
 
     def choices(self, name: str, choices: tuple[str, ...], *, about: str = "") -> tuple[str, ...]:
         """A list of words out of a few."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from deploytrail_schemas.policies.alias import plain
 from deploytrail_schemas.policies.reader import Reader
 
 SCOPE_FIELDS = ("services", "teams", "environments", "regions", "tiers", "kinds")
+# Kinds of change, as the schema of deployment events lists them (a test holds both to one list).
+CHANGES = (
+    *("release", "hotfix", "configuration_change", "database_migration", "infrastructure", "feature_flag"),
+    *("rollback", "unknown"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a policy applies to; an empty list means all."""
+    """What a policy applies to; an empty list means all. Case and surrounding space of names never matter."""
 
     services: tuple[str, ...] = ()
     teams: tuple[str, ...] = ()
@@ -25,16 +31,27 @@ class Scope:
     def covers(self, subject: Mapping[str, str]) -> bool:
         """Whether it applies to a subject with `service`, `team`, `environment`, `region`, `tier`, `kind`."""
         return all(
-            not allowed or subject.get(name.removesuffix("s"), "") in allowed
+            not allowed or plain(subject.get(name.removesuffix("s"), "")) in map(plain, allowed)
             for name, allowed in ((name, getattr(self, name)) for name in SCOPE_FIELDS)
         )
 
 
 def read_scope(reader: Reader) -> Scope:
     inner = reader.inner("scope", about="What it applies to; left out: everything.")
-    scope = Scope(**{name: inner.texts(name, about=f"Only these {name}; left out: all.") for name in SCOPE_FIELDS})
+    about = {name: f"Only these {name}; left out: all." for name in SCOPE_FIELDS}
+    scope = Scope(
+        services=inner.names("services", about=about["services"]),
+        teams=inner.texts("teams", about=about["teams"]),
+        environments=inner.names("environments", about=about["environments"]),
+        regions=inner.names("regions", about=about["regions"]),
+        tiers=inner.texts("tiers", about=about["tiers"]),
+        # A kind that does not exist would cover nothing: a freeze that freezes nothing.
+        kinds=inner.choices("kinds", CHANGES, about=about["kinds"]),
+    )
+    # A field that cannot be read does not excuse anything from the policy.
+    unread: dict[str, tuple[str, ...]] = {name: () for name in SCOPE_FIELDS if inner.is_wrong(name)}
     reader.problems.extend(inner.finish())
-    return scope
+    return replace(scope, **unread)
 
 
 def scope_or_all(raw: dict[str, Any]) -> Scope:

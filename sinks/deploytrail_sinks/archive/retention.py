@@ -155,7 +155,7 @@ class Judge:
         owner = policies.service(what)
         subject = {
             "service": what,
-            "environment": where,
+            "environment": policies.environment(environment),  # as scopes are read
             "region": _canonical(region, policies.regions),
             "kind": kind,
             "team": owner.team,

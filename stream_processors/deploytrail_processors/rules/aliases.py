@@ -7,25 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploytrail_schemas.policies.alias import is_pattern, plain
+from deploytrail_schemas.policies.alias import is_pattern, plain, usual_environment
 
 from deploytrail_processors.rules.policies import Aliases, Policies
-
-# What every company says; policies win over these.
-ENVIRONMENTS = {
-    "prod": "production",
-    "prd": "production",
-    "live": "production",
-    "stg": "staging",
-    "stage": "staging",
-    "preprod": "staging",
-    "pre-production": "staging",
-    "uat": "staging",
-    "qa": "test",
-    "testing": "test",
-    "dev": "development",
-    "develop": "development",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +53,10 @@ def environment(reported: str, policies: Policies) -> Mapped:
     found = _by_policy("environment", reported, policies.environments)
     if found is not None:
         return found
-    name = plain(reported)
-    for usual in (name, name.rstrip("0123456789")):
-        if usual in ENVIRONMENTS:
-            return Mapped(ENVIRONMENTS[usual], f"usual name {usual}")
-    return Mapped(name, "usual name" if name in ENVIRONMENTS.values() else "")
+    usual = usual_environment(reported)
+    if usual is None:
+        return Mapped(plain(reported))
+    return Mapped(usual.name, "usual name" if usual.alias == usual.name else f"usual name {usual.alias}")
 
 
 def _by_policy(kind: str, reported: str, aliases: Aliases) -> Mapped | None:

@@ -23,6 +23,7 @@ _END = r"(?![\s\S])"
 _DAY, _TIME = r"20[0-9]{2}-[0-9]{2}-[0-9]{2}", r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
 _INSTANT = f"^{_DAY}[Tt]{_TIME}([Zz]|[+-][0-9]{{2}}:[0-5][0-9]){_END}"
 _TEXT = {"type": ["string", "number"]}
+_NAME = {"pattern": r"^[^*?]*[^*?\s][^*?]*" + _END}
 # What a file may say, and the topic never has: `deploytrail policy` puts what is meant in its place.
 _OF_FILES = {
     "calendar": {"file": {"type": "string", "pattern": r"\.ics" + _END, "description": "An .ics file beside it."}}
@@ -132,6 +133,10 @@ class _Questions(Reader):
 
     def texts(self, name: str, *, about: str = "") -> tuple[str, ...]:
         self._note(name, {"type": "array", "items": dict(_TEXT)}, about)
+        return ()
+
+    def names(self, name: str, *, about: str = "") -> tuple[str, ...]:
+        self._note(name, {"type": "array", "items": _NAME | _TEXT}, about)
         return ()
 
     def choices(self, name: str, choices: tuple[str, ...], *, about: str = "") -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def in_words(document: Document, policies: Policies, *, at: int) -> list[str]:
     else:
         told = list(say(document.name, raw)) if say else list(_fields(document.kind, raw))
     if "scope" in spec_schema(document.kind)["properties"]:
-        told.append(f"It applies to {_scope(raw.get('scope', {}))}.")
+        told.append(f"It applies to {_scope(document.scope)}.")
     return [f"{document.kind}/{document.name}, {since}:", *told]
 
 
@@ -244,8 +244,8 @@ def _fields(kind: str, raw: Raw) -> Iterator[str]:
             yield f"{name}: {_value(value)}{' (' + said.rstrip('.') + ')' if said else ''}"
 
 
-def _scope(raw: Raw) -> str:
-    said = [f"{name} {_or(raw[name])}" for name in SCOPE_FIELDS if raw.get(name)]
+def _scope(scope: Scope) -> str:
+    said = [f"{name} {_or(list(getattr(scope, name)))}" for name in SCOPE_FIELDS if getattr(scope, name)]
     return " in ".join(said) if said else "everything"
 
 

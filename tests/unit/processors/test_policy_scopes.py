@@ -1,0 +1,186 @@
+"""A scope that could cover nothing is refused or understood: a freeze never fails open by the way it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploytrail_processors.policy_command import EXIT_INVALID, main
+from deploytrail_processors.rules import change_window
+from deploytrail_processors.rules.policies import PolicySet, read_document
+from deploytrail_schemas.instants import LATEST, parse_instant
+from deploytrail_schemas.policies.scope import CHANGES
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.schema import fields
+
+CHRISTMAS = parse_instant("2026-12-24T12:00:00Z")
+RECORDED = {
+    "service": "shop", "environment": "production", "region": "eu-west-1", "team": "web", "tier": "1",
+    "kind": "release",
+}  # fmt: skip
+SHOP: dict[str, Any] = {
+    "kind": "service",
+    "name": "shop",
+    "spec": {"team": "web", "tier": 1, "aliases": ["shop-svc", "shop-*"]},
+}
+PRODUCTION: dict[str, Any] = {"kind": "environment", "name": "production", "spec": {"aliases": ["prd-main"]}}
+REGION: dict[str, Any] = {"kind": "region", "name": "eu-west-1", "spec": {"aliases": ["euw1"]}}
+
+
+def freeze(**scope: Any) -> dict[str, Any]:
+    spec = {"effect": "deny", "zone": "UTC", "start": "2026-12-23T00:00", "end": "2027-01-02T00:00", "scope": scope}
+    return {"kind": "change_window", "name": "christmas", "spec": spec}
+
+
+def position(*documents: dict[str, Any]) -> str:
+    policies = PolicySet().with_documents(map(read_document, documents)).at(LATEST)
+    return change_window.judge(RECORDED, policies, at=CHRISTMAS, uncertainty=0).position.value
+
+
+@pytest.mark.requirement("M2.1")
+@pytest.mark.parametrize(
+    "scope",
+    [
+        *({"environments": [name]} for name in ("production", "prod", "PROD1", "Production ", "live", "prd-main")),
+        *({"services": [name]} for name in ("shop", "Shop", "shop-svc", "shop-eu")),
+        *({"regions": [name]} for name in ("EU-west-1", "euw1")),
+        {"teams": ["Web"]},
+        {"tiers": [1]},
+        {"kinds": ["release"]},
+    ],
+)
+def test_a_freeze_holds_by_whatever_name_it_is_written(scope: dict[str, Any]) -> None:
+    assert position(SHOP, PRODUCTION, REGION, freeze(**scope)) == "outside"
+
+
+@pytest.mark.parametrize("scope", [{"environments": ["staging"]}, {"services": ["cart"]}, {"regions": ["us-east-1"]}])
+def test_a_freeze_of_another_place_does_not(scope: dict[str, Any]) -> None:
+    assert position(SHOP, PRODUCTION, REGION, freeze(**scope)) == "inside"
+
+
+@pytest.mark.parametrize(
+    "scope", [{"kinds": ["relase"]}, {"services": ["shop*"]}, {"environments": ["*"]}, {"regions": [" "]}]
+)
+def test_a_scope_that_cannot_be_read_is_refused_and_closes_everything_where_it_stands(scope: dict[str, Any]) -> None:
+    [problem] = read_document(freeze(**scope)).problems
+
+    assert problem.path.startswith("spec.scope.")
+    assert position(SHOP, freeze(**scope)) == "outside"
+
+
+def test_a_name_means_what_it_meant_on_that_day() -> None:
+    later = SHOP | {"version": 2, "effective_from": "2027-01-01T00:00:00Z"}
+    before = SHOP | {"spec": {"team": "web"}, "effective_from": "2026-01-01T00:00:00Z"}
+    held = PolicySet().with_documents(map(read_document, (before, later, freeze(services=["shop-svc"]))))
+
+    assert held.at(CHRISTMAS).change_windows[0].scope.services == ("shop-svc",)
+    assert held.at(LATEST).change_windows[0].scope.services == ("shop",)
+
+
+def test_kinds_of_change_are_those_of_the_events() -> None:
+    [declared] = [one["type"] for one in fields(RecordType.DEPLOYMENT_EVENT) if one["name"] == "kind"]
+
+    assert list(CHANGES) == declared["symbols"]
+
+
+def checked(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, *options: str) -> tuple[int, list[str]]:
+    (tmp_path / "shop.yaml").write_text(DESCRIBED + text)
+    code = main(["check", *options, str(tmp_path)])
+    return code, capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
+
+
+DESCRIBED = """\
+kind: service
+name: shop
+spec: {team: web, tier: 1, aliases: [shop-svc], regimes: [sox]}
+---
+kind: regime
+name: sox
+spec: {controls: [registered]}
+---
+"""
+FREEZE = """\
+kind: change_window
+name: christmas
+spec:
+  effect: deny
+  zone: UTC
+  start: 2026-12-23T00:00
+  end: 2027-01-02T00:00
+  scope:
+    %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        ("environments: [prodution]", "'prodution' is no environment that anybody knows; did you mean production?"),
+        ("environments: [perf]", "declare it by a policy of the kind environment"),
+        ("regions: [eu-wset-1]", "'eu-wset-1' is no region that anybody knows; did you mean eu-west-1?"),
+        ("kinds: [relase]", "holds 'relase'; expected release, hotfix"),
+        ("services: ['shop-*']", "holds 'shop-*'; expected names"),
+    ],
+)
+def test_check_refuses_a_scope_of_names_that_nothing_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scope: str, said: str
+) -> None:
+    code, told = checked(tmp_path, capsys, FREEZE % scope)
+
+    assert code == EXIT_INVALID
+    assert told[0].startswith("shop.yaml:17: spec.scope.")
+    assert said in told[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: thresholds\nname: production\nspec: {}\n", "shop.yaml:10: name: no rule reads thresholds/production"),
+        (
+            "kind: approval\nname: shop\nspec:\n  roles: [cab]\n  holders: {cba: [ada]}\n",
+            "shop.yaml:13: spec.holders: nobody is asked for the role 'cba'; roles are cab",
+        ),
+    ],
+)
+def test_check_refuses_what_no_rule_would_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    code, told = checked(tmp_path, capsys, text)
+
+    assert code == EXIT_INVALID
+    assert told[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FREEZE % "environments: [prod]", "'prod' is recorded as 'production' (usual name prod)"),
+        (FREEZE % "services: [shop-svc]", "'shop-svc' is recorded as 'shop' (alias shop-svc of service/shop)"),
+        (FREEZE % "services: [shpo]", "no policy here knows 'shpo'; did you mean shop?"),
+        (FREEZE % "teams: [wbe]", "no policy here knows 'wbe'"),
+        ("kind: service\nname: cart\nspec: {depends_on: [shpo]}\n", "spec.depends_on: no policy here knows 'shpo'"),
+        ("kind: service\nname: cart\nspec: {regimes: [soxx]}\n", "knows 'soxx'; did you mean sox?"),
+        (
+            "kind: retention\nname: long\nspec: {class: production, days: 2000, regimes: [soxx]}\n",
+            "spec.regimes: no policy here knows 'soxx'; did you mean sox?",
+        ),
+    ],
+)
+def test_check_warns_of_names_that_may_be_meant_and_refuses_them_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    lenient, [warning] = checked(tmp_path, capsys, text)
+    strict, told = checked(tmp_path, capsys, text, "--strict")
+
+    assert (lenient, strict) == (0, EXIT_INVALID)
+    assert warning.startswith("warning: shop.yaml:1")
+    assert said in warning
+    assert f"warning: {told[0]}" == warning
+
+
+def test_names_that_are_known_are_not_spoken_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scope = "{environments: [production, Staging], services: [Shop], teams: [Web], tiers: [1], regions: [global]}"
+    text = (FREEZE % "").replace("  scope:\n    \n", f"  scope: {scope}\n")
+
+    assert checked(tmp_path, capsys, text, "--strict") == (0, [])
