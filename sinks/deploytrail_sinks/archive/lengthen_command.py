@@ -10,6 +10,8 @@ import argparse
 import sys
 import time
 from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import LATEST
@@ -19,11 +21,10 @@ from deploytrail_schemas.registry import SingleObject, WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.log.names import CHECKPOINT, is_of_log
 from deploytrail_sinks.archive.partition import plain_value
 from deploytrail_sinks.archive.retention import (
     Judge,
-    Keep,
     Policy,
     RetentionClass,
     read_policy,
@@ -31,18 +32,27 @@ from deploytrail_sinks.archive.retention import (
     retain_until,
 )
 from deploytrail_sinks.archive.segment import is_segment, stored_segment
-from deploytrail_sinks.archive.store import ObjectStore, is_later, open_store
+from deploytrail_sinks.archive.store import ObjectStore, latest, open_store
 
+_AT_ONCE = 8
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_CONFIGURATION = 78  # EX_CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How many objects are kept longer, or more firmly, than before."""
+
+    segments: int
+    of_log: int
 
 
 def main(argv: list[str]) -> int:
     """Exit code 0 done, 69 the store is away or a segment cannot be read, 78 a setting is wrong."""
     argparse.ArgumentParser(
         prog="deploytrail archive lengthen",
-        description="Move dates of stored segments on to those of DEPLOYTRAIL_ARCHIVE_RETENTION, and of the archived "
-        "policies of the kind retention; none is shortened.",
+        description="Move dates and locks of stored segments, and of the log, on to those of "
+        "DEPLOYTRAIL_ARCHIVE_RETENTION, and of the archived policies of the kind retention; none is shortened.",
     ).parse_args(argv)
     try:
         settings = Settings.load()
@@ -53,7 +63,7 @@ def main(argv: list[str]) -> int:
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail archive: {error}\n")
         return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
-    print(f"{moved} segments are kept longer")
+    print(f"{moved.segments} segments and {moved.of_log} objects of the log are kept longer, or more firmly")
     return 0
 
 
@@ -64,14 +74,21 @@ def lengthen(
     *,
     wire: WireFormat | None = None,
     now: int = LATEST,
-) -> int:
-    """How many segments are kept longer now. Whose newest record nobody knows, having none, stays as it is."""
+) -> Moved:
+    """What is kept longer, or more firmly, now. A segment without records, whose newest nobody knows, stays as it is.
+
+    The log is kept as long as the segment that is kept longest: without the oldest of its objects nothing newer can be
+    proven.
+    """
     wire, versions, moved = wire or SingleObject(), archived_policies(store), 0
     today, then = (Judge(regulated), versions.at(now)), Judge(regulated)
+    longest, of_log = None, []
     for name in store.list(""):
         if is_of_log(name):
+            of_log += [name] if name != CHECKPOINT else []  # which is replaced, and kept in log/checkpoints
             continue
         segment = stored_segment(store, name)
+        longest = latest(longest, store.retain_until(name), segment.retain_until)
         if not segment.records:
             continue
         kept = RetentionClass(segment.retention_class)
@@ -80,12 +97,17 @@ def lengthen(
             value = plain_value(wire, record.value)
             for judge, in_force in (today, (then, versions.at(record.timestamp * 1000))):
                 wanted, asked = judge.judge(value, in_force)
-                keep = keep.and_more(Keep(policy[wanted].days)).and_more(asked)
+                keep = keep.and_more(policy[wanted].floor).and_more(asked)
         until = retain_until(kept, max(record.timestamp for record in segment.records), {kept: keep})
-        if is_later(until, store.retain_until(name)):
-            store.lengthen(name, until)
-            moved += 1
-    return moved
+        # What it was created to be kept until stands in it: a date beside it that is lost comes back.
+        until = latest(until, segment.retain_until) or until
+        moved += store.lengthen(name, until, keep.terms)
+        longest = latest(longest, until)
+    if longest is None:
+        return Moved(moved, 0)
+    until = longest
+    with ThreadPoolExecutor(_AT_ONCE, "lengthen") as threads:
+        return Moved(moved, sum(threads.map(lambda name: store.lengthen(name, until), of_log)))
 
 
 def archived_policies(store: ObjectStore) -> Versions:

@@ -59,6 +59,11 @@ class Keep:
         """What the store is told beside the date."""
         return Terms(self.lock, self.tier, self.at_least)
 
+    @property
+    def floor(self) -> Keep:
+        """This as what is asked beside another one."""
+        return Keep(self.days, at_least=firmer(self.lock or Lock.NONE, self.at_least))
+
     def and_more(self, asked: Keep | None) -> Keep:
         """This with what a policy asks beside it: whichever is longer and firmer. The storage class is the policy's
         where it keeps at least as long and names one."""

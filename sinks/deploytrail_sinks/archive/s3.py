@@ -9,6 +9,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 
 An object is the oldest version of its name: Object Lock protects that one, and does not stop a newer
 version, or a marker of deletion, from hiding it.
+
+What is created without a lock says its date in its metadata. A later one, and a legal hold, are tags of that version
+then: words, as the files beside an object in a folder are.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,11 +30,35 @@ from botocore.config import Config
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 
 from deploytrail_sinks.archive.s3_answers import asking
-from deploytrail_sinks.archive.store import USUAL, Lock, ObjectExists, ObjectKept, Terms, Version, firmer, may_go
+from deploytrail_sinks.archive.store import (
+    USUAL,
+    Lock,
+    ObjectExists,
+    ObjectKept,
+    Terms,
+    Version,
+    firmer,
+    is_later,
+    latest,
+    may_go,
+)
 
-_DATE = "retain-until"  # the name of the metadata that says it again
+_DATE = "retain-until"  # the name of the metadata that says it again, and of the tag that says a later one
+_LOCK = "retain-lock"  # the name of the metadata that says that an object was created without one
+_HOLD = "legal-hold"  # the name of the tag
 _KNOWN = {"region", "endpoint", "lock"}
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5, 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """How the server keeps an object. `said`: its date by word; `unlocked`: it was created without a lock, so that
+    having none is no sign that somebody took it off."""
+
+    lock: Lock
+    date: str | None
+    said: str | None
+    unlocked: bool
 
 
 class S3Store:
@@ -67,6 +95,7 @@ class S3Store:
             # Records of long ago may be past their date when they come; a lock has to end in the future.
             soonest = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
             more["ObjectLockRetainUntilDate"] = max(datetime.fromisoformat(retain_until), soonest)
+        said = {_DATE: retain_until} | ({_LOCK: lock.value} if lock is Lock.NONE else {})
         mine = None
         try:
             with asking(name, f"{self._where(name)} cannot be created"):
@@ -77,7 +106,7 @@ class S3Store:
                     IfNoneMatch="*",
                     ChecksumAlgorithm="SHA256",
                     ChecksumSHA256=base64.b64encode(digest).decode(),
-                    Metadata={_DATE: retain_until},
+                    Metadata=said,
                     **more,
                 )
             mine = str(stored.get("VersionId", ""))
@@ -120,29 +149,29 @@ class S3Store:
         return tuple(version for _, version in own)[::-1]
 
     def retain_until(self, name: str) -> str | None:
-        if self._lock is Lock.NONE:  # the date is a word beside the object, as in a folder
-            said = self._head(name).get("Metadata", {}).get(_DATE)
-            return None if said is None else str(said)
-        date = self._retention(name).get("RetainUntilDate")
-        return None if date is None else date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        kept = self._kept(name)
+        return kept.date or (kept.said if kept.unlocked else None)
 
-    def lengthen(self, name: str, retain_until: str) -> None:
-        if self._lock is Lock.NONE:
-            self._oldest(name)
-            return
-        now = self._retention(name)
-        if (date := now.get("RetainUntilDate")) is not None and date >= datetime.fromisoformat(retain_until):
-            return
-        kept = {
-            "Mode": now.get("Mode", self._lock.value.upper()),
-            "RetainUntilDate": datetime.fromisoformat(retain_until),
-        }
+    def lengthen(self, name: str, retain_until: str, terms: Terms = USUAL) -> bool:
+        kept = self._kept(name)
+        until = latest(retain_until, kept.date, kept.said) or retain_until
+        lock = firmer(kept.lock, firmer(terms.lock or self._lock, terms.at_least))
+        if not is_later(until, datetime.now(UTC).isoformat()):
+            lock = kept.lock  # there is nothing left that a lock could keep
+        if lock is Lock.NONE:
+            return is_later(until, kept.said) and self._tag(name, _DATE, until)
+        if lock is kept.lock and not is_later(until, kept.date):
+            return False
+        # Servers take another mode for a weaker one, and ask for the right to get past the one that is there.
+        more = {"BypassGovernanceRetention": True} if Lock.GOVERNANCE is kept.lock is not lock else {}
+        retention = {"Mode": lock.value.upper(), "RetainUntilDate": datetime.fromisoformat(until)}
         with asking(name, f"{self._where(name)} cannot be kept longer"):
-            self._client.put_object_retention(Retention=kept, **self._oldest(name))
+            self._client.put_object_retention(Retention=retention, **more, **self._oldest(name))
+        return True
 
     def is_held(self, name: str) -> bool:
         if self._lock is Lock.NONE:
-            return False
+            return self._tags(name).get(_HOLD) == "on"
         if said := self._head(name).get("ObjectLockLegalHoldStatus"):
             return bool(said == "ON")
         try:
@@ -153,6 +182,9 @@ class S3Store:
         return bool(answer.get("LegalHold", {}).get("Status") == "ON")
 
     def hold(self, name: str, on: bool) -> None:
+        if self._lock is Lock.NONE:
+            self._tag(name, _HOLD, "on" if on else "")
+            return
         with asking(name, f"{self._where(name)} cannot be held or released"):
             self._client.put_object_legal_hold(LegalHold={"Status": "ON" if on else "OFF"}, **self._oldest(name))
 
@@ -204,11 +236,22 @@ class S3Store:
             head: dict[str, Any] = self._client.head_object(**self._oldest(name))
         return head
 
-    def _retention(self, name: str) -> dict[str, Any]:
-        """Mode and date; some servers tell them with every object, others only where they are asked for them."""
+    def _kept(self, name: str) -> _Kept:
         head = self._head(name)
+        locked = self._retention(name, head)
+        words = head.get("Metadata", {})
+        said, unlocked = words.get(_DATE), self._lock is Lock.NONE or words.get(_LOCK) == Lock.NONE.value
+        if date := locked.get("RetainUntilDate"):
+            until = date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return _Kept(Lock(locked["Mode"].lower()), until, said, unlocked)
+        return _Kept(Lock.NONE, None, latest(said, self._tags(name).get(_DATE)), unlocked)
+
+    def _retention(self, name: str, head: dict[str, Any]) -> dict[str, Any]:
+        """Mode and date; some servers tell them with every object, others only where they are asked for them."""
         if date := head.get("ObjectLockRetainUntilDate"):
             return {"Mode": head["ObjectLockMode"], "RetainUntilDate": date}
+        if self._lock is Lock.NONE:  # a bucket that has no locks at all refuses to be asked
+            return {}
         try:
             with asking(name, f"{self._where(name)} cannot be asked for its retention"):
                 answer = self._client.get_object_retention(**self._oldest(name))
@@ -216,6 +259,19 @@ class S3Store:
             return {}
         kept: dict[str, Any] = answer.get("Retention", {})
         return kept
+
+    def _tags(self, name: str) -> dict[str, str]:
+        with asking(name, f"{self._where(name)} cannot be asked for its tags"):
+            answer = self._client.get_object_tagging(**self._oldest(name))
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def _tag(self, name: str, key: str, value: str) -> bool:
+        """Set one tag, or take it off where its value is empty; the others stay."""
+        tags = {k: v for k, v in self._tags(name).items() if k != key} | ({key: value} if value else {})
+        listed = [{"Key": k, "Value": v} for k, v in tags.items()]
+        with asking(name, f"{self._where(name)} cannot be tagged"):
+            self._client.put_object_tagging(Tagging={"TagSet": listed}, **self._oldest(name))
+        return True
 
     def _versions(self, prefix: str) -> Iterator[tuple[str, Version]]:
         """Names with their versions, newest first (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html)."""

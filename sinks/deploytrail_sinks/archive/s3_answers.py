@@ -22,7 +22,8 @@ _CONFLICTS = {"ConditionalRequestConflict", "OperationAborted"}
 _REMEDIES = {
     "NoSuchBucket": "make the bucket, with versions and Object Lock on",
     "AccessDenied": "allow s3:PutObject, s3:PutObjectRetention, s3:PutObjectLegalHold, s3:GetObject*, "
-    "s3:ListBucket and s3:ListBucketVersions",
+    "s3:ListBucket and s3:ListBucketVersions; s3:BypassGovernanceRetention to make a lock firmer, and "
+    "s3:PutObjectVersionTagging where there is none",
     "InvalidAccessKeyId": "check the credentials",
     "SignatureDoesNotMatch": "check the credentials",
     "ExpiredToken": "renew the credentials",

@@ -67,6 +67,8 @@ class Version:
 
 
 USUAL = Terms()
+_LOCKS = {lock.value: lock for lock in Lock}
+_NOTHING_THERE = (FileNotFoundError, NotADirectoryError)
 
 
 class ObjectStore(Protocol):
@@ -95,8 +97,9 @@ class ObjectStore(Protocol):
     def retain_until(self, name: str) -> str | None:
         """Until when an object is kept; None where nothing says so."""
 
-    def lengthen(self, name: str, retain_until: str) -> None:
-        """Keep an object longer. A date that is not later changes nothing. KeyError where there is none."""
+    def lengthen(self, name: str, retain_until: str, terms: Terms = USUAL) -> bool:
+        """Keep an object longer, or more firmly; whether that changed something. A date that is not later, and a lock
+        that is not firmer, stay as they are. KeyError where there is none."""
 
     def is_held(self, name: str) -> bool:
         """Whether a legal hold is on an object: it outlives its date."""
@@ -139,6 +142,12 @@ def is_date(text: str) -> bool:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
+
+
+def latest(*dates: str | None) -> str | None:
+    """The latest of several dates; None where none of them is one."""
+    found = [date for date in dates if date is not None and is_date(date)]
+    return max(found, key=datetime.fromisoformat, default=None)
 
 
 def is_later(date: str, than: str | None) -> bool:
@@ -213,15 +222,22 @@ class LocalFolder:
         date = self._kept(name).get("retain_until")
         return None if date is None else str(date)
 
-    def lengthen(self, name: str, retain_until: str) -> None:
+    def lengthen(self, name: str, retain_until: str, terms: Terms = USUAL) -> bool:
         self._must_be_there(name)
         try:
-            self._keep(name, retain_until, USUAL)
+            return self._keep(name, retain_until, terms)
         except OSError as error:
             raise RetryLater(f"{name}.retain cannot be written: {error.strerror}") from error
 
     def is_held(self, name: str) -> bool:
-        return os.path.lexists(self._beside(name, ".hold"))
+        path = self._beside(name, ".hold")
+        try:
+            path.lstat()
+        except _NOTHING_THERE:
+            return False
+        except OSError as error:  # a hold that cannot be seen may be there
+            raise RetryLater(f"{path} cannot be looked for: {error.strerror}") from error
+        return True
 
     def hold(self, name: str, on: bool) -> None:
         self._must_be_there(name)
@@ -261,14 +277,20 @@ class LocalFolder:
             _sync_folder(path.parent)
             self._durable.add(path)
 
-    def _keep(self, name: str, retain_until: str, terms: Terms) -> None:
-        """Write the date before the object appears, or a later one over an earlier one; OSError."""
-        if not is_later(retain_until, self.retain_until(name)):
-            return
-        firm = firmer(terms.lock or Lock.NONE, terms.at_least)
-        lock = {"lock": firm.value} if terms.lock or firm is not Lock.NONE else {}
-        kept = json.dumps(self._kept(name) | lock | {"retain_until": retain_until}).encode()
-        self._put(self._beside(name, ".retain"), kept, lambda temporary, path: Path(temporary).replace(path))
+    def _keep(self, name: str, retain_until: str, terms: Terms) -> bool:
+        """Write the date before the object appears, or a later one over an earlier one, or a firmer lock; whether
+        that changed something. OSError."""
+        before = self._kept(name)
+        date, lock = before.get("retain_until"), _LOCKS.get(str(before.get("lock")))
+        firm = firmer(lock or Lock.NONE, firmer(terms.lock or Lock.NONE, terms.at_least))
+        word = {"lock": firm.value} if lock or terms.lock or firm is not Lock.NONE else {}
+        later = {"retain_until": retain_until} if is_later(retain_until, None if date is None else str(date)) else {}
+        kept = before | word | later
+        if kept == before:
+            return False
+        data = json.dumps(kept).encode()
+        self._put(self._beside(name, ".retain"), data, lambda temporary, path: Path(temporary).replace(path))
+        return True
 
     def _link_to(self, path: Path) -> Path | None:
         """What of a path below the folder is a link; None where nothing is. The folder itself may be one."""
@@ -290,9 +312,13 @@ class LocalFolder:
     def _kept(self, name: str) -> dict[str, Any]:
         path = self._beside(name, ".retain")
         try:
-            kept = {} if path.is_symlink() else json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError):
+            kept = {} if path.is_symlink() else json.loads(path.read_bytes())
+        except (*_NOTHING_THERE, IsADirectoryError, ValueError, RecursionError):
             return {}
+        except OSError as error:  # it may say a later date than whoever asks would write
+            if error.errno == errno.ENAMETOOLONG:
+                return {}
+            raise RetryLater(f"{path} cannot be read: {error.strerror}") from error
         return kept if isinstance(kept, dict) else {}
 
     def folders(self, prefix: str) -> tuple[str, ...]:

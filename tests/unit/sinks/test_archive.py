@@ -73,8 +73,9 @@ class MemoryStore:
     def retain_until(self, name: str) -> str | None:
         return self.dates.get(name)
 
-    def lengthen(self, name: str, retain_until: str) -> None:
-        self.dates[name] = max(retain_until, self.dates[name])
+    def lengthen(self, name: str, retain_until: str, terms: Terms = USUAL) -> bool:
+        before, self.dates[name] = self.dates[name], max(retain_until, self.dates[name])
+        return self.dates[name] != before
 
     def is_held(self, name: str) -> bool:
         return name in self.held

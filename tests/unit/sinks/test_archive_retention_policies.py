@@ -11,7 +11,7 @@ from deploytrail_schemas.codec import encode
 from deploytrail_schemas.policies import SHARED, document
 from deploytrail_schemas.policies.in_force import InForce, Versions
 from deploytrail_schemas.records import RecordType
-from deploytrail_sinks.archive.lengthen_command import lengthen, main
+from deploytrail_sinks.archive.lengthen_command import Moved, lengthen, main
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.raw_records import Record
 from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Judge, Keep, RetentionClass, read_policy
@@ -149,7 +149,7 @@ def test_what_a_segment_was_asked_to_be_is_not_asked_of_the_next(store: LocalFol
 @pytest.mark.requirement("M5.5")
 def test_lengthen_reads_policies_from_the_archive_and_shortens_nothing(store: LocalFolder) -> None:
     archive(store, versions(retention(days=3000)), [(0, value()), (0, value(service="ledger"))])
-    assert lengthen(store, DEFAULT_POLICY) == 0
+    assert lengthen(store, DEFAULT_POLICY) == Moved(0, 0)
     documents = PartitionArchive(store, "deploytrail.policies", 0, frozenset(), compacted=True)
     documents.resume()
     for offset, one in enumerate([retention(days=10), retention("ledger", scope={"services": ["ledger"]})]):
@@ -158,11 +158,11 @@ def test_lengthen_reads_policies_from_the_archive_and_shortens_nothing(store: Lo
     documents.close_segments()
     before = kept(store)
 
-    assert lengthen(store, DEFAULT_POLICY) == 1
-    assert lengthen(store, DEFAULT_POLICY) == 0
+    assert lengthen(store, DEFAULT_POLICY) == Moved(1, 0)
+    assert lengthen(store, DEFAULT_POLICY) == Moved(0, 0)
     assert [until for until, _ in kept(store).values()] == ["2028-03-20T00:00:00Z", "2030-12-15T00:00:00Z"]
     assert [until for until, _ in before.values()] == ["2028-03-20T00:00:00Z"] * 2
-    assert lengthen(store, read_policy("production=5000")) == 3  # the policies themselves are of this class, too
+    assert lengthen(store, read_policy("production=5000")) == Moved(3, 0)  # the policies are of this class, too
     assert verify(store).flaws == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 
-from deploytrail_sinks.archive.retention import RetentionClass, retain_until
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy, RetentionClass, retain_until
 from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
 
 
@@ -25,9 +25,13 @@ _AT_ONCE = 8
 _DAY_MS = int(timedelta(days=1) / timedelta(milliseconds=1))
 
 
-def kept_until(now: float) -> str:
-    """Until when the log's objects are kept: as long as what is kept longest. `now`: seconds since the epoch."""
-    return retain_until(RetentionClass.REGULATED, int(now * 1000) + _DAY_MS)
+def kept_until(now: float, policy: Policy = DEFAULT_POLICY) -> str:
+    """Until when the log's objects are kept: as long as what is kept longest, and never less than by default.
+
+    `now`: seconds since the epoch. What policies of the kind `retention` ask for more, `archive lengthen` adds.
+    """
+    longest = max((*policy.values(), *DEFAULT_POLICY.values()), key=lambda keep: keep.days)
+    return retain_until(RetentionClass.REGULATED, int(now * 1000) + _DAY_MS, {RetentionClass.REGULATED: longest})
 
 
 def create_equal(store: ObjectStore, name: str, data: bytes, until: str) -> None:

@@ -14,6 +14,7 @@ from deploytrail_sinks.archive.log.notes import Note, NoteError, signers
 from deploytrail_sinks.archive.log.objects import LogConflict, kept_until, read_or_none
 from deploytrail_sinks.archive.log.timestamps import request_stamp
 from deploytrail_sinks.archive.log.trust import Trust
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy
 from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ class Publisher:
         *,
         stamp_url: str = "",
         stamp_every: float = 3600.0,
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
+        self._policy = policy
         self._store, self._trust, self._clock = store, trust, clock
         self._cosigners = Cosigners(trust, store.read)
         self._stamp_url, self._stamp_every = stamp_url, stamp_every
@@ -68,7 +71,7 @@ class Publisher:
             self._waits = False
             kept = cosigned.encode()
             try:
-                self._store.create(name, kept, kept_until(self._clock()))
+                self._store.create(name, kept, kept_until(self._clock(), self._policy))
                 at = self._clock()
             except ObjectExists:
                 kept = self._store.read(name)
@@ -101,7 +104,7 @@ class Publisher:
         name = numbered("timestamps", size)
         if read_or_none(self._store, name) is None:
             try:
-                self._store.create(name, request_stamp(self._stamp_url, kept), kept_until(now))
+                self._store.create(name, request_stamp(self._stamp_url, kept), kept_until(now, self._policy))
             except ObjectExists:
                 pass
             except RetryLater as error:  # the next checkpoint asks again; this one is published without

@@ -24,6 +24,7 @@ from deploytrail_sinks.archive.log.signer import CheckpointSigner, SigningRefuse
 from deploytrail_sinks.archive.log.trust import Trust
 from deploytrail_sinks.archive.log.witness import Witness
 from deploytrail_sinks.archive.log.witness_server import server
+from deploytrail_sinks.archive.retention import read_policy
 from deploytrail_sinks.archive.store import open_store
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def run_sequencer(settings: Settings, *, once: bool) -> int:
             "DEPLOYTRAIL_ARCHIVE_SEQUENCER_KEY names no key file; see `deploytrail archive keygen`"
         )
     key, origin = load_key(Path(settings.archive_sequencer_key)), settings.archive_origin
-    sequencer = Sequencer(open_store(settings.archive), origin, key, time.time)
+    sequencer = Sequencer(open_store(settings.archive), origin, key, time.time, read_policy(settings.archive_retention))
     metrics.LOG_ENTRIES.labels(origin).set_function(lambda: sequencer.size)
     metrics.LOG_WAITING.labels(origin).set_function(lambda: sequencer.waiting)
     metrics.LOG_STOPPED.labels(origin).set_function(lambda: sequencer.stopped)
@@ -127,6 +128,7 @@ def run_signer(settings: Settings, *, once: bool, adopt: Path | None) -> int:
             time.time,
             stamp_url=settings.archive_timestamp_url,
             stamp_every=settings.archive_timestamp_seconds,
+            policy=read_policy(settings.archive_retention),
         )
         metrics.LOG_UNPUBLISHED.labels(origin).set_function(lambda: max(0, signer.seen - publisher.size))
         for witness in trust.witnesses:

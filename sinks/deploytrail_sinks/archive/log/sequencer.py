@@ -18,6 +18,7 @@ from deploytrail_sinks.archive.log.notes import Note, NoteError, Signer
 from deploytrail_sinks.archive.log.objects import LogConflict, create_all, create_equal, kept_until, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, PlanError, Planned, encode_positions, read_plan, read_positions
 from deploytrail_sinks.archive.log.tiles import RightEdge
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Policy
 from deploytrail_sinks.archive.segment import SegmentError, digest, is_segment, read_segment
 from deploytrail_sinks.archive.store import ObjectExists, ObjectStore
 
@@ -30,8 +31,16 @@ POSITIONS_EVERY = 256  # batches between two notes of the positions
 class Sequencer:
     """One log's sequencer. `clock`: seconds since the epoch."""
 
-    def __init__(self, store: ObjectStore, origin: str, key: Signer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        origin: str,
+        key: Signer,
+        clock: Callable[[], float],
+        policy: Policy = DEFAULT_POLICY,
+    ) -> None:
         self._store, self._origin, self._key, self._clock = store, origin, key, clock
+        self._policy = policy
         self._edge = RightEdge()
         self._positions: dict[str, int] = {}
         self._ends: list[int] = []  # sizes of which a checkpoint may be published that is not in the log yet
@@ -88,7 +97,7 @@ class Sequencer:
         name = numbered("batches", plan.start)
         self._resumed = False  # until the batch is whole: what fails in it begins anew from the store
         try:
-            self._store.create(name, plan.encode(), kept_until(self._clock()))
+            self._store.create(name, plan.encode(), kept_until(self._clock(), self._policy))
         except ObjectExists:  # another one was quicker: what it planned counts
             theirs = plan_at(self._store, plan.start)
             if theirs is None:
@@ -158,7 +167,7 @@ class Sequencer:
         return planned, entries
 
     def _append(self, plan: Plan, entries: dict[str, list[bytes]]) -> Checkpoint:
-        until, gaps = kept_until(self._clock()), 0
+        until, gaps = kept_until(self._clock(), self._policy), 0
         for segment in plan.segments:
             of_it = entries.get(segment.name) or self._again(segment)
             gaps += gaps_of(of_it)
