@@ -55,7 +55,12 @@ def main(argv: list[str]) -> int:
     check = words.add_parser("verify", help="is every object what it should be, and no offset missing?")
     check.add_argument("--json", action="store_true", help="the report as JSON")
     check.add_argument("--trust", metavar="FILE", help="keys of log and witnesses, which signatures are checked with")
-    check.add_argument("--since", metavar="CHECKPOINT", help="file (or size) of a checkpoint that you kept")
+    check.add_argument(
+        "--since", metavar="CHECKPOINT", help="file (or size) of a checkpoint that you kept: read what is newer"
+    )
+    check.add_argument(
+        "--against", metavar="CHECKPOINT", action="append", default=[], help="another one; all is read; may be repeated"
+    )
     check.add_argument("--stamp-roots", metavar="PEM", type=Path, help="certificates of the time stamp authorities")
     check.add_argument("--principals", metavar="FILE", help="whose receipts of purges count (JSON of public keys)")
     log_commands.add_words(words)
@@ -87,6 +92,7 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         trust,
         trust.sequencers if trust else (),
         log_commands.load_checkpoint(store, options.since) if options.since else None,
+        [log_commands.load_checkpoint(store, kept) for kept in options.against],
         read_roots(log_commands.read_file(options.stamp_roots)) if options.stamp_roots else [],
         principals=read_principals(Path(who)) if who else None,
         now=datetime.now(UTC),
@@ -95,11 +101,13 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         store, asked, log_commands.Bar(sys.stderr.isatty()), lambda: time.sleep(_PAUSE_SECONDS)
     )
     # Nothing is not whole: it may be the wrong folder, or one that somebody emptied.
-    whole = report.is_whole and (report.segments > 0 or options.since is not None)
+    nothing = not report.segments and not report.known
+    whole = report.is_whole and not nothing
     if as_json:
         print(json.dumps({"whole": whole, **asdict(report), "log": of_log and asdict(of_log)}, indent=2))
     # In an empty store a log that is asked for is no flaw: it is not there yet, like all else.
-    if not report.segments and options.since is None and (not report.flaws or _is_empty(store)):
+    kept = options.since is not None or options.against
+    if nothing and (not report.flaws or (not kept and _is_empty(store))):
         print(
             f"deploytrail archive: {url} holds no segment; expected the archive's folder in DEPLOYTRAIL_ARCHIVE "
             "(a sink writes the first after DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS)",
@@ -122,6 +130,8 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         )
         if not of_log.trusted:
             print("without keys only accidents show: whoever may write to the store could have made all of it anew")
+    if options.since is not None:
+        print(f"{report.known} segments that the checkpoint covers are there and were not read")
     if report.purged:
         went = "1 segment was" if report.purged == 1 else f"{report.purged} segments were"
         print(f"{went} purged, with a principal's receipt")

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from deploytrail_sinks.archive.acts import read_acts
 from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.log.presence import COVERED_GONE
 from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.receipts import NO_RECEIPTS, Gone, Receipts, judge
-from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment
+from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, is_segment, read_segment
 from deploytrail_sinks.archive.store import ObjectStore, is_date, is_later
 
 
@@ -49,6 +50,7 @@ class Report:
     records: int = 0
     partitions: int = 0
     purged: int = 0  # segments that are gone, excused by a receipt
+    known: int = 0  # segments that are there and were not read, being vouched for
     flaws: list[Flaw] = field(default_factory=list)
     gaps: list[Flaw] = field(default_factory=list)
 
@@ -85,7 +87,10 @@ def verify(
         done += len(names)
         progress(done, len(segments))
     there = frozenset(segments)
-    report.purged = len({item.name for item in purged.gone} - there)
+    excused = {item.name for item in purged.gone} - there
+    report.purged, report.known = len(excused), sum(name in there for name in known)
+    gone = (name for name in known if is_segment(name) and name not in there and name not in excused)
+    report.flaws.extend(Flaw(name, COVERED_GONE) for name in gone)
     report.flaws.extend(Flaw(name, f"is gone; {why}") for name, why in purged.void.items() if name not in there)
     _say_holes(store, holes, there, pause, report)
     return report

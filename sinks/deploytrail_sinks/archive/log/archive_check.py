@@ -19,6 +19,7 @@ from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Planned
 from deploytrail_sinks.archive.log.report import LogReport, Seen
 from deploytrail_sinks.archive.log.sequencer import plan_at
+from deploytrail_sinks.archive.log.tiles import TileError, Tree
 from deploytrail_sinks.archive.log.timestamp_words import StampError
 from deploytrail_sinks.archive.log.timestamps import check_stamp
 from deploytrail_sinks.archive.log.trust import Trust
@@ -35,6 +36,7 @@ class Asked:
     trust: Trust | None = None  # None: signatures are not checked
     sequencers: Sequence[Verifier] = ()
     since: Checkpoint | None = None  # a checkpoint that was kept elsewhere: what it covers is not read again
+    against: Sequence[Checkpoint] = ()  # others that were kept elsewhere: everything is read all the same
     stamp_roots: list[x509.Certificate] = field(default_factory=list)
     principals: Principals | None = None  # whose receipts of purges count; None: nobody's
     now: datetime = datetime.max.replace(tzinfo=UTC)  # a purge before a segment's date is none, whatever it says
@@ -85,6 +87,8 @@ def verify_archive(
         {item.name: item for item in purged.gone},
     )
     of_log = check.run()
+    for kept in asked.against:
+        _follows(store, kept, of_log.entries, check.origin, say)
     of_log.timestamps = _stamps(store, asked.stamp_roots, say)
     _hidden(store, say)
     return report, of_log
@@ -113,6 +117,23 @@ def _covered(store: ObjectStore, since: Checkpoint) -> dict[str, Planned]:
     except LogConflict:
         return {}  # said when the log is checked
     return found if size == since.size else {}
+
+
+def _follows(store: ObjectStore, kept: Checkpoint, size: int, origin: str, say: Callable[[str, str], None]) -> None:
+    """Whether a tree of a checkpoint that was kept elsewhere begins the log, whose published tree is of a size."""
+    if origin not in ("", kept.origin):
+        say(CHECKPOINT, f"is of the log {origin}; the checkpoint that you kept is of the log {kept.origin}")
+    if kept.size > size:
+        say(CHECKPOINT, f"is of {size} entries; the checkpoint that you kept is of {kept.size}")
+        return
+    try:
+        root = Tree(store.read, kept.size).root()
+    except TileError as error:
+        say(error.name, error.detail)
+        say(CHECKPOINT, f"the log had no tree of {kept.size} entries, as the checkpoint that you kept is of")
+        return
+    if root != kept.root:
+        say(CHECKPOINT, f"the log's first {kept.size} entries are not those of the checkpoint that you kept")
 
 
 def _stamps(store: ObjectStore, roots: list[x509.Certificate], say: Callable[[str, str], None]) -> int:

@@ -19,6 +19,7 @@ from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, number_of, n
 from deploytrail_sinks.archive.log.notes import NoteError, Verifier, signers
 from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, Planned, encode_positions
+from deploytrail_sinks.archive.log.presence import no_longer_there
 from deploytrail_sinks.archive.log.report import LogReport, Seen
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.tiles import RightEdge, TileError, read_entries, read_hashes
@@ -55,7 +56,10 @@ class LogCheck:
         names = list(self.store.list(PREFIX))
         newest = self._checkpoints(names)
         start = self.since.size if self.since else 0
-        plans, end, unfinished = self._plans()
+        plans, end, unfinished = self._plans(start)
+        if start:
+            for name, detail in no_longer_there(plans, start, names):
+                self.say(name, detail)
         total = max(end, newest)
         edge = self._edge_at(start)
         if edge is not None:
@@ -142,8 +146,11 @@ class LogCheck:
 
     # Batches
 
-    def _plans(self) -> tuple[list[Plan], int, bool]:
-        """Every whole batch in order, the size behind them, and whether one was begun behind that."""
+    def _plans(self, start: int) -> tuple[list[Plan], int, bool]:
+        """Every whole batch in order, the size behind them, and whether one was begun behind that.
+
+        `start`: of what a kept checkpoint covers, every batch is whole.
+        """
         plans: list[Plan] = []
         size = 0
         while True:
@@ -156,7 +163,7 @@ class LogCheck:
                 return plans, size, False
             if plan is None:
                 return plans, size, False
-            if read_or_none(self.store, numbered("states", plan.end)) is None:
+            if plan.end > start and read_or_none(self.store, numbered("states", plan.end)) is None:
                 if not self._goes_on(plan.end):
                     self._visited.add(name)
                     return plans, size, True
@@ -207,7 +214,7 @@ class LogCheck:
             self._equal(of_edge, data)
         root = edge.root()
         self._compare(edge.size, root)
-        self._state(Checkpoint(self._origin(), edge.size, root))
+        self._state(Checkpoint(self.origin, edge.size, root))
         self._positions.update((s.name.rpartition("/")[0], s.next_offset) for s in plan.segments)
         positions = numbered("positions", edge.size)
         noted = read_or_none(self.store, positions)
@@ -216,7 +223,9 @@ class LogCheck:
             self.say(positions, "says other positions than the batches do")
         return True
 
-    def _origin(self) -> str:
+    @property
+    def origin(self) -> str:
+        """The log's name, as a kept checkpoint has it; empty where none is kept."""
         return next(iter(self._kept.values())).origin if self._kept else ""
 
     def _entries(self, plan: Plan, end: int) -> Iterator[tuple[int, Planned, list[bytes]]]:
