@@ -20,7 +20,7 @@ from deploytrail_sinks.archive.log.canonical import canonical
 from deploytrail_sinks.archive.principals import Principals, Signer
 from deploytrail_sinks.archive.raw_records import Record
 from deploytrail_sinks.archive.retention import RetentionClass
-from deploytrail_sinks.archive.segment import folder_name, stored_segment
+from deploytrail_sinks.archive.segment import SegmentError, digest, folder_name, segment_name, stored_bytes
 from deploytrail_sinks.archive.sequence import ArchiveConflict, Sequence
 from deploytrail_sinks.archive.store import ObjectStore
 
@@ -42,10 +42,22 @@ class Act:
 
 
 def read_acts(store: ObjectStore, principals: Principals | None = None) -> Iterator[Act]:
-    """Every act in order. SegmentError where one cannot be read."""
+    """Every act in order, from the first on. SegmentError where one cannot be read, is gone, or was exchanged.
+
+    Who deletes the act of a hold must not get rid of the hold. That the last acts are gone, the log alone knows.
+    """
+    number, before = 0, ""
     for name in store.list(FOLDER):
-        for record in stored_segment(store, name).records:
-            yield _act(record, principals)
+        data, segment = stored_bytes(store, name)
+        said = (segment.name, segment.first_offset, segment.last_offset, segment.previous_sha256)
+        if said != (name, number, number, before) or [record.offset for record in segment.records] != [number]:
+            expected = segment_name(TOPIC, 0, RetentionClass.REGULATED, number)
+            raise SegmentError(
+                f"{name} is not the act that follows those before it; expected {expected}: an act is gone or was "
+                "exchanged; see what `deploytrail archive verify` says"
+            )
+        yield _act(segment.records[0], principals)
+        number, before = number + 1, digest(data)
 
 
 def record_act(store: ObjectStore, kind: str, said: dict[str, Any], signer: Signer, now: datetime) -> Act:

@@ -14,7 +14,7 @@ from typing import Any
 
 from deploytrail_schemas.errors import RetryLater
 
-from deploytrail_sinks.archive.acts import TOPIC, read_acts, record_act
+from deploytrail_sinks.archive.acts import FOLDER, TOPIC, read_acts, record_act
 from deploytrail_sinks.archive.holds import Hold, active_on, holds_of
 from deploytrail_sinks.archive.log.checkpoint import open_checkpoint
 from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log
@@ -63,7 +63,8 @@ def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) 
 
 
 def _covered(store: ObjectStore) -> set[str] | None:
-    """The segments that the newest checkpoint covers; None where there is no log. LogConflict where a plan is damaged.
+    """The segments that the newest checkpoint covers; None where there is no log. LogConflict where a plan is damaged,
+    SegmentError where the log has an act that is gone.
 
     What goes before it is in the log can never be shown to have been there.
     """
@@ -78,6 +79,8 @@ def _covered(store: ObjectStore) -> set[str] | None:
     while size < covers and (batch := plan_at(store, size)):
         found.update(planned.name for planned in batch.segments)
         size = batch.end
+    if gone := {name for name in found if name.startswith(f"{FOLDER}/")} - set(store.list(FOLDER)):
+        raise SegmentError(f"{min(gone)} is in the log and is gone; it may be a hold, so nothing is purged")
     return found
 
 
@@ -102,6 +105,7 @@ def purge(
 
     Raises ObjectKept where the store keeps an object that ours says may go.
     """
+    _covered(store)  # no act is gone, which may be a hold
     acts = list(read_acts(store, principals))
     holds = list(holds_of(acts).values())
     for gone in judge(acts, now).gone:

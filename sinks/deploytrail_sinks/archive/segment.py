@@ -181,8 +181,14 @@ def read_segment(data: bytes) -> Segment:
 
 def stored_segment(store: ObjectStore, name: str) -> Segment:
     """The segment of a name; SegmentError, with the name, where it is none or nothing is there."""
+    return stored_bytes(store, name)[1]
+
+
+def stored_bytes(store: ObjectStore, name: str) -> tuple[bytes, Segment]:
+    """The same with its bytes."""
     try:
-        return read_segment(store.read(name))
+        data = store.read(name)
+        return data, read_segment(data)
     except KeyError:
         raise SegmentError(f"{name} is listed and is no object") from None
     except SegmentError as error:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deploytrail_schemas.avro_writer import long_bytes
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.registry import SingleObject
@@ -162,3 +165,38 @@ def test_a_bundle_is_written_where_it_was_asked_for(
     assert [path.parent for path in made] == [here]
     assert [path.name.endswith(".proof.json") for path in made] == [True]
     assert not Path("/etc/outside.proof.json").exists()
+
+
+NULLS = {"type": "array", "items": "null", "name": "x"}
+EMPTY = {"type": "array", "items": {"type": "record", "name": "y", "fields": []}, "name": "x"}
+WIDE = {"type": "record", "name": "y", "fields": [{"name": f"f{n}", "type": "null"} for n in range(2000)]}
+SELF = {"type": "record", "name": "x", "fields": [{"name": "f", "type": ["null", "x"]}]}
+
+
+@pytest.mark.requirement("M5.1")
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        (NULLS, long_bytes(1 << 40)),
+        (NULLS, long_bytes(-(1 << 40)) + long_bytes(0)),
+        (NULLS, long_bytes(100_000) * 1000),
+        (EMPTY, long_bytes(1 << 62)),
+        ({"type": "array", "items": NULLS, "name": "x"}, long_bytes(1 << 40) * 1000),
+        ({"type": "array", "items": WIDE, "name": "x"}, long_bytes(1 << 40)),
+        (SELF, long_bytes(1) * 100_000),
+    ],
+    ids=["nulls", "nulls in a block with its size", "many blocks", "empty records", "arrays of them", "wide", "itself"],
+)
+def test_a_schema_that_makes_much_out_of_few_bytes_is_refused_before_it_is_followed(
+    schema: dict[str, Any], value: bytes
+) -> None:
+    record = {"value": b64encode(b"\0\0\0\0\1" + value).decode(), "offset": "1", "topic": TOPIC}
+    tracemalloc.start()
+    try:
+        with pytest.raises((verify_proof.Refused, RecursionError)):  # check_bundle makes the one of the other
+            verify_proof.fields_of(record, {"0000000001": json.dumps(schema)})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 20_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_sinks.archive import command
-from deploytrail_sinks.archive.acts import read_acts, record_act
+from deploytrail_sinks.archive.acts import FOLDER, read_acts, record_act
 from deploytrail_sinks.archive.holds import ADDED, RELEASED
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.principals import Principals, Signer
-from deploytrail_sinks.archive.purge import purge
+from deploytrail_sinks.archive.purge import plan, purge
 from deploytrail_sinks.archive.receipts import PURGED, judge
-from deploytrail_sinks.archive.segment import digest, read_segment
+from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment, write_segment
 from deploytrail_sinks.archive.store import LocalFolder, ObjectKept
 from deploytrail_sinks.archive.verify import Report
 from support.archive_log import TOPIC, Published, fill, published
@@ -224,3 +225,54 @@ def test_the_command_takes_the_principals_of_a_file_and_says_what_was_purged(
         code, said = ask(*words)
         assert (code, f"FLAW: {first}: " in said) == (1, True)
     assert ask("--principals", str(tmp_path / "nothing"))[0] == 78
+
+
+def holds_and_others(store: LocalFolder) -> list[str]:
+    """Three acts, the first of them a hold on all events; the objects that have them."""
+    for prefix in (TOPIC, "deploytrail.other", "deploytrail.third"):
+        record_act(store, ADDED, {"prefix": prefix, "reason": "case 9"}, ADA, NOW)
+    return list(store.list(FOLDER))
+
+
+@pytest.mark.requirement("M5.5")
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_nothing_is_purged_where_an_act_is_gone_that_the_log_or_the_acts_behind_it_know(
+    store: LocalFolder, tmp_path: Path, number: int
+) -> None:
+    acts = holds_and_others(store)
+    log = published(tmp_path / "signer", store)
+    (store.folder / acts[number]).unlink()
+    before = list(store.list(""))
+
+    with pytest.raises(SegmentError, match=acts[number]):
+        purge(store, TOPIC, "to hide something", ADA, PRINCIPALS, IN_FORTY_YEARS)
+    with pytest.raises(SegmentError, match=acts[number]):
+        list(plan(store, TOPIC, IN_FORTY_YEARS, ()))
+    assert list(store.list("")) == before
+    assert any(flaw.name in (acts[number], *acts[number + 1 : number + 2]) for flaw in look(log).flaws)
+
+
+@pytest.mark.requirement("M5.5")
+def test_acts_are_read_as_a_chain_and_no_other_is_one(store: LocalFolder) -> None:
+    acts = holds_and_others(store)
+    assert [act.number for act in read_acts(store)] == [0, 1, 2]
+    whole = [read_segment(store.read(name)) for name in acts]
+
+    def put(number: int, segment: Segment) -> None:
+        (store.folder / acts[number]).unlink()
+        (store.folder / acts[number]).write_bytes(write_segment(segment))
+
+    for number, forged in (
+        (0, replace(whole[0], previous_sha256="00")),
+        (1, replace(whole[1], previous_sha256="")),
+        (1, replace(whole[1], records=())),
+        (1, replace(whole[1], last_offset=2)),
+        (1, whole[0]),
+        (1, replace(whole[1], records=(replace(whole[1].records[0], value=b"{}"),))),
+    ):
+        put(number, forged)
+        with pytest.raises(SegmentError, match=r"archive-acts/.*is not the act that follows"):
+            list(read_acts(store))
+        put(number, whole[number])
+
+    assert [act.number for act in read_acts(store)] == [0, 1, 2]

@@ -32,8 +32,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ED25519, COSIGNER_ED25519, COSIGNER_MLDSA44 = 0x01, 0x04, 0x06
-LABEL = b"deploytrail record v1\n"
-FORMAT = "deploytrail-proof/1"
+LABEL, FORMAT = b"deploytrail record v1\n", "deploytrail-proof/1"
 SALT_BYTES, LIMIT = 16, 256 << 20
 
 
@@ -246,10 +245,10 @@ def from_base64(text: str) -> bytes:
 
 
 class Avro:
-    """Reads one value of a schema."""
+    """Reads one value of a schema. `left`: how many parts it may still have; a schema makes many out of no bytes."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.at, self.named = data, 0, dict[str, Any]()
+        self.data, self.at, self.named, self.left = data, 0, dict[str, Any](), 64 + 8 * len(data)
 
     def take(self, count: int) -> bytes:
         if count < 0 or self.at + count > len(self.data):
@@ -270,6 +269,9 @@ class Avro:
 
     def read(self, schema: Any) -> Any:
         """A value; Refused."""
+        self.left -= 1
+        if self.left < 0:
+            raise Refused("a record has more parts than its bytes can hold")
         if isinstance(schema, list):
             return self.read(schema[self.long()])
         kind = schema if isinstance(schema, str) else schema["type"]
@@ -305,8 +307,7 @@ class Avro:
                 count, _ = -count, self.long()
             for _ in range(count):
                 key = self.read("string") if is_map else None
-                item = self.read(schema["values" if is_map else "items"])
-                pairs.append((key, item))
+                pairs.append((key, self.read(schema["values" if is_map else "items"])))
         return dict(pairs) if is_map else [item for _, item in pairs]
 
 
@@ -353,8 +354,7 @@ def check_bundle(bundle: Any, trust: Trust) -> list[str]:
         for row in bundle["records"]:
             record, index = row["record"], row["index"]
             entry = entry_of(record, from_base64(row["salt"]))
-            proof = [from_base64(step) for step in row["proof"]]
-            if root_from(hash_of(entry, prefix=b"\x00"), index, size, proof) != root:
+            if root_from(hash_of(entry, prefix=b"\x00"), index, size, [from_base64(p) for p in row["proof"]]) != root:
                 raise Refused(f"offset {record['offset']} of {record['topic']} is not in the log at index {index}")
             fields = fields_of(record, bundle["schemas"])
             if fields.get("deployment_id") != bundle["deployment"]:
