@@ -8,7 +8,7 @@ import sys
 import time
 from base64 import b64encode
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,12 @@ def main(argv: list[str]) -> int:
         "--against", metavar="CHECKPOINT", action="append", default=[], help="another one; all is read; may be repeated"
     )
     check.add_argument("--stamp-roots", metavar="PEM", type=Path, help="certificates of the time stamp authorities")
+    check.add_argument(
+        "--stamp", metavar="FILE", type=Path, action="append", default=[], help="a time stamp that you kept elsewhere"
+    )
+    check.add_argument(
+        "--stamp-within", metavar="DAYS", type=_days, default="7", help="records are stamped by then (default: 7)"
+    )
     check.add_argument("--principals", metavar="FILE", help="whose receipts of purges count (JSON of public keys)")
     log_commands.add_words(words)
     cat = words.add_parser("cat", help="the records of objects as JSON lines")
@@ -94,6 +100,8 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         log_commands.load_checkpoint(store, options.since) if options.since else None,
         [log_commands.load_checkpoint(store, kept) for kept in options.against],
         read_roots(log_commands.read_file(options.stamp_roots)) if options.stamp_roots else [],
+        stamps=[(str(path), log_commands.read_file(path)) for path in options.stamp],
+        stamp_within=options.stamp_within,
         principals=read_principals(Path(who)) if who else None,
         now=datetime.now(UTC),
     )
@@ -123,10 +131,11 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
     verdict = "whole" if whole else f"{len(report.flaws)} flaws"
     if of_log is not None:
         keys = "signatures checked" if of_log.trusted else "SIGNATURES NOT CHECKED: no --trust"
+        of = f" of {of_log.oldest_stamp} to {of_log.newest_stamp}, {of_log.stamped} entries" if of_log.stamped else ""
         print(
             f"log: {of_log.entries} entries published, root {of_log.root or 'unknown'}, {of_log.unpublished} not yet; "
             f"{of_log.checkpoints} checkpoints, "
-            f"{keys}; {of_log.timestamps} time stamps; {of_log.uncovered_segments} segments not in it yet"
+            f"{keys}; {of_log.timestamps} time stamps{of}; {of_log.uncovered_segments} segments not in it yet"
         )
         if not of_log.trusted:
             print("without keys only accidents show: whoever may write to the store could have made all of it anew")
@@ -137,6 +146,16 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         print(f"{went} purged, with a principal's receipt")
     print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
     return 0 if whole else EXIT_FLAWED
+
+
+def _days(text: str) -> timedelta:
+    try:
+        days = timedelta(days=float(text))
+    except (ValueError, OverflowError):
+        days = timedelta(-1)
+    if days < timedelta(0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return days
 
 
 def _is_empty(store: ObjectStore) -> bool:

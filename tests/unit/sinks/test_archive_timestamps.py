@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deploytrail_schemas.errors import RetryLater
+from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
+from deploytrail_sinks.archive.log.names import CHECKPOINT
 from deploytrail_sinks.archive.log.timestamp_words import StampError
 from deploytrail_sinks.archive.log.timestamps import check_stamp, read_roots, request_stamp
-from support.archive_log import MemoryStore, fill, published
+from deploytrail_sinks.archive.partition import PartitionArchive
+from deploytrail_sinks.archive.store import LocalFolder, ObjectStore
+from support.archive_log import TOPIC, MemoryStore, Published, fill, published, record
 from support.timestamp_authority import authority_at, make_authority
 
 pytest.importorskip("rfc3161_client")
@@ -86,3 +93,157 @@ def test_an_authority_that_is_away_delays_no_checkpoint(tmp_path: Path) -> None:
     assert list(store.list("log/timestamps")) == []
     with pytest.raises(RetryLater, match="does not answer"):
         request_stamp("http://127.0.0.1:9", b"x")
+
+
+DAY_MS = 86_400_000
+
+
+def fill_at(store: ObjectStore, offsets: range, days: float) -> None:
+    """Archive records that were made so many days from now."""
+    archive = PartitionArchive(store, TOPIC, 1, frozenset())
+    archive.resume(offsets.start)
+    at = int(datetime.now(UTC).timestamp() * 1000 + days * DAY_MS)
+    for offset in offsets:
+        archive.add(replace(record(offset), timestamp=at + offset))
+        if offset % 10 == 9:
+            archive.close_segments()
+    archive.close_segments()
+
+
+@pytest.fixture
+def stamped(authority: str, tmp_path: Path) -> Callable[..., Published]:
+    """Logs that are published with the same keys and stamped now."""
+
+    def stamped(name: str, offsets: range, days: float, store: ObjectStore | None = None) -> Published:
+        store = store or MemoryStore()
+        fill_at(store, offsets, days)
+        return published(tmp_path / name, store, stamp_url=authority, stamp_every=0.0)
+
+    return stamped
+
+
+@pytest.fixture
+def flaws(roots: Path) -> Callable[..., dict[str, str]]:
+    """What is found, by object, where the authority is trusted."""
+
+    def flaws(log: Published, **more: Any) -> dict[str, str]:
+        asked: dict[str, Any] = {
+            "stamp_roots": read_roots(roots.read_bytes()),
+            "stamp_within": timedelta(days=7),
+        }
+        return {flaw.name: flaw.detail for flaw in log.check(**(asked | more))[0].flaws}
+
+    return flaws
+
+
+Stamped, Flaws = Callable[..., Published], Callable[..., dict[str, str]]
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_log_that_was_rewritten_with_all_keys_and_stamped_today_is_found_by_its_stamps(
+    stamped: Stamped, flaws: Flaws, roots: Path
+) -> None:
+    honest, rewritten = stamped("honest", range(60), -1), stamped("rewritten", range(100, 160), -30)
+    [stamp] = rewritten.store.list("log/timestamps")
+
+    assert rewritten.check()[0].flaws == []
+    assert flaws(honest) == {}
+    assert list(flaws(rewritten)) == [stamp]
+    assert "30 days" in flaws(rewritten)[stamp] or "29 days" in flaws(rewritten)[stamp]
+    assert "whose newest record is of" in flaws(rewritten)[stamp]
+    assert flaws(rewritten, stamp_within=timedelta(days=31)) == {}
+    # One new record does not make old ones new.
+    fill_at(rewritten.store, range(160, 170), 0)
+    rewritten.publish()
+    assert list(flaws(rewritten)) == [stamp]
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_log_whose_stamps_are_gone_is_found_by_who_trusts_the_authority(stamped: Stamped, flaws: Flaws) -> None:
+    log = stamped("log", range(60), 0)
+    assert isinstance(log.store, MemoryStore)
+    for name in list(log.store.list("log/timestamps")):
+        del log.store.objects[name]
+
+    assert log.check()[0].flaws == []
+    assert list(flaws(log)) == ["log/timestamps"]
+
+
+@pytest.mark.requirement("M5.1")
+@pytest.mark.parametrize("days", [-10, 10])
+def test_what_no_stamp_covers_though_one_was_due_is_found(stamped: Stamped, flaws: Flaws, days: int) -> None:
+    """Whoever rewrites what is behind a stamp and adds none."""
+    log = stamped("log", range(60), 0)
+    fill_at(log.store, range(60, 80), 0.01)
+    log.publisher._stamp_url = ""
+    log.publish()
+    assert flaws(log) == {}  # the next stamp is not due yet
+
+    fill_at(log.store, range(80, 100), days)
+    log.publish()
+    found = flaws(log)
+
+    assert list(found) == ["log/timestamps"]
+    assert "none covers deploytrail.events/001/" in found["log/timestamps"]
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_stamp_that_was_kept_outside_is_of_a_checkpoint_that_the_log_follows(
+    stamped: Stamped, flaws: Flaws, roots: Path, tmp_path: Path
+) -> None:
+    honest, rewritten = stamped("honest", range(60), 0), stamped("rewritten", range(100, 160), 0)
+    [name] = honest.store.list("log/timestamps")
+    [size] = [checkpoint for checkpoint in honest.store.list("log/checkpoints")]
+    kept = [("kept.tsr", honest.store.read(name))]
+    fill_at(honest.store, range(60, 80), 0)
+    honest.publish()
+
+    assert flaws(rewritten) == {}
+    assert flaws(honest, stamps=kept) == {}
+    assert list(flaws(rewritten, stamps=kept)) == ["kept.tsr"]
+    assert "no checkpoint that this log has kept" in flaws(rewritten, stamps=kept)["kept.tsr"]
+    # The old checkpoint that is put beside the new tree helps nobody.
+    assert isinstance(rewritten.store, MemoryStore)
+    rewritten.store.objects[size] = honest.store.read(size)
+    assert CHECKPOINT in flaws(rewritten, stamps=kept)
+    others = make_authority(tmp_path)
+    untrusted = flaws(honest, stamps=kept, stamp_roots=read_roots(others.read_bytes()))
+    assert "no trusted authority" in untrusted["kept.tsr"]
+    for nonsense in (b"", kept[0][1][:-10], b"\0" * 1000):
+        assert "kept.tsr" in flaws(honest, stamps=[("kept.tsr", nonsense)])
+
+
+@pytest.mark.requirement("M5.1")
+def test_the_command_says_from_when_to_when_the_log_was_stamped(
+    stamped: Stamped,
+    roots: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = LocalFolder(tmp_path / "archive")
+    log = stamped("signer", range(60), -30, store)
+    (tmp_path / "trust").write_text(log.trust_text)
+    (tmp_path / "kept").write_bytes(store.read(next(store.list("log/timestamps"))))
+    monkeypatch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{store.folder}")
+
+    def ask(*words: str) -> tuple[int, str]:
+        code = command.main(["verify", "--trust", str(tmp_path / "trust"), *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    trusting = ("--stamp-roots", str(roots), "--stamp", str(tmp_path / "kept"))
+    assert ask()[0] == 0  # no authority is trusted: nothing is said of times
+    code, said = ask(*trusting)
+    assert (code, "FLAW: log/timestamps/" in said) == (1, True)
+    code, said = ask(*trusting, "--stamp-within", "60")
+    assert code == 0
+    today = f"1 time stamps of {datetime.now(UTC).year}-"
+    assert (today in said, f", {log.publisher.size} entries;" in said) == (True, True)
+    report = json.loads(ask(*trusting, "--stamp-within", "60", "--json")[1])["log"]
+    assert report["oldest_stamp"] == report["newest_stamp"] != ""
+    assert report["stamped"] == log.publisher.size
+    assert ask("--stamp", str(tmp_path / "nothing"))[0] == 78
+    for days in ("-1", "nan", "1e30", "x"):
+        with pytest.raises(SystemExit):
+            ask("--stamp-within", days)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from cryptography import x509
@@ -13,20 +13,19 @@ from deploytrail_sinks.archive.log.check import LogCheck
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint
 from deploytrail_sinks.archive.log.entries import segment_entries
 from deploytrail_sinks.archive.log.merkle import leaf_hash
-from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log, number_of, numbered
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, is_of_log
 from deploytrail_sinks.archive.log.notes import Verifier
-from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
+from deploytrail_sinks.archive.log.objects import LogConflict
 from deploytrail_sinks.archive.log.plan import Planned
 from deploytrail_sinks.archive.log.report import LogReport, Seen
 from deploytrail_sinks.archive.log.sequencer import plan_at
+from deploytrail_sinks.archive.log.stamp_check import AskedOfStamps, StampCheck
 from deploytrail_sinks.archive.log.tiles import TileError, Tree
-from deploytrail_sinks.archive.log.timestamp_words import StampError
-from deploytrail_sinks.archive.log.timestamps import check_stamp
 from deploytrail_sinks.archive.log.trust import Trust
 from deploytrail_sinks.archive.principals import Principals
 from deploytrail_sinks.archive.segment import Segment
 from deploytrail_sinks.archive.store import ObjectStore
-from deploytrail_sinks.archive.verify import NO_OBJECT, Flaw, Report, receipts, verify
+from deploytrail_sinks.archive.verify import Flaw, Report, receipts, verify
 
 
 @dataclass(slots=True)
@@ -38,6 +37,8 @@ class Asked:
     since: Checkpoint | None = None  # a checkpoint that was kept elsewhere: what it covers is not read again
     against: Sequence[Checkpoint] = ()  # others that were kept elsewhere: everything is read all the same
     stamp_roots: list[x509.Certificate] = field(default_factory=list)
+    stamps: Sequence[tuple[str, bytes]] = ()  # kept elsewhere: the name of a file, and the stamp
+    stamp_within: timedelta | None = None  # how long after it was made a record is stamped, at the latest
     principals: Principals | None = None  # whose receipts of purges count; None: nobody's
     now: datetime = datetime.max.replace(tzinfo=UTC)  # a purge before a segment's date is none, whatever it says
 
@@ -87,9 +88,10 @@ def verify_archive(
         {item.name: item for item in purged.gone},
     )
     of_log = check.run()
-    for kept in asked.against:
+    of_stamps = AskedOfStamps(asked.stamp_roots, asked.stamps, asked.stamp_within)
+    stamped = StampCheck(store, of_stamps, say).run(of_log, seen, check.entered)
+    for kept in (*asked.against, *stamped):
         _follows(store, kept, of_log.entries, check.origin, say)
-    of_log.timestamps = _stamps(store, asked.stamp_roots, say)
     _hidden(store, say)
     return report, of_log
 
@@ -103,7 +105,8 @@ def seen_of(digest: str, segment: Segment) -> Seen:
             count += 1
     except ValueError:
         count = 0  # a salt of another length: no entry fits it
-    return Seen(digest, segment.last_offset + 1, count, leaves.digest())
+    newest = max((record.timestamp for record in segment.records), default=0)
+    return Seen(digest, segment.last_offset + 1, count, leaves.digest(), newest)
 
 
 def _covered(store: ObjectStore, since: Checkpoint) -> dict[str, Planned]:
@@ -134,24 +137,6 @@ def _follows(store: ObjectStore, kept: Checkpoint, size: int, origin: str, say: 
         return
     if root != kept.root:
         say(CHECKPOINT, f"the log's first {kept.size} entries are not those of the checkpoint that you kept")
-
-
-def _stamps(store: ObjectStore, roots: list[x509.Certificate], say: Callable[[str, str], None]) -> int:
-    """Check every time stamp; without roots only that it covers its checkpoint."""
-    count = 0
-    for name in store.list(f"{PREFIX}/timestamps"):
-        count += 1
-        kept = read_or_none(store, numbered("checkpoints", number_of(name) or 0))
-        if kept is None:
-            say(name, "is the time stamp of no kept checkpoint")
-            continue
-        try:
-            check_stamp(store.read(name), kept, roots)
-        except KeyError:
-            say(name, NO_OBJECT)
-        except StampError as error:
-            say(name, str(error))
-    return count
 
 
 def _hidden(store: ObjectStore, say: Callable[[str, str], None]) -> None:

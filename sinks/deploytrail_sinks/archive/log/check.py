@@ -45,9 +45,9 @@ class LogCheck:
     progress: Callable[[int, int], None] = lambda *_: None
     purged: Mapping[str, Gone] = field(default_factory=dict)  # segments that are gone with a receipt
     report: LogReport = field(default_factory=LogReport)
+    entered: dict[str, int] = field(default_factory=dict)  # segments by name: the index of their first entry
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
     _visited: set[str] = field(default_factory=set)
-    _entered: dict[str, int] = field(default_factory=dict)  # segments by name: the index of their first entry
     _since_read: set[str] = field(default_factory=set)  # segments archived after `seen` was made
     _positions: dict[str, int] = field(default_factory=dict)
 
@@ -194,7 +194,7 @@ class LogCheck:
     def _pass_by(self, plan: Plan) -> None:
         """A batch that the checkpoint of `since` covers."""
         for index, planned in plan.first_entries():
-            self._entered[planned.name] = index
+            self.entered[planned.name] = index
             self._positions[planned.name.rpartition("/")[0]] = planned.next_offset
 
     def _batch(self, plan: Plan, edge: RightEdge, end: int) -> bool:
@@ -279,9 +279,9 @@ class LogCheck:
         if said is None or (said["name"], said["sha256"]) != (planned.name, planned.sha256):
             self.say(batch, f"plans {planned.name} at index {index}; the log has something else there")
             return
-        if planned.name in self._entered:
+        if planned.name in self.entered:
             self.say(batch, f"enters {planned.name} a second time")
-        self._entered[planned.name] = index
+        self.entered[planned.name] = index
         if not is_segment(planned.name):
             self._object(planned, index, batch)
             return
@@ -369,12 +369,12 @@ class LogCheck:
 
     def _segments(self) -> None:
         """Segments that the log has and the archive has not, and the other way round."""
-        for name, index in self._entered.items():
+        for name, index in self.entered.items():
             if name in self.purged or name in self._since_read:
                 continue
             if is_segment(name) and name not in self.seen and not (self.since and index < self.since.size):
                 self.say(name, f"is in the log at index {index}, and not in the archive")
-        for name in filter(is_segment, self.seen.keys() - self._entered.keys()):
+        for name in filter(is_segment, self.seen.keys() - self.entered.keys()):
             folder, _, last = name.rpartition("/")
             if int(last.removesuffix(".avro")) < self._positions.get(folder, 0):
                 self.say(name, "is in the archive and not in the log, though a later one of its sequence is")

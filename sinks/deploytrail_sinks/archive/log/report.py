@@ -13,6 +13,7 @@ class Seen:
     next_offset: int
     entries: int
     leaves: bytes
+    newest_ms: int = 0  # time of its newest record; zero where it has none
 
 
 @dataclass(slots=True)
@@ -25,4 +26,7 @@ class LogReport:
     checkpoints: int = 0
     trusted: bool = False  # whether signatures were checked with somebody's keys
     timestamps: int = 0
+    oldest_stamp: str = ""  # times of those that a trusted authority made (RFC 3339); empty where nobody is trusted
+    newest_stamp: str = ""
+    stamped: int = 0  # entries that one of them covers
     uncovered_segments: int = 0  # not in the log yet

@@ -73,6 +73,14 @@ def check_stamp(stamp: bytes, data: bytes, roots: list[x509.Certificate]) -> dat
     return decoded.tst_info.gen_time.astimezone(UTC)
 
 
+def imprint_of(stamp: bytes) -> tuple[str, bytes]:
+    """What a stamp is of, whoever made it: the name of a hash, and the digest; StampError."""
+    try:
+        return _imprint(_decode(stamp))
+    except ImportError:
+        raise MissingDependencyError("time stamps need the extra `timestamps`: deploytrail-sinks[timestamps]") from None
+
+
 def read_roots(pem: bytes) -> list[x509.Certificate]:
     """The authorities' root certificates; ConfigurationError."""
     try:
@@ -94,10 +102,15 @@ def _decode(stamp: bytes) -> TimeStampResponse:
     return decoded
 
 
-def _check_imprint(decoded: TimeStampResponse, data: bytes) -> None:
+def _imprint(decoded: TimeStampResponse) -> tuple[str, bytes]:
     imprint = decoded.tst_info.message_imprint
     algorithm = _HASHES.get(imprint.hash_algorithm.dotted_string)
     if algorithm is None:
         raise StampError(f"uses the hash {imprint.hash_algorithm.dotted_string}; expected SHA-2")
-    if hashlib.new(algorithm, data).digest() != imprint.message:
+    return algorithm, imprint.message
+
+
+def _check_imprint(decoded: TimeStampResponse, data: bytes) -> None:
+    algorithm, message = _imprint(decoded)
+    if hashlib.new(algorithm, data).digest() != message:
         raise StampError("covers other bytes")
