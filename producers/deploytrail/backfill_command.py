@@ -182,6 +182,7 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
     from confluent_kafka import Producer
     from deploytrail_schemas.codec import encode
     from deploytrail_schemas.kafka import producer_config
+    from deploytrail_schemas.pseudonyms import NameMap, pseudonymised
     from deploytrail_schemas.registry import wire_format
 
     partition = RegionMap.from_settings(settings).backfill_partition
@@ -190,7 +191,9 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
     delivery = _Delivery(Producer(producer_config(settings) | {"log_level": 0, "linger.ms": 20}), partition, signer)
     wire, topic = wire_format(settings), Topic.INTAKE.value
     sent = 0
+    names = NameMap(Path(settings.pseudonyms)) if settings.pseudonyms else None
     for entry in entries:
+        value = entry.value if names is None else pseudonymised(entry.kind, entry.value, names)
         said = [
             (headers.RECEIVED_AT, str(entry.received_at)),
             (headers.REPORTER, "backfill"),
@@ -198,8 +201,8 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
             *([(headers.ECHO, ",".join(map(str, entry.echo)))] if entry.echo is not None else []),
         ]
         delivery.produce(
-            wire.framed(encode(entry.kind, entry.value), topic),
-            str(entry.value.get("producer_id", "")),
+            wire.framed(encode(entry.kind, value), topic),
+            str(value.get("producer_id", "")),
             [(name, text.encode()) for name, text in said],
         )
         sent += 1

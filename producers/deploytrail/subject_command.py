@@ -1,4 +1,4 @@
-"""`deploytrail subject show|erase`: the table of people and their pseudonyms."""
+"""`deploytrail subject add|show|erase`: the table of people and their pseudonyms."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="deploytrail subject", description="People and their pseudonyms.")
     words = parser.add_subparsers(dest="word", required=True)
     for word, text in (
+        ("add", "know a name before it comes first, so that no text keeps it either; says the pseudonym"),
         ("show", "the pseudonym of a name, as policies and questions need it, or the name of a pseudonym"),
         ("erase", "forget whose pseudonym it is, for good"),
     ):
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> int:
         path = Settings.load().pseudonyms
         if not path:
             raise ConfigurationError("DEPLOYTRAIL_PSEUDONYMS is not set; expected the gateway's file of names")
-        if not Path(path).expanduser().exists():
+        if options.word != "add" and not Path(path).expanduser().exists():
             raise ConfigurationError(f"DEPLOYTRAIL_PSEUDONYMS: there is no {path}; the gateway makes it")
         return _WORDS[options.word](NameMap(Path(path)), options.name)
     except ConfigurationError as error:
@@ -38,6 +39,13 @@ def main(argv: list[str]) -> int:
         code, text = EXIT_UNAVAILABLE, str(error)
     sys.stderr.write(f"deploytrail subject: {text}\n")
     return code
+
+
+def _add(names: NameMap, name: str) -> int:
+    if not name.strip():
+        raise ConfigurationError("the name is empty; expected somebody's name, as deployments give it")
+    print(names.pseudonym(name))
+    return 0
 
 
 def _show(names: NameMap, name: str) -> int:
@@ -61,4 +69,4 @@ def _unknown() -> int:
     return EXIT_NOTHING
 
 
-_WORDS = {"show": _show, "erase": _erase}
+_WORDS = {"add": _add, "show": _show, "erase": _erase}

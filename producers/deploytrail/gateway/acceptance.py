@@ -52,9 +52,10 @@ class Acceptance:
         try:
             records = [(kind, self._relay.cleaned(kind, value)) for kind, value in records]
             await self._relay.prepare(kind for kind, _ in records)
+            reporter = self._relay.cleaned_text(caller.name)
         except RetryLater as error:
             raise _away(error) from error
-        given = _record_headers(request, received_at, caller)
+        given = _record_headers(request, received_at, reporter, caller)
         outgoing: list[Outgoing] = []
         wrong: list[Violation] = []
         for index, (kind, value) in enumerate(records):
@@ -116,8 +117,8 @@ def _within_scope(
     return [(kind, overridden(caller.scope, caller.facts, kind, value)) for kind, value in records]
 
 
-def _record_headers(request: Request, received_at: int, caller: Caller) -> tuple[tuple[str, bytes], ...]:
-    found = [(names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, caller.name.encode())]
+def _record_headers(request: Request, received_at: int, reporter: str, caller: Caller) -> tuple[tuple[str, bytes], ...]:
+    found = [(names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, reporter.encode())]
     if bounded := bounds(caller.scope):
         found.append((names.SCOPE, bounded.encode()))
     wrong: list[Violation] = []

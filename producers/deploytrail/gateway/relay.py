@@ -38,7 +38,17 @@ class Relay:
         RetryLater where the table of names cannot be used.
         """
         value = redact_value(value)
-        return value if self._names is None else pseudonymised(kind, value, self._names.pseudonym)
+        return value if self._names is None else pseudonymised(kind, value, self._names)
+
+    def cleaned_text(self, text: str) -> str:
+        """A text that stands beside records, such as who reported them, without names of several words. RetryLater."""
+        return text if self._names is None else self._names.known().replaced(text, of_several_words=True)
+
+    def cleaned_bytes(self, data: bytes) -> bytes:
+        """Bytes that are no record, with pseudonyms for the names in them. RetryLater."""
+        if self._names is None:
+            return data
+        return self._names.known().replaced(data.decode(errors="surrogateescape")).encode(errors="surrogateescape")
 
     async def prepare(self, kinds: Iterable[RecordType]) -> None:
         """Learn what `outgoing` needs of the schema registry, if there is one; RetryLater where it does not answer."""
@@ -58,7 +68,7 @@ class Relay:
         """Return once all records are durable, received now and reported by `reporter`; RetryLater where one is not."""
         said = (
             (names.RECEIVED_AT, str(time.time_ns() // 1000).encode()),
-            (names.REPORTER, reporter.encode()),
+            (names.REPORTER, self.cleaned_text(reporter).encode()),
         )
         await self.prepare(kind for kind, _ in records)
         redacted = [(kind, self.cleaned(kind, value)) for kind, value in records]

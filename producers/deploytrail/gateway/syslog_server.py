@@ -18,7 +18,7 @@ from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.redaction import redact_text, redact_value
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -92,21 +92,26 @@ class SyslogServer:
             found = record(parse(data), transport, received_at)
         except SyslogError as error:
             metrics.SYSLOG.labels(transport, "dead_letter").inc()
-            dead = self._dead_letter(data, transport, str(error), received_at)
-            await self._publish((), lambda: dead)
+            why = str(error)
+            await self._publish((), lambda: self._dead_letter(data, transport, why, received_at))
             return
         if found is None:
             metrics.SYSLOG.labels(transport, "ignored").inc()
             return
-        kind, value = found[0], redact_value(found[1])
+        kind, value = found
         given = ((names.RECEIVED_AT, str(received_at).encode()), (names.REPORTER, f"syslog:{transport}".encode()))
-        encoded = encode(kind, value)
-        await self._publish((kind,), lambda: self._relay.outgoing(value, encoded, given))
+
+        def outgoing() -> Outgoing:
+            clean = self._relay.cleaned(kind, value)
+            return self._relay.outgoing(clean, encode(kind, clean), given)
+
+        await self._publish((kind,), outgoing)
         metrics.SYSLOG.labels(transport, "accepted").inc()
 
     def _dead_letter(self, data: bytes, transport: str, why: str, received_at: int) -> Outgoing:
-        detail = redact_text(f"syslog over {transport}: the message {why}")
+        detail = self._relay.cleaned_text(redact_text(f"syslog over {transport}: the message {why}"))
         clean, kinds = redact_bytes(data)
+        clean = self._relay.cleaned_bytes(clean)
         headers = [
             (names.REASON, DeadLetterReason.MALFORMED.value.encode()),
             (names.DETAIL, detail.encode("ascii", "replace")[:1000]),

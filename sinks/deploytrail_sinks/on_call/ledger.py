@@ -39,7 +39,8 @@ class Incident:
     was raised; `told` as what: the labels by which an Alertmanager tells them apart.
 
     `step` of its `plan` is the last that was taken, 0 for none; `next_at` when the next one is, microseconds of the
-    wall clock, 0 for never, `STEPPING` while one is taken; `acknowledged` by whom.
+    wall clock, 0 for never, `STEPPING` while one is taken; `acknowledged`: somebody has taken it. Who that was is not
+    kept: the row is archived for good, and the name is not one that could be taken out of it again.
     """
 
     key: str
@@ -57,7 +58,7 @@ class Incident:
     plan: Plan | None = None
     step: int = 0
     next_at: int = 0
-    acknowledged: str = ""
+    acknowledged: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -73,9 +74,11 @@ class Incident:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Incident:
-        """The incident of `to_json`, and of format 1, which had no `due` at first, nor what follows it."""
+        """The incident of `to_json`, and of format 1, which had no `due` at first, nor what follows it. Earlier rows
+        of format 2 say who acknowledged."""
         given = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
         given |= {"status": Status(row["status"]), "action": Action(row["action"])}
+        given["acknowledged"] = bool(given.get("acknowledged"))
         if row["v"] == 1 and given["status"] in (Status.OPEN, Status.INTENDED):
             was_sent = given["status"] is Status.OPEN or given["action"] is Action.RESOLVE
             given |= {"sent": int(was_sent), "told": [{"severity": row["severity"]}]}
@@ -131,7 +134,7 @@ def telling(intended: Incident, plan: Plan | None) -> Incident:
     """What is to be sent, with the first step of its plan where it has none of this severity, and with what is told."""
     if intended.action is Action.TRIGGER:
         if plan is not None and (intended.plan is None or intended.plan.severity != plan.severity):
-            intended = replace(intended, plan=plan, step=1, next_at=STEPPING, acknowledged="")
+            intended = replace(intended, plan=plan, step=1, next_at=STEPPING, acknowledged=False)
         if intended.labels not in intended.told:
             intended = replace(intended, told=(*intended.told, intended.labels))
     return intended
@@ -174,9 +177,9 @@ def next_step(known: Incident) -> Incident:
     )
 
 
-def acknowledge(known: Incident, by: str) -> Incident:
+def acknowledge(known: Incident) -> Incident:
     """An open incident that somebody has taken: nobody else is told."""
-    return replace(known, acknowledged=by, next_at=0)
+    return replace(known, acknowledged=True, next_at=0)
 
 
 def _unsent(known: Incident, change: Change, seen: dict[str, int], wait_until: int) -> Incident:

@@ -180,15 +180,15 @@ class OnCallSink:
         if time.monotonic() < self._ask_again:
             return None  # pages must not wait for one question after another to a receiver that hangs
         try:
-            by = self._sender.acknowledged(incident)
+            acknowledged = self._sender.acknowledged(incident)
         except RetryLater as error:
             if not self._ask_again:
                 log.error("who acknowledged %s is not known, nobody else is told yet: %s", incident.key, error)
             self._ask_again, self._asked_of = time.monotonic() + _ASK_AGAIN_SECONDS, incident.key
             return None
         self._ask_again = 0.0
-        if by:
-            self._state.write(ledger.acknowledge(incident, by))
+        if acknowledged:
+            self._state.write(ledger.acknowledge(incident))
             metrics.ONCALL_ESCALATIONS.labels("acknowledged").inc()
             return None
         after = ledger.next_step(incident)

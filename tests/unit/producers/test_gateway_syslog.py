@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 from deploytrail.gateway.publisher import MemoryPublisher, Outgoing
 from deploytrail.gateway.syslog_server import SyslogServer
 from deploytrail_schemas import headers
+from deploytrail_schemas.codec import decode
+from deploytrail_schemas.pseudonyms import NameMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from support.secrets import Planted, planted
@@ -17,14 +20,14 @@ SECRETS = planted(200, seed=20261103)
 PLACE = 'service="shop" environment="production" region="eu-west-1" deployment_id="d-1"'
 
 
-def published(messages: list[bytes]) -> list[Outgoing]:
+def published(messages: list[bytes], names: str = "") -> list[Outgoing]:
     """What a gateway made of messages over TCP, each with its count of bytes."""
     publisher = MemoryPublisher()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
 
     async def send() -> None:
-        server = SyslogServer(Settings(syslog_port=port), publisher)
+        server = SyslogServer(Settings(syslog_port=port, pseudonyms=names), publisher)
         await server.open()
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -79,3 +82,18 @@ def test_what_a_host_calls_itself_is_no_way_for_a_secret_into_the_key() -> None:
     [record] = published([message(item, "failed", host=token)])
 
     assert token.encode() not in record.key + record.value
+
+
+@pytest.mark.requirement("M5.5")
+def test_no_name_of_a_person_comes_over_syslog_be_it_in_a_record_or_in_none(tmp_path: Path) -> None:
+    names = tmp_path / "names.db"
+    grace = NameMap(names).pseudonym("grace.hopper@example.com")
+    said = f'[deploytrail event_type="started" {PLACE} deployer="ada.lovelace@example.com"] Grace Hopper asked'
+    broken = b"<134>1 no message of ada.lovelace and grace-hopper \xff"
+    first, second = published([f"<134>1 2026-11-02T12:00:00Z build7 r 412 - {said}".encode(), broken], str(names))
+    ada = NameMap(names).find("ada.lovelace@example.com")
+
+    assert (first.topic, second.topic) == (Topic.INTAKE, Topic.DEAD_LETTERS)
+    assert decode(first.value)[1]["deployer"] == ada
+    assert second.value == f"<134>1 no message of {ada} and {grace} ".encode() + b"\xff"
+    assert not [r for r in (first, second) if b"lovelace" in r.value.lower() or b"hopper" in r.value.lower()]

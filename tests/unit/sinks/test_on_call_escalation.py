@@ -83,11 +83,20 @@ def test_nobody_else_is_told_once_it_is_acknowledged_or_over() -> None:
     assert amid_a_step is not None
     assert resolving.action is amid_a_step.action is Action.RESOLVE
 
-    for after in (ledger.acknowledge(known, "grace"), resolving, told(resolving), amid_a_step, told(amid_a_step)):
+    for after in (ledger.acknowledge(known), resolving, told(resolving), amid_a_step, told(amid_a_step)):
         assert after.next_at == 0
         assert ledger.waited(after, NOON + 60 * MINUTE) is None
         assert not ledger.is_unanswered(after, NOON + 60 * MINUTE)
         assert ledger.waited(replace(after, status=Status.OPEN), NOON + 60 * MINUTE) is None
+
+
+@pytest.mark.requirement("M5.5")
+def test_a_row_says_that_it_is_acknowledged_and_never_by_whom() -> None:
+    known = ledger.acknowledge(raised())
+    as_it_was = json.dumps(known.to_json() | {"acknowledged": "grace.hopper@example.com"})
+
+    assert known.to_json()["acknowledged"] is True
+    assert Incident.from_json(json.loads(as_it_was)) == known
 
 
 def test_a_step_that_was_interrupted_is_sent_again_as_the_same_step() -> None:
@@ -118,13 +127,13 @@ def test_news_of_an_incident_takes_no_step_and_moves_none() -> None:
 
 def test_an_incident_that_becomes_graver_begins_anew_though_somebody_has_taken_it() -> None:
     grave = policies(SHOP, escalation(severities=["error"]), escalation("grave", severities=["critical"]))
-    known = ledger.acknowledge(raised(grave), "grace")
+    known = ledger.acknowledge(raised(grave))
     graver = ledger.intend(known, Change("k", Action.TRIGGER, NOON, "critical", "down", ABOUT), PLACE, 1)
     assert graver is not None
     after = told(graver, grave)
 
     assert after.plan is not None
-    assert (after.plan.policy, after.step, after.acknowledged) == ("escalation/grave/1", 1, "")
+    assert (after.plan.policy, after.step, after.acknowledged) == ("escalation/grave/1", 1, False)
     assert [labels["severity"] for labels in after.told] == ["error", "critical"]
 
 

@@ -80,7 +80,7 @@ def test_a_receiver_that_hangs_is_asked_once_in_a_while_for_all_incidents(
 
     assert rounds == [("a",), ("b",), ("c", "a")]  # and not always the one that it never answers for
     known = {name: sink._state.get(name) for name in "abc"}
-    assert {name: one and one.acknowledged for name, one in known.items()} == {"a": "", "b": "", "c": "grace"}
+    assert {name: one and one.acknowledged for name, one in known.items()} == {"a": False, "b": False, "c": True}
 
 
 class Read:
