@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_sinks.archive import segment, verify
 from deploytrail_sinks.archive.acts import record_act
 from deploytrail_sinks.archive.holds import ADDED
-from deploytrail_sinks.archive.log import archive_check, check, notes, sequencer, tiles
+from deploytrail_sinks.archive.log import archive_check, check, notes, sequencer, stamp_check, tiles
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.notes import KeyKind, Signature, Signer
 from deploytrail_sinks.archive.log.trust import Trust
@@ -159,8 +159,9 @@ def remembering() -> Iterator[None]:
         for module in (check, tiles):
             stack.enter_context(patch.object(module, "root_of", _of_tuple(module.root_of)))
         stack.enter_context(patch.object(tiles, "join_bundle", _of_tuple(tiles.join_bundle)))
-        for name, told_by in (("seen_of", 1), ("check_stamp", 2)):  # the digest; stamp and data
-            stack.enter_context(patch.object(archive_check, name, _remembered(getattr(archive_check, name), told_by)))
+        for module, name, told_by in ((archive_check, "seen_of", 1), (stamp_check, "check_stamp", 2)):
+            # Told by the digest; by stamp and data.
+            stack.enter_context(patch.object(module, name, _remembered(getattr(module, name), told_by)))
         yield
 
 
