@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
 _DAY_MS = 86_400_000
-_MESSAGE_BYTES = (1 << 20) + (64 << 10)  # a record of 1 MiB, with room for key and headers
+MESSAGE_BYTES = (1 << 20) + (64 << 10)  # a record of 1 MiB, with room for key and headers
 
 
 class Topic(Enum):
@@ -63,9 +63,7 @@ TOPICS: dict[Topic, TopicSpec] = {
     # Each message holds all that is known of its deployment: the newest is enough.
     Topic.FEDERATED: TopicSpec(None, {"cleanup.policy": "compact,delete", "retention.ms": str(400 * _DAY_MS)}),
     # A dead letter holds a whole message and more headers: it must fit wherever the message did.
-    Topic.DEAD_LETTERS: TopicSpec(
-        4, {"retention.ms": str(400 * _DAY_MS), "max.message.bytes": str(4 * _MESSAGE_BYTES)}
-    ),
+    Topic.DEAD_LETTERS: TopicSpec(4, {"retention.ms": str(400 * _DAY_MS), "max.message.bytes": str(4 * MESSAGE_BYTES)}),
 }
 
 
@@ -96,7 +94,7 @@ def create_topics(
                     "running processor cannot be grown; set DEPLOYTRAIL_PARTITIONS to what is there"
                 )
             continue
-        config = {"max.message.bytes": str(_MESSAGE_BYTES), "compression.type": "producer"} | spec.config
+        config = {"max.message.bytes": str(MESSAGE_BYTES), "compression.type": "producer"} | spec.config
         if settings.replication >= 3:
             # What is acknowledged is on two brokers, and one may be away: with Kafka's default one copy would do.
             config |= {"min.insync.replicas": "2"}

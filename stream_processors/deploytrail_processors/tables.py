@@ -10,15 +10,27 @@ from functools import cached_property
 from typing import Any
 
 import faust
+from deploytrail_schemas.errors import DeploytrailError
 
 from deploytrail_processors.forwarder import Forwarder
 
 # Byte for byte what Faust's own codec writes: a key in other bytes would be another row to compaction.
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
+# Bytes of JSON: what a changelog takes (`deploytrail_schemas.topics`) also where nothing of it can be compressed.
+LARGEST_ROW = 1 << 20
+
+
+class RowTooLarge(DeploytrailError):
+    """A row that its changelog would refuse: set the record aside. The row is as it was before."""
+
 
 class Table(faust.Table[str, Any]):
-    """Keys are text, values are JSON. `Forwarder.barrier` waits for its rows; it must be changed in a stream."""
+    """Keys are text, values are JSON. `Forwarder.barrier` waits for its rows; it must be changed in a stream.
+
+    RowTooLarge before a row is changed to one of more than `LARGEST_ROW`: the broker would refuse it behind the scenes,
+    nothing could be committed any more, and each start would come to the same record.
+    """
 
     @property
     def _forwarder(self) -> Forwarder:
@@ -31,7 +43,10 @@ class Table(faust.Table[str, Any]):
 
     def on_key_set(self, key: str, value: Any) -> None:
         """A row is about to change."""
-        self._write(key, _encode(value).encode())
+        row = _encode(value).encode()
+        if len(row) > LARGEST_ROW:
+            raise RowTooLarge(f"{self.name}: a row of {len(row)} bytes; at most {LARGEST_ROW} are kept")
+        self._write(key, row)
 
     def on_key_del(self, key: str) -> None:
         """A row is about to go."""

@@ -27,6 +27,7 @@ from deploytrail_processors.forwarder import DeliveryFailed, Forwarder
 from deploytrail_processors.policy_reader import PolicyReader
 from deploytrail_processors.safe_app import SafeApp
 from deploytrail_processors.state_formats import Predecessor, group_of, state_format
+from deploytrail_processors.tables import RowTooLarge
 
 __all__ = [
     "SLICE",
@@ -172,6 +173,10 @@ def _handle(context: LiveContext, handler: Handler, message: Any) -> None:
         set_aside(context.name, context.forwarder, message, error.reason, error.detail)
     except (DeliveryFailed, FaustError):
         raise  # no fault of this record: stop, commit nothing, start again
+    except RowTooLarge as error:  # what it is about grew beyond what can be kept: it goes on without this record
+        log.error("%s kept nothing of %s:%s:%s: %s",
+                  context.name, message.topic, message.partition, message.offset, error)  # fmt: skip
+        set_aside(context.name, context.forwarder, message, DeadLetterReason.TOO_LARGE, f"{context.name}: {error}")
     except Exception as error:  # a defect of a rule must not skip the record unseen, nor stop the stream
         log.exception("%s failed on %s:%s:%s", context.name, message.topic, message.partition, message.offset)
         set_aside(context.name, context.forwarder, message, DeadLetterReason.RULE_FAILED, f"{context.name}: {error!r}")

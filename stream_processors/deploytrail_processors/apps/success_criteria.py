@@ -17,6 +17,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
 from deploytrail_processors.apps.correlation import CARRIED, Correlation
 from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.apps.health_checks import KEEP_HEALTH, HealthChecks, seen_of
 from deploytrail_processors.rules import lifecycle
 from deploytrail_processors.rules import success_criteria as success
 from deploytrail_processors.rules.findings import next_link
@@ -24,11 +25,6 @@ from deploytrail_processors.rules.policies import Policies, SuccessCriteria, suc
 from deploytrail_processors.rules.policies.success import SEVERITIES
 from deploytrail_processors.safe_app import SafeApp
 
-HOUR = 60 * success.MINUTE
-# Health checks are kept for so long: a baseline, a deployment, and what is looked at behind it.
-KEEP_HEALTH = 10 * HOUR
-# They are kept by place in rows of so long each, so that a verdict reads a few rows and a check writes a small one.
-SPAN = 2 * success.MINUTE
 # Of a service in an environment so many ends are remembered, the latest; of a deployment so many incidents, the
 # gravest.
 MOST_ENDS, MOST_INCIDENTS = 500, 50
@@ -37,7 +33,7 @@ MOST_ENDS, MOST_INCIDENTS = 500, 50
 class Success:
     """Rows of deployments: facts, when it was `undone` by which rollbacks, `incidents` by signal, when a verdict is
     `due`, the standing `answer` and when it was told (`told_at`). Rows of ends, by place:
-    [when, id, when undone or None, whether it counts as a change]. Rows of health checks, by place and span."""
+    [when, id, when undone or None, whether it counts as a change]. Of health checks see `HealthChecks`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -45,9 +41,8 @@ class Success:
             context, lambda row: row.get("due"), says=("answer",), carries=(*CARRIED, "undone")
         )
         self._correlation = Correlation(context, self._deployments, self._answered)
-        self._ends, self._health = context.table("ends"), context.table("health")
+        self._ends, self._health = context.table("ends"), HealthChecks(context)
         self._old_ends = Agenda(self._ends, lambda row: row["last"] + context.settings.remember_days * DAY)
-        self._old_health = Agenda(self._health, lambda row: row["at"] + KEEP_HEALTH)
         self._told_again: set[int] = set()
         self._touched: set[str] = set()  # deployments whose incidents have changed
 
@@ -72,15 +67,15 @@ class Success:
         self._correlation.on_tick(partition, now)
         for row in self._deployments.due(partition, now):
             self._judge(partition, row["facts"]["id"], by_tick=True)
-        for agenda, table in ((self._old_ends, self._ends), (self._old_health, self._health)):
-            for key, _ in list(agenda.pop(partition, now)):
-                table.pop(key, None)
+        for key, _ in list(self._old_ends.pop(partition, now)):
+            self._ends.pop(key, None)
+        self._health.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._told_again.clear()
         self._correlation.on_recovered()  # and the deployments with it
         self._old_ends.forget()
-        self._old_health.forget()
+        self._health.on_recovered()
 
     def _tell_again(self, partition: int) -> None:
         """After a restart, write the verdicts of the last day again: a row may have outlived the output of a crash, and
@@ -159,14 +154,7 @@ class Success:
         if not _asks_for_health(self._context.policies_at(at)):
             return set()
         place = _place_key(partition, check)
-        series = "/".join((check["source"], check["fingerprint"] or check["title"]))
-        seen = {"at": at, "width": (check["uncertainty_ms"] or 0) * 1000, "id": check["signal_id"], "series": series,
-                "healthy": check["healthy"], "value": check["value"]}  # fmt: skip
-        key = f"{place}/{at // SPAN}"
-        row = self._health.get(key) or {"at": (at // SPAN + 1) * SPAN, "checks": {}}
-        row = {**row, "checks": {**row["checks"], seen["id"]: seen}}
-        self._health[key] = row
-        self._old_health.put(partition, key, row)
+        self._health.add(partition, place, seen_of(check))
         standing = {
             name: _standing(self._deployments.get(partition, name))
             for ended, name, *_ in self._ends.get(place, {"ends": []})["ends"]
@@ -207,8 +195,7 @@ class Success:
         health: list[Row] = []
         if criteria is not None and criteria.health is not None:
             begin, until = success.health_span(content, criteria.health)
-            rows = (self._health.get(f"{place}/{span}") for span in range(begin // SPAN, until // SPAN + 1))
-            health = [seen for row in rows if row is not None for seen in row["checks"].values()]
+            health = self._health.between(partition, place, begin, until)
         return success.Known(
             undone_at=_undone_at(row, content),
             changes=[success.Change(at, name, undone) for at, name, undone, counts in ends if counts],

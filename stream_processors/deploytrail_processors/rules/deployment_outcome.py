@@ -65,21 +65,31 @@ def marks_of(told: Told, kind: str) -> list[Mark]:
     return [mark for _, _, found, mark in told.marks if found == kind]
 
 
-def lanes_of(told: Told, service: str | None = None) -> dict[str, Lane]:
-    """What was reported of a service (None: of any), by cohort."""
+def lanes_of(told: Told) -> dict[str, Lane]:
+    """What was reported, by cohort, of whatever service."""
     lanes: dict[str, Lane] = {}
-    for named, cohort, kind, mark in told.marks:
-        if service is not None and named != service:
-            continue
-        lane = lanes.get(cohort)
-        if lane is None:
-            lane = lanes[cohort] = {"marks": {}, "ends": []}
-        if kind in TERMINAL:
-            lane["ends"].append([kind, mark])
-        else:
-            known = lane["marks"].get(kind)
-            lane["marks"][kind] = mark if known is None else better(kind, known, mark)
+    for _, cohort, kind, mark in told.marks:
+        _into_lane(lanes, cohort, kind, mark)
     return lanes
+
+
+def lanes_by_service(told: Told) -> dict[str, dict[str, Lane]]:
+    """What was reported, by service and cohort: of hundreds of services each mark is looked at once."""
+    found: dict[str, dict[str, Lane]] = {}
+    for service, cohort, kind, mark in told.marks:
+        _into_lane(found.setdefault(service, {}), cohort, kind, mark)
+    return found
+
+
+def _into_lane(lanes: dict[str, Lane], cohort: str, kind: str, mark: Mark) -> None:
+    lane = lanes.get(cohort)
+    if lane is None:
+        lane = lanes[cohort] = {"marks": {}, "ends": []}
+    if kind in TERMINAL:
+        lane["ends"].append([kind, mark])
+    else:
+        known = lane["marks"].get(kind)
+        lane["marks"][kind] = mark if known is None else better(kind, known, mark)
 
 
 def better(kind: str, one: Mark, other: Mark) -> Mark:
@@ -112,8 +122,11 @@ def outcome_of(told: Told, weights: Weights, *, is_part: bool) -> Became:
     """What became of it by what was reported. `is_part`: it says that it is a part of another deployment."""
     if not told.services:
         return _of_cohorts(lanes_of(told), weights, is_part=is_part)
-    parts = [_of_cohorts(lanes_of(told, service), weights, is_part=is_part) for service in told.services]
-    return _together(parts, Outcome.COMPONENT_FAILED, Outcome.EVERY_COMPONENT_SUCCEEDED)
+    return _together(
+        list(_by_service(told, weights, is_part=is_part).values()),
+        Outcome.COMPONENT_FAILED,
+        Outcome.EVERY_COMPONENT_SUCCEEDED,
+    )
 
 
 def of_children(states: Iterable[str]) -> tuple[str, Outcome] | None:
@@ -131,7 +144,9 @@ def of_children(states: Iterable[str]) -> tuple[str, Outcome] | None:
 
 def components(told: Told, weights: Weights, *, is_part: bool) -> dict[str, str]:
     """The state of each service, where one deployment changes several."""
-    return {s: _of_cohorts(lanes_of(told, s), weights, is_part=is_part).state for s in told.services}
+    if not told.services:
+        return {}
+    return {service: part.state for service, part in _by_service(told, weights, is_part=is_part).items()}
 
 
 def cohorts(told: Told) -> dict[str, str]:
@@ -139,6 +154,11 @@ def cohorts(told: Told) -> dict[str, str]:
     if not any(cohort for _, cohort, _, _ in told.marks):
         return {}
     return {cohort: fold(lane)[0] for cohort, lane in sorted(lanes_of(told).items()) if cohort}
+
+
+def _by_service(told: Told, weights: Weights, *, is_part: bool) -> dict[str, Became]:
+    lanes = lanes_by_service(told)
+    return {service: _of_cohorts(lanes[service], weights, is_part=is_part) for service in told.services}
 
 
 def _of_cohorts(lanes: dict[str, Lane], weights: Weights, *, is_part: bool) -> Became:

@@ -19,7 +19,8 @@ from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.reasons import Outcome
 
 from deploytrail_processors.rules import deployment_outcome as outcome
-from deploytrail_processors.rules.deployment_times import Mark, first_of, in_order, rank, trust_of
+from deploytrail_processors.rules import fact_bounds as bounds
+from deploytrail_processors.rules.deployment_times import Mark, first_of, in_order, trust_of
 from deploytrail_processors.rules.states import OPEN as OPEN
 from deploytrail_processors.rules.states import ORDER
 from deploytrail_processors.rules.states import TERMINAL as TERMINAL
@@ -30,9 +31,6 @@ Content = dict[str, Any]
 Event = Mapping[str, Any]
 
 MINUTE = 60_000_000
-# The earliest of them are kept; more ends than these, instances or permits no deployment has.
-MOST_ENDS = 64
-MOST_NAMES = 64
 _APPROVALS = frozenset({"requested", "approved"})
 
 PLACE = ("region", "environment", "service")
@@ -73,6 +71,7 @@ def new_facts(deployment_id: str) -> Facts:
         "instances": [],
         "permits": [],
         "ids": [],  # ids of the events, progress left out
+        "more": [],  # what was left out (fact_bounds)
         "last": 0,  # latest corrected time
         "emergency": False,
         "inferred": False,
@@ -85,24 +84,25 @@ def add(facts: Facts, event: Event) -> Facts:
     """The facts with one more event. Equal for every order, and for the same event again."""
     facts = dict(facts)
     at, kind = event["corrected_at"], event["event_type"]
-    if kind != "progressed" and event["event_id"] not in facts["ids"]:
-        facts["ids"] = sorted([*facts["ids"], event["event_id"]])
+    if kind != "progressed":
+        bounds.keep_id(facts, event["event_id"])
     facts["last"] = max(facts["last"], at)
     facts["emergency"] = facts["emergency"] or event["emergency"]
     facts["inferred"] = facts["inferred"] or event["provenance"] == "inferred"
     facts["confidence"] = min(facts["confidence"], event["confidence"])
     facts["voided"] = facts["voided"] or kind == "voided"
-    facts["instances"] = _some(facts["instances"], [event["instance"]] if event["instance"] else [])
-    facts["permits"] = _some(facts["permits"], [event["permit_id"]] if event["permit_id"] else [])
+    facts["instances"] = bounds.some(facts["instances"], [event["instance"]] if event["instance"] else [])
+    facts["permits"] = bounds.some(facts["permits"], [event["permit_id"]] if event["permit_id"] else [])
     trust = trust_of(event["source"], event["provenance"])
     _claim(facts, event, trust)
     if event["cohort"] and event["cohort_weight"] is not None:
         weight = [[at, event["event_id"]], event["cohort_weight"]]
-        facts["weights"] = _with_latest(facts["weights"], event["cohort"], weight)
+        weights = _with_latest(facts["weights"], event["cohort"], weight)
+        facts["weights"] = bounds.first_by_name(weights, bounds.MOST_LANES)
     if kind in ORDER:
         mark = [at, event["uncertainty_ms"] or 0, event["event_id"], event["monotonic_ns"], event["boot_id"],
-                event["exit_code"], event["error"], event["source"], trust]  # fmt: skip
-        _keep_mark(facts, event["service"], event["cohort"], kind, mark)
+                event["exit_code"], (event["error"] or "")[: bounds.LONGEST_ERROR], event["source"], trust]  # fmt: skip
+        bounds.keep_mark(facts, event["service"], event["cohort"], kind, mark)
     return facts
 
 
@@ -222,7 +222,7 @@ def derive(facts: Facts, partition_time: int, lost_after_minutes: float | None) 
         "sources": sorted({source for by_source in facts["claims"].values() for source in by_source if source}),
         "provenance": "inferred" if facts["inferred"] else "reported",
         "confidence": facts["confidence"],
-        "conflicts": _conflicts(facts, told, where),
+        "conflicts": _conflicts(facts, told, where) | bounds.said(facts),
     }
     if facts.get("into"):
         merged = {"state": "merged", "outcome_reason": Outcome.SAME_DEPLOYMENT.value, "merged_into": facts["into"]}
@@ -289,7 +289,7 @@ def _other_ends(facts: Facts, end: Mark | None) -> list[str]:
     others = [item for name, item in facts["ends"].items() if end is None or name != end[2]]
     return [
         " ".join(filter(None, (format_instant(mark[0]), kind, mark[7], cohort)))
-        for kind, _, cohort, mark in sorted(others, key=_end_rank)
+        for kind, _, cohort, mark in sorted(others, key=bounds.end_rank)
     ]
 
 
@@ -298,44 +298,31 @@ def _keep_step(facts: Facts, kind: str, mark: Mark) -> None:
     facts["steps"] = {**facts["steps"], kind: mark if old is None else outcome.better(kind, old, mark)}
 
 
-def _keep_mark(facts: Facts, service: str, cohort: str, kind: str, mark: Mark) -> None:
-    if kind in TERMINAL:
-        given, old = [kind, service, cohort, mark], facts["ends"].get(mark[2])
-        if old is None or _end_rank(given) < _end_rank(old):
-            kept = sorted({**facts["ends"], mark[2]: given}.items(), key=lambda item: _end_rank(item[1]))[:MOST_ENDS]
-            facts["ends"] = dict(sorted(kept))
-        return
-    by_cohort = facts["marks"].get(service, {})
-    by_kind = by_cohort.get(cohort, {})
-    best = mark if kind not in by_kind else outcome.better(kind, by_kind[kind], mark)
-    facts["marks"] = {**facts["marks"], service: {**by_cohort, cohort: {**by_kind, kind: best}}}
-
-
-def _end_rank(given: list[Any]) -> tuple[Any, ...]:
-    return (rank(given[3]), given[:3])
-
-
 def _with(one: Facts, other: Facts) -> Facts:
     both = dict(one)
+    for what in other.get("more", ()):
+        bounds.note(both, what)
     for service, by_cohort in other["marks"].items():
         for cohort, by_kind in by_cohort.items():
             for kind, mark in by_kind.items():
-                _keep_mark(both, service, cohort, kind, mark)
-    for kind, service, cohort, mark in other["ends"].values():
-        _keep_mark(both, service, cohort, kind, mark)
+                bounds.put_mark(both, service, cohort, kind, mark)
+    for given in other["ends"].values():
+        bounds.put_end(both, given)
+    bounds.keep_lanes(both)
     claims = dict(both["claims"])
     for name, by_source in other["claims"].items():
         for source, ranked in by_source.items():
-            claims[name] = _with_latest(claims.get(name, {}), source, ranked)
+            claims[name] = bounds.keep_sources(both, _with_latest(claims.get(name, {}), source, ranked))
     for cohort, ranked in other["weights"].items():
-        both["weights"] = _with_latest(both["weights"], cohort, ranked)
+        both["weights"] = bounds.first_by_name(_with_latest(both["weights"], cohort, ranked), bounds.MOST_LANES)
     for kind, mark in other["steps"].items():
         _keep_step(both, kind, mark)
+    for event_id in other["ids"]:
+        bounds.keep_id(both, event_id)
     return both | {
         "claims": claims,
-        "instances": _some(one["instances"], other["instances"]),
-        "permits": _some(one["permits"], other["permits"]),
-        "ids": sorted({*one["ids"], *other["ids"]}),
+        "instances": bounds.some(one["instances"], other["instances"]),
+        "permits": bounds.some(one["permits"], other["permits"]),
         "names": sorted({*one.get("names", [one["id"]]), *other.get("names", [other["id"]])}),
         "last": max(one["last"], other["last"]),
         "emergency": one["emergency"] or other["emergency"],
@@ -351,17 +338,14 @@ def _earliest(facts: Facts, name: str, by: str, when: list[int]) -> Facts:
     return facts | {name: known | {by: min(filter(None, (known.get(by), when)))}}
 
 
-def _some(known: list[str], more: list[str]) -> list[str]:
-    return sorted({*known, *more})[:MOST_NAMES] if more else known
-
-
 def _claim(facts: Facts, event: Event, trust: int) -> None:
     # An amendment is a correction: it outranks everything said before it, whenever that arrives.
     ranked = [event["event_type"] == "amended", trust, event["corrected_at"], event["event_id"]]
     claims, source = dict(facts["claims"]), event["source"]
     for name in DESCRIPTION:
         if event[name] not in _EMPTY:
-            claims[name] = _with_latest(claims.get(name, {}), source, [ranked, event[name]])
+            by_source = _with_latest(claims.get(name, {}), source, [ranked, event[name]])
+            claims[name] = bounds.keep_sources(facts, by_source)
     facts["claims"] = claims
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import Any
 
@@ -168,6 +169,24 @@ def test_health_after_it_is_as_before(after: list[bool], expected: tuple[str, st
 
     assert verdicts(told) == {"shop-1": expected}
     assert verdicts(late) == {"shop-1": expected}
+
+
+def test_a_thousand_checks_a_minute_are_rows_of_one_each_and_are_forgotten() -> None:
+    checks = [
+        signal(
+            "health_check", at(6) + number, fingerprint=f"pod-{number}", healthy=True, signal_id=f"check-{number:04}"
+        )
+        for number in range(1000)
+    ]
+    told = handled(*deploy("shop-1", 0, 5), *checks, health={"within_minutes": 15})
+    sizes = [len(json.dumps(row)) for row in told.tables["health"].values()]
+    judged = told.tell(tick(at(21))).standing[0]["evidence"]["health"]
+
+    assert (len(sizes), max(sizes) < 300) == (1000, True)
+    assert judged.startswith("met")
+    for minute in (700, 701, 702, 703):
+        told.tell(tick(at(minute)))
+    assert told.tables["health"] == {}
 
 
 @pytest.mark.requirement("M1.4")

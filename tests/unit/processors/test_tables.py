@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from deploytrail_processors.apps import base
+from deploytrail_processors.apps.base import LiveContext
 from deploytrail_processors.forwarder import Forwarder
 from deploytrail_processors.safe_app import SafeApp
-from deploytrail_processors.tables import Table
+from deploytrail_processors.tables import LARGEST_ROW, RowTooLarge, Table
+from deploytrail_schemas.codec import encode
+from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from deploytrail_schemas.topics import MESSAGE_BYTES
+from support.values import event
 
 VALUES: list[Any] = [
     None,
@@ -74,3 +83,54 @@ def test_a_row_cannot_change_outside_of_a_stream() -> None:
     with pytest.raises(TypeError, match="outside of stream"):
         table["row"] = 1
     assert "row" not in table
+
+
+def test_a_row_that_no_changelog_takes_is_refused_before_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows()
+    table = table_of(rows, monkeypatch)
+    table["grown"] = "x" * (LARGEST_ROW - 2)
+
+    with pytest.raises(RowTooLarge, match=f"a row of {LARGEST_ROW + 1} bytes; at most {LARGEST_ROW} are kept"):
+        table["grown"] = "x" * (LARGEST_ROW - 1)
+    assert len(rows.written) == 1
+    assert table["grown"] == "x" * (LARGEST_ROW - 2)
+    # With its key and headers, and as incompressible as it may be.
+    assert LARGEST_ROW + (32 << 10) < MESSAGE_BYTES
+
+
+@pytest.mark.requirement("M3.4")
+def test_a_record_whose_row_would_be_too_large_is_set_aside_and_the_stream_goes_on() -> None:
+    class Grows:
+        def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
+            if value["service"] == "grown":
+                raise RowTooLarge("deployments: a row of 2000000 bytes; at most 1048576 are kept")
+            taken.append(value["service"])
+
+        def on_tick(self, partition: int, now: int) -> None: ...
+        def on_recovered(self) -> None: ...
+
+    class Letters(Rows):
+        muted = False
+
+        def dead_letter(self, origin: tuple[str, int, int], *more: Any) -> None:
+            letters.append((origin, *more[-2:]))
+
+    taken: list[str] = []
+    letters: list[tuple[Any, ...]] = []
+    forwarder = cast(Forwarder, Letters())
+    context = LiveContext("lifecycle", Settings(kafka="127.0.0.1:1"), cast(SafeApp, None), forwarder)
+    for offset, service in enumerate(("shop", "grown", "cart")):
+        value = encode(RecordType.DEPLOYMENT_EVENT, event("started", service=service))
+        message = SimpleNamespace(
+            topic="deploytrail.events", partition=1, offset=offset, key=b"k", value=value, headers=[]
+        )
+        base._handle(context, cast(Any, Grows()), message)
+
+    assert taken == ["shop", "cart"]
+    assert letters == [
+        (
+            ("deploytrail.events", 1, 1),
+            DeadLetterReason.TOO_LARGE,
+            "lifecycle: deployments: a row of 2000000 bytes; at most 1048576 are kept",
+        )
+    ]
