@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
-from deploytrail_sinks.archive.lengthen_command import Moved, lengthen
-from deploytrail_sinks.archive.log.names import CHECKPOINT
-from deploytrail_sinks.archive.partition import PartitionArchive
-from deploytrail_sinks.archive.purge import Gone, Stays, plan
-from deploytrail_sinks.archive.retention import read_policy
 from deploytrail_sinks.archive.s3 import S3Store, connect
-from deploytrail_sinks.archive.segment import Record, read_segment
+from deploytrail_sinks.archive.segment import read_segment
 from deploytrail_sinks.archive.store import LocalFolder, Lock, ObjectExists, ObjectKept, ObjectStore, Terms, open_store
 from deploytrail_sinks.archive.verify import verify
-from support.archive_log import TOPIC, fill, published
+from support.archive_at import TODAY, archive_of, in_days, lock_of
+from support.archive_log import fill, published
 from support.object_stores import CREDENTIALS, REGION, FaultProxy, lost, make_bucket, refused, unheard, url_of
 from support.object_stores import moto as moto_server
 from support.object_stores import versitygw as versitygw_server
 
 _BUCKETS = itertools.count()
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def in_days(days: int) -> str:
-    return (TODAY + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.fixture(scope="module")
@@ -235,109 +226,6 @@ class TestObjectLock:
         make_bucket(endpoint, bucket := f"archive-{next(_BUCKETS)}", lock=False)
         with pytest.raises(ConfigurationError, match="Object Lock on"):
             open_store(url_of(endpoint, bucket)).create("a", b"one", in_days(5))
-
-
-def lock_of(store: ObjectStore, name: str) -> Lock:
-    """How firmly the store says that it keeps an object."""
-    if isinstance(store, S3Store):
-        return store._kept(name).lock
-    assert isinstance(store, LocalFolder)
-    return Lock(store._kept(name)["lock"])
-
-
-class TestWithoutALock:
-    """Where the archive, or the policy of a class, has no lock, dates and holds are words, and hold all the same."""
-
-    @pytest.fixture
-    def unlocked(self, versitygw: str) -> ObjectStore:
-        make_bucket(versitygw, bucket := f"archive-{next(_BUCKETS)}")
-        return open_store(url_of(versitygw, bucket, lock="none"))
-
-    @pytest.mark.requirement("M5.5")
-    def test_dates_move_on_and_holds_hold(self, unlocked: ObjectStore) -> None:
-        unlocked.create("a", b"one", in_days(-1))
-        moved = [unlocked.lengthen("a", in_days(days)) for days in (9, 9, 2)]
-
-        assert moved == [True, False, False]
-        assert unlocked.retain_until("a") == in_days(9)
-        with pytest.raises(ObjectKept, match="it is kept until"):
-            unlocked.delete("a", TODAY)
-        unlocked.hold("a", True)
-        assert (unlocked.is_held("a"), unlocked.retain_until("a")) == (True, in_days(9))
-        with pytest.raises(ObjectKept, match="legal hold"):
-            unlocked.delete("a", TODAY + timedelta(days=10))
-        unlocked.hold("a", False)
-        unlocked.delete("a", TODAY + timedelta(days=10))
-        assert unlocked.versions("a") == ()
-
-    @pytest.mark.requirement("M5.5")
-    def test_a_longer_policy_keeps_its_segments_from_a_purge(self, unlocked: ObjectStore) -> None:
-        archive_of(unlocked, range(10), days_ago=40, policy="production=30")
-        assert [type(item) for item in plan(unlocked, "", TODAY, ())] == [Gone, Stays]
-
-        assert lengthen(unlocked, read_policy("production=5000")) == Moved(2, 0)
-        assert lengthen(unlocked, read_policy("production=5000")) == Moved(0, 0)
-        [stays] = plan(unlocked, "", TODAY, ())
-        assert isinstance(stays, Stays) and stays.why.startswith("it is kept until")
-        assert verify(unlocked).flaws == []
-
-    @pytest.mark.requirement("M5.5")
-    def test_a_class_without_a_lock_in_a_locked_bucket_is_whole_and_purged(self, versitygw: str) -> None:
-        make_bucket(versitygw, bucket := f"archive-{next(_BUCKETS)}")
-        store = open_store(url_of(versitygw, bucket))
-        archive_of(store, range(10), days_ago=40, policy="production=30:none")
-
-        assert verify(store).flaws == []
-        assert [type(item) for item in plan(store, "", TODAY, ())] == [Gone, Stays]
-        assert lengthen(store, read_policy("production=5000:none")).segments == 2
-        assert {lock_of(store, name) for name in store.list("")} == {Lock.NONE}
-        assert lengthen(store, read_policy("production=5000:compliance")).segments == 2
-        assert {lock_of(store, name) for name in store.list("")} == {Lock.COMPLIANCE}
-        assert verify(store).flaws == []
-
-    def test_a_lock_that_somebody_took_off_is_named(self, versitygw: str) -> None:
-        make_bucket(versitygw, bucket := f"archive-{next(_BUCKETS)}")
-        archive_of(open_store(url_of(versitygw, bucket, lock="governance")), range(5))
-        store, client = open_store(url_of(versitygw, bucket, lock="governance")), connect(REGION, versitygw)
-        [name] = store.list("")
-        client.put_object_retention(
-            Bucket=bucket,
-            Key=f"trail/{name}",
-            VersionId=store.versions(name)[0].id,
-            Retention={"Mode": "GOVERNANCE", "RetainUntilDate": TODAY + timedelta(days=2)},
-            BypassGovernanceRetention=True,
-        )
-
-        [flaw] = verify(store).flaws
-        assert flaw.name == name and flaw.detail.startswith(f"is kept until {in_days(2)}; it was created to be kept")
-
-
-@pytest.mark.requirement("M5.5")
-@both
-def test_the_log_is_kept_as_long_as_the_segment_that_is_kept_longest(
-    endpoint: str, bucket: str, tmp_path: Path
-) -> None:
-    store = open_store(url_of(endpoint, bucket))
-    fill(store, range(20), every=20)
-    log = published(tmp_path / "signer", store)
-    moved = lengthen(store, read_policy("production=9000"))
-    longest = max(store.retain_until(name) or "" for name in store.list(TOPIC))
-    of_log = [name for name in store.list("log") if name != CHECKPOINT]
-
-    assert moved == Moved(1, len(of_log))
-    assert {store.retain_until(name) for name in of_log} == {longest}
-    assert log.check()[0].flaws == []
-
-
-def archive_of(store: ObjectStore, offsets: range, *, days_ago: int = 0, policy: str = "") -> None:
-    archive = PartitionArchive(store, TOPIC, 1, frozenset(), policy=read_policy(policy))
-    archive.resume()
-    at = int((TODAY - timedelta(days=days_ago)).timestamp() * 1000)
-    for offset in offsets:
-        archive.add(Record(offset, at, 1, b"k", b"no record %d" % offset, (("h", None),)))
-        if offset % 5 == 4:
-            archive.close_segments()
-    archive.close_segments()
 
 
 @pytest.mark.requirement("M5.1", "M5.5")

@@ -1,4 +1,4 @@
-"""`deploytrail archive hold add|release|list`: what may not be purged, and who let it go."""
+"""`deploytrail archive hold add|release|list|sync`: what may not be purged, and who let it go."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import asdict
 
 from deploytrail_sinks.archive.acting import EXIT_REFUSED, Desk, add_actor, at_desk, signer_of
 from deploytrail_sinks.archive.acts import read_acts, record_act
-from deploytrail_sinks.archive.holds import ADDED, NEEDED, RELEASED, Hold, active_on, holds_of, name_of
-from deploytrail_sinks.archive.log.names import is_of_log
+from deploytrail_sinks.archive.holds import ADDED, NEEDED, RELEASED, Hold, holds_of, name_of
+from deploytrail_sinks.archive.holds_in_store import HoldsInStore
 
 
 def main(argv: list[str]) -> int:
@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     add_actor(release)
     shown = words.add_parser("list", help="every hold, with who added it and who asked for its release")
     shown.add_argument("--json", action="store_true")
+    words.add_parser("sync", help="tell the store of all of them again, as after a command that died")
     options = parser.parse_args(argv)
     return at_desk(lambda desk: _WORDS[options.word](desk, options))
 
@@ -33,7 +34,7 @@ def _add(desk: Desk, options: argparse.Namespace) -> int:
     prefix = options.prefix.strip("/")
     said = {"prefix": prefix, "reason": options.reason}
     act = record_act(desk.store, ADDED, said, signer_of(desk, options), desk.now)
-    _put_on(desk)
+    HoldsInStore(desk.store, desk.principals).put_on()
     print(f"{name_of(act)} is on {prefix or 'everything'}")
     return 0
 
@@ -55,7 +56,7 @@ def _release(desk: Desk, options: argparse.Namespace) -> int:
     if hold.is_active:
         print(f"{hold.name} still holds: {len(hold.released_by)} of {NEEDED} principals asked for its release")
         return 0
-    _take_off(desk, hold)
+    HoldsInStore(desk.store, desk.principals).take_off()
     print(f"{hold.name} is released, by {' and '.join(hold.released_by)}")
     return 0
 
@@ -74,19 +75,11 @@ def _holds(desk: Desk) -> dict[str, Hold]:
     return holds_of(read_acts(desk.store, desk.principals))
 
 
-def _put_on(desk: Desk) -> None:
-    """Tell the store too, for every active hold: an earlier command may have died in the middle."""
-    holds = [hold for hold in _holds(desk).values() if hold.is_active]
-    for name in desk.store.list(""):
-        if not is_of_log(name) and active_on(name, holds):
-            desk.store.hold(name, True)
+def _sync(desk: Desk, _: argparse.Namespace) -> int:
+    told = HoldsInStore(desk.store, desk.principals)
+    told.take_off()
+    print(f"{told.put_on()} objects are held")
+    return 0
 
 
-def _take_off(desk: Desk, released: Hold) -> None:
-    holds = list(_holds(desk).values())
-    for name in desk.store.list(""):
-        if not is_of_log(name) and released.covers(name) and not active_on(name, holds):
-            desk.store.hold(name, False)
-
-
-_WORDS = {"add": _add, "release": _release, "list": _list}
+_WORDS = {"add": _add, "release": _release, "list": _list, "sync": _sync}

@@ -37,13 +37,15 @@ class PartitionArchive:
         wire: WireFormat | None = None,
         policy: Policy = DEFAULT_POLICY,
         policies_at: PoliciesAt = nothing_in_force,
+        on_stored: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._wire = wire or SingleObject()
         self._compacted = compacted
         self.topic, self.partition = topic, partition
         self._judge, self._policies_at = Judge(regulated), policies_at
         self._sequences = {
-            c: Sequence(store, topic, partition, c, compacted=compacted, policy=policy) for c in RetentionClass
+            c: Sequence(store, topic, partition, c, compacted=compacted, policy=policy, on_stored=on_stored)
+            for c in RetentionClass
         }
         self._first_seen: int | None = None
         self._committed: int | None = None

@@ -7,6 +7,7 @@ the same name, after a crash or as a zombie, finds the object there, compares, a
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 
 from deploytrail_sinks.archive.retention import DEFAULT_POLICY, Keep, Policy, RetentionClass, retain_until
 from deploytrail_sinks.archive.segment import (
@@ -38,7 +39,9 @@ class Sequence:
         *,
         compacted: bool = False,
         policy: Policy = DEFAULT_POLICY,
+        on_stored: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_stored = on_stored  # told of each segment once it is there, perhaps more than once
         self._store, self._policy = store, policy
         self._keep = policy[retention_class]  # of the segment that is pending
         self._compacted = compacted
@@ -60,6 +63,7 @@ class Sequence:
         if names:
             self.first_offset = int(names[0].rpartition("/")[2].removesuffix(".avro"))
             self._store.settle(names[-1])
+            self._on_stored(names[-1])
             self._go_behind(names[-1])
 
     def begin(self, offset: int) -> None:
@@ -125,6 +129,7 @@ class Sequence:
             except ObjectExists:
                 self._adopt(segment)
                 continue
+            self._on_stored(segment.name)  # where that fails, the same bytes are created again
             self._advance(segment, digest(data), version)
             self.pending, self.pending_bytes, self._gaps = [], 0, []
             self._keep = self._policy[self._class]
@@ -144,6 +149,7 @@ class Sequence:
         farther = theirs.last_offset > mine.last_offset
         if (held[: len(ours)] if farther else held) != ours:
             raise ArchiveConflict(f"{mine.name} holds other records than the topic does")
+        self._on_stored(mine.name)
         self._advance(theirs, digest(data), version)
         self.pending = self.pending[cut:]
         self.pending_bytes = sum(len(r.value or b"") + len(r.key or b"") + 64 for r in self.pending)

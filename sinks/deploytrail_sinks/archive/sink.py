@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -17,7 +18,9 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
+from deploytrail_sinks.archive.holds_in_store import HoldsInStore
 from deploytrail_sinks.archive.partition import PartitionArchive
+from deploytrail_sinks.archive.principals import read_principals
 from deploytrail_sinks.archive.raw_records import Record, salts
 from deploytrail_sinks.archive.retention import read_policy, regulated_services
 from deploytrail_sinks.archive.segment import SegmentError
@@ -40,6 +43,9 @@ class ArchiveSink:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = open_store(settings.archive)
+        # Without its file a released hold still counts; `hold sync` takes off what that put on.
+        people = read_principals(Path(settings.archive_principals)) if settings.archive_principals else None
+        self._holds = HoldsInStore(self._store, people)
         self._wire = wire_format(settings)
         self._policy = read_policy(settings.archive_retention)
         self._policies = Policies(settings)
@@ -214,6 +220,7 @@ class ArchiveSink:
                 wire=self._wire,
                 policy=self._policy,
                 policies_at=self._policies.at,
+                on_stored=self._holds.created,
             )
             try:
                 self._resume(archive, p.offset if p.offset >= 0 else None)

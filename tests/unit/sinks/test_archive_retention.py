@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import threading
 from base64 import b64encode
@@ -20,10 +18,9 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.acts import FOLDER, read_acts, record_act
 from deploytrail_sinks.archive.holds import RELEASED, holds_of
+from deploytrail_sinks.archive.holds_in_store import HoldsInStore
 from deploytrail_sinks.archive.lengthen_command import Moved, lengthen
 from deploytrail_sinks.archive.log.checkpoint import read_checkpoint
-from deploytrail_sinks.archive.log.names import CHECKPOINT
-from deploytrail_sinks.archive.log.objects import kept_until
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.principals import Principals, Signer, read_principals
 from deploytrail_sinks.archive.purge import plan, purge
@@ -201,6 +198,53 @@ class TestCommands:
         assert "3 segments are gone" in ask("purge", f"{ALL}/non-production", by="ada")[1]
         assert ask("verify")[0] == 0
 
+    def test_a_hold_that_a_command_died_amid_is_told_to_the_store_again(  # type: ignore[no-untyped-def]
+        self, ask, store: LocalFolder, people: dict[str, Signer]
+    ) -> None:
+        fill(store, range(20))
+        record_act(store, "hold_added", {"prefix": f"{ALL}/non-production", "reason": "case"}, people["ada"], NOW)
+        assert not [name for name in store.list("") if store.is_held(name)]
+
+        assert ask("hold", "sync") == (0, "2 objects are held\n")
+        assert [n for n in store.list("") if store.is_held(n)] == list(store.list(f"{ALL}/non-production"))
+
+    def test_a_segment_is_held_though_its_writer_died_before_it_told_the_store(
+        self, store: LocalFolder, people: dict[str, Signer]
+    ) -> None:
+        record_act(store, "hold_added", {"prefix": "", "reason": "case"}, people["ada"], NOW)
+        holds = HoldsInStore(store, None)
+        for dies in (True, False):
+
+            def created(name: str, dies: bool = dies) -> None:
+                if dies:
+                    raise RetryLater("the writer died here")
+                holds.created(name)
+
+            archive = PartitionArchive(store, TOPIC, 1, frozenset(), on_stored=created)
+            archive.resume(0 if dies else None)
+            if dies:
+                archive.add(Record(0, YEAR_2020, 1, b"k", VALUES[0], ()))
+                with pytest.raises(RetryLater):
+                    archive.close_segments()
+
+        assert [store.is_held(name) for name in store.list(TOPIC)] == [True]
+
+    def test_archiving_goes_on_where_an_act_cannot_be_read_and_says_so_once(
+        self, store: LocalFolder, people: dict[str, Signer], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        act = record_act(store, "hold_added", {"prefix": "", "reason": "case"}, people["ada"], NOW)
+        path = store.folder / f"{FOLDER}/{act.number:020}.avro"
+        path.chmod(0o644)
+        path.write_bytes(b"broken")
+        archive = PartitionArchive(store, TOPIC, 1, frozenset(), on_stored=HoldsInStore(store, None).created)
+        archive.resume(0)
+        for offset in range(2):
+            archive.add(Record(offset, YEAR_2020, 1, b"k", VALUES[0], ()))
+            archive.close_segments()
+
+        assert len(list(store.list(TOPIC))) == 2
+        assert len([record for record in caplog.records if "legal holds" in record.message]) == 1
+
     def test_what_two_holds_are_on_stays_until_both_are_released(self, ask, store: LocalFolder) -> None:  # type: ignore[no-untyped-def]
         fill(store, range(20))
         for prefix in (TOPIC, ALL):
@@ -354,74 +398,3 @@ def test_principals_that_cannot_be_read_are_said(tmp_path: Path) -> None:
         (tmp_path / "p.json").write_text(text)
         with pytest.raises(ConfigurationError, match="DEPLOYTRAIL_ARCHIVE_PRINCIPALS"):
             read_principals(tmp_path / "p.json")
-
-
-class TestFaultsOfTheFolder:
-    """What stands beside an object and cannot be read is waited for: it may say more than whoever asks would write."""
-
-    @pytest.fixture
-    def kept(self, store: LocalFolder) -> str:
-        store.create("a/1", b"x", "2030-01-01T00:00:00Z", Terms(Lock.COMPLIANCE))
-        store.lengthen("a/1", "2050-01-01T00:00:00Z")
-        return "a/1"
-
-    @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
-    def test_no_date_is_shortened_while_it_cannot_be_read(
-        self, store: LocalFolder, kept: str, number: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def unreadable(path: Path) -> bytes:
-            raise OSError(number, os.strerror(number), str(path))
-
-        with monkeypatch.context() as broken:
-            broken.setattr(Path, "read_bytes", unreadable)
-            for ask in (lambda: store.lengthen(kept, "2031-01-01T00:00:00Z"), lambda: store.retain_until(kept)):
-                with pytest.raises(RetryLater, match=os.strerror(number)):
-                    ask()
-
-        assert json.loads((store.folder / f"{kept}.retain").read_text()) == {
-            "lock": "compliance",
-            "retain_until": "2050-01-01T00:00:00Z",
-        }
-
-    def test_a_hold_that_cannot_be_looked_for_lets_nothing_go(
-        self, store: LocalFolder, kept: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        store.hold(kept, True)
-
-        lstat = Path.lstat
-
-        def unseen(path: Path) -> os.stat_result:
-            if path.suffix != ".hold":
-                return lstat(path)
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-        with monkeypatch.context() as broken:
-            broken.setattr(Path, "lstat", unseen)
-            with pytest.raises(RetryLater, match=r"\.hold cannot be looked for"):
-                store.delete(kept, datetime(2060, 1, 1, tzinfo=UTC))
-
-        assert store.is_held(kept) and store.read(kept) == b"x"
-
-    def test_a_date_that_was_lost_comes_back_as_it_was_promised(self, store: LocalFolder) -> None:
-        fill(store, range(10), policy="production=5000,non-production=5000")
-        for name in store.list(""):
-            (store.folder / f"{name}.retain").unlink()
-
-        assert lengthen(store, read_policy("production=10,non-production=10")) == Moved(2, 0)
-        assert {store.retain_until(name) for name in store.list("")} == {"2033-09-10T00:00:00Z"}
-        assert verify(store).flaws == []
-
-
-@pytest.mark.requirement("M5.5")
-def test_the_log_is_kept_as_long_as_what_it_proves(store: LocalFolder, tmp_path: Path) -> None:
-    fill(store, range(20), policy="production=5000")
-    log = published(tmp_path / "signer", store, policy=read_policy("production=5000"))
-    by_policy = {store.retain_until(name) for name in store.list("log/checkpoints")}
-    lengthen(store, read_policy("production=9000"))
-    of_log = [name for name in store.list("log") if name != CHECKPOINT]
-
-    assert kept_until(NOON / 1e6) == "2033-12-09T00:00:00Z"
-    assert kept_until(NOON / 1e6, read_policy("production=5000")) == "2040-07-13T00:00:00Z"
-    assert by_policy == {"2040-07-13T00:00:00Z"}
-    assert {store.retain_until(name) for name in of_log} == {"2044-08-23T00:00:00Z"}
-    assert log.check()[0].flaws == []
