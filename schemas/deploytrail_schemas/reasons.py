@@ -120,6 +120,7 @@ class Reason(StrEnum):
     DEPENDENCY_DEPLOYED_SHORTLY_BEFORE = "dependency_deployed_shortly_before"
     DEPLOYED_LONGER_BEFORE = "deployed_longer_before"
     CAUSED_AN_EARLIER_ALERT = "caused_an_earlier_alert"
+    CHANGED_WHERE_THE_INCIDENT_IS = "changed_where_the_incident_is"
     NO_DEPLOYMENT_EXPLAINS_IT = "no_deployment_explains_it"
     NO_LONGER_A_CANDIDATE = "no_longer_a_candidate"
 

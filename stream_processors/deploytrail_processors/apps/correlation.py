@@ -6,7 +6,7 @@ before it. So what comes late is answered anew from its own time on, alert by al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
@@ -16,9 +16,10 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
 from deploytrail_processors.apps.deployments import DAY, NEVER, Changed, Deployments
 from deploytrail_processors.apps.timeline import Timeline
-from deploytrail_processors.rules import causes, correlation, lifecycle, storms
+from deploytrail_processors.rules import candidates, causes, correlation, lifecycle, past, storms
 from deploytrail_processors.rules.causes import Habit
 from deploytrail_processors.rules.deployment_times import began
+from deploytrail_processors.rules.past import Past
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -32,10 +33,11 @@ KEEP_HABITS = 90 * DAY
 EVERYONE = "everyone"
 _COUNTED = 16
 # What is kept of a deployment beside its facts, whatever name it was told of.
-CARRIED = (correlation.LINES_CHANGED,)
+WEIGHTS = "weights"
+CARRIED = (correlation.LINES_CHANGED, WEIGHTS)
 _SIGNAL_FIELDS = (
     *("signal_id", "signal_type", "region", "environment", "service", "source", "severity", "title", "fingerprint"),
-    *("corrected_at", "uncertainty_ms"),
+    *("corrected_at", "uncertainty_ms", "incident_id"),
 )
 
 
@@ -44,9 +46,10 @@ Tell = Callable[[int, Row, list[dict[str, Any]]], None]
 
 
 class Correlation:
-    """Rows of deployments: facts, and how many lines were changed. Rows of signals: the signal, its standing findings,
-    the `incident` that it belongs to, the `storm` where that is one, and the id of the record that gave the answer
-    (`by`). Rows of habits: how often an alert fired, by hour of the day, and which signals were counted last."""
+    """Rows of deployments: facts, how many lines were changed, and the weights that its cohorts had. Rows of signals:
+    the signal, its standing findings, the `incident` that it belongs to, the `storm` where that is one, the services
+    `beside` where others of its `incident_id` are, and the id of the record that gave the answer (`by`). Rows of
+    habits: how often an alert fired, by hour of the day, and which signals were counted last."""
 
     def __init__(self, context: Context, deployments: Deployments | None = None, tell: Tell | None = None) -> None:
         """Another app that needs the answers runs this over its own `deployments`, and is told (`tell`) of each answer;
@@ -85,7 +88,8 @@ class Correlation:
         key = row_key(partition, signal["signal_id"])
         row = self._signals.get(key)
         if row is None:
-            row = {"signal": {name: signal[name] for name in _SIGNAL_FIELDS}, "findings": {}}
+            kept = {name: signal[name] for name in _SIGNAL_FIELDS} | {"labels": candidates.labels_of(signal)}
+            row = {"signal": kept, "findings": {}}
         elif row["findings"] and row.get("by") != signal["signal_id"]:
             # A redelivery: the output may not have outlived the crash.
             self._tell(partition, row, list(row["findings"].values()))
@@ -93,7 +97,22 @@ class Correlation:
         self._signals[key] = row
         self._expiry.put(partition, key, row)
         self._in_order.put(partition, key, row)
-        self._answer_from(partition, row["signal"]["corrected_at"], signal["signal_id"])
+        self._answer_from(partition, self._first_of_incident(partition, row["signal"]), signal["signal_id"])
+
+    def _first_of_incident(self, partition: int, signal: dict[str, Any]) -> int:
+        """From when on a signal changes answers: from the first of its incident that did not know of its service yet,
+        or was answered by it."""
+        at, by = int(signal["corrected_at"]), signal["signal_id"]
+        if not signal["incident_id"]:
+            return at
+        before = self._in_order.between(partition, at - causes.LOOKS_BACK_FOR_ITSELF, at)
+        for _, row in before:
+            one, beside = row["signal"], tuple(row.get("beside", ()))
+            if past.share_an_incident(one, signal) and (
+                past.with_service(beside, one, signal["service"]) != beside or row.get("by") == by
+            ):
+                return int(one["corrected_at"])
+        return at
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
         known = self._deployments.get(partition, event["deployment_id"])["facts"]
@@ -101,6 +120,8 @@ class Correlation:
         self.changed = changed = self._deployments.add(partition, event)
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             changed.own[correlation.LINES_CHANGED] = lines
+        if event["cohort"] and event["cohort_weight"] is not None:
+            changed.own[WEIGHTS] = candidates.weights_with(changed.own.get(WEIGHTS, ()), event)
         for row in changed.rows:
             self._deployments.put(partition, row)
         begins += [self._begin(partition, row["facts"]) for row in (*changed.rows, *changed.merged)]
@@ -108,9 +129,12 @@ class Correlation:
         begin = min(begins)
         related = [
             signal["corrected_at"]
-            for signal in (answered["signal"] for _, answered in self._around(partition, event["corrected_at"]))
+            for signal, beside in (
+                (answered["signal"], answered.get("beside", ()))
+                for _, answered in self._around(partition, event["corrected_at"])
+            )
             if correlation.latest(signal) >= begin
-            and (self._is_related(signal, event) or self._is_related(signal, before))
+            and (self._is_related(signal, event, beside) or self._is_related(signal, before, beside))
         ]
         if related:
             self._answer_from(partition, min(related), event["event_id"])
@@ -137,12 +161,13 @@ class Correlation:
         stand = [row.get("incident", signal["signal_id"]) for signal, (_, row) in zip(signals, rows, strict=True)
                  if signal["corrected_at"] < at]  # fmt: skip
         belongs = storms.incidents(signals, stand, self._context.policies_at)
+        beside = past.beside(signals)
         for index, storm in enumerate(storms.storms(signals, belongs, self._context.policies_at)):
             key, row = rows[index]
             when = row["signal"]["corrected_at"]
             joins = (storm and storm != row.get("storm", "")) or row.get("by") == by
             if when >= at or (when >= since and joins):
-                row = {**row, "incident": belongs[index], "storm": storm}
+                row = {**row, "incident": belongs[index], "storm": storm, "beside": beside[index]}
                 row = self._answer(partition, key, row, known[:index], by)
                 known[index] = (row["signal"], _causes(row))
 
@@ -152,8 +177,8 @@ class Correlation:
         signal = row["signal"]
         policies = self._context.policies_at(signal["corrected_at"])
         own, everyone = (_habit(given) for given in row["habit"])
-        past = correlation.past_of(signal, before, own, everyone, policies, row["storm"])
-        found = correlation.correlate(signal, self._near(partition, signal, past, policies), policies, past)
+        known = past.past_of(signal, before, own, everyone, policies, row["storm"], row["beside"])
+        found = correlation.correlate(signal, self._near(partition, signal, known, policies), policies, known)
         changed = correlation.supersede(row["findings"], found)
         if changed:
             row = {**row, "findings": {**row["findings"], **{f["deployment_id"]: f for f in changed}}, "by": by}
@@ -164,27 +189,31 @@ class Correlation:
         self._tell(partition, row, changed)
         return row
 
-    def _near(
-        self, partition: int, signal: dict[str, Any], past: correlation.Past, policies: Policies
-    ) -> list[dict[str, Any]]:
+    def _near(self, partition: int, signal: dict[str, Any], known: Past, policies: Policies) -> list[dict[str, Any]]:
         """What may have caused the signal: changes around it, and whatever caused an alert before it."""
-        inherited = {cause for earlier in past.earlier for cause in earlier.causes} - {causes.NONE}
+        inherited = {cause for earlier in known.earlier for cause in earlier.causes} - {causes.NONE}
         wanted = {self._deployments.stands_for(partition, name) for name in inherited}
         at = signal["corrected_at"]
         near = self._deployments.near(
             partition,
-            lambda place: correlation.is_related(signal, place, policies),
+            lambda place: correlation.is_related(signal, place, policies, known.beside),
             at - correlation.OLDEST + 1,
             at + REOPEN - 1,
         )
         rows = {row["facts"]["id"]: row for row in near}
         rows |= {name: self._deployments.get(partition, name) for name in wanted}
         return [
-            self._deployments.derive(partition, row["facts"])
-            | {correlation.LINES_CHANGED: correlation.size_of(row.get(correlation.LINES_CHANGED))}
+            self._content(partition, row, correlation.latest(signal))
             for name, row in sorted(rows.items())
-            if name in wanted or correlation.is_related(signal, lifecycle.place(row["facts"]), policies)
+            if name in wanted or correlation.is_related(signal, lifecycle.place(row["facts"]), policies, known.beside)
         ]
+
+    def _content(self, partition: int, row: Row, at: int) -> dict[str, Any]:
+        """A deployment's content, with its size, and its cohorts as they were at a time."""
+        content = self._deployments.derive(partition, row["facts"])
+        if content["cohorts"]:
+            content[correlation.COHORTS] = candidates.cohorts_at(row["facts"], row.get(WEIGHTS, ()), at)
+        return content | {correlation.LINES_CHANGED: candidates.size_of(row.get(correlation.LINES_CHANGED))}
 
     def _count(self, partition: int, signal: dict[str, Any]) -> list[Any]:
         """What the habits were before this signal; it is counted once, however often it is delivered."""
@@ -216,9 +245,9 @@ class Correlation:
             self._habits[key] = row
         return int(row["since"])
 
-    def _is_related(self, signal: dict[str, Any], place: Mapping[str, Any]) -> bool:
+    def _is_related(self, signal: dict[str, Any], place: Mapping[str, Any], beside: Collection[str]) -> bool:
         policies = self._context.policies_at(signal["corrected_at"])
-        return correlation.is_related(signal, place, policies)
+        return correlation.is_related(signal, place, policies, beside)
 
     def _forward(self, partition: int, _: Row, findings: list[dict[str, Any]]) -> None:
         for found in findings:

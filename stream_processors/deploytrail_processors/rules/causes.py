@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 NONE = ""
+LEAST = 0.01  # a smaller share is not worth a line
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -46,6 +47,14 @@ TAKES_EFFECT = 0.25
 # Of a change of what a service depends on, and of what that depends on. The first was fitted as 0.08, and raised by
 # judgement: where nothing else is near, a dependency that has just been changed should be named.
 DEPENDENCY, INDIRECT_DEPENDENCY = 0.12, 0.009
+REACHES = (1.0, DEPENDENCY, INDIRECT_DEPENDENCY)
+# What follows was set by judgement, since the simulated companies know no cohorts, names and shared incidents.
+# The share of defects that show only in what a change has changed, and the share of the work that this usually is.
+ITS_OWN, USUAL_SHARE, LEAST_SHARE = 0.9, 0.5, 0.01
+# The share of alerts that name a deployment which did not cause them.
+NAMED_BY_CHANCE = 0.1
+# Of a change of a service where another alert of the same incident is: so much of what it would bring about there.
+OF_THE_INCIDENT = 0.5
 # Where the clocks leave open whether the change came before.
 POSSIBLY_BEFORE = 0.4
 WHILE_IT_BEGINS = 0.7
@@ -60,6 +69,7 @@ class Link(StrEnum):
     """How an earlier alert is related to one."""
 
     SAME_ALERT = "the same alert"
+    SAME_INCIDENT = "another alert of the incident"
     SAME_SERVICE = "another alert of the service"
     DEPENDENCY = "an alert of a service that it depends on"
     DEPENDENT = "an alert of a service that depends on it"
@@ -70,15 +80,36 @@ class Link(StrEnum):
 # How many alerts an alert draws after it, and within how many minutes (mean of an exponential delay).
 DRAWS = {
     Link.SAME_ALERT: (2.56, 23.2),
+    Link.SAME_INCIDENT: (1.5, 45.0),  # by judgement: somebody has said that they belong together
     Link.SAME_SERVICE: (0.4, 1.17),
     Link.DEPENDENCY: (0.062, 3.1),
     Link.DEPENDENT: (0.0036, 5.9),
     Link.SIBLING: (0.0028, 0.59),
     Link.ELSEWHERE: (0.00012, 10.8),
 }
-# Earlier alerts than these draw nothing that counts; the same alert is remembered for longer.
+# Earlier alerts than these draw nothing that counts; the same alert and the same incident are remembered for longer.
 LOOKS_BACK = 90 * MINUTE
 LOOKS_BACK_FOR_ITSELF = 8 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether an alert comes from what a change has changed; None: it does not say. `share`: of the work, how much that
+    is, or how often an alert would say so by chance; None: unknown."""
+
+    own: bool | None = None
+    share: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """How much likelier the alert says so if the change has caused it than if it has not: a defect shows where the
+        change is, or else anywhere, while alerts that it did not cause come from there as often as it has work."""
+        if self.own is None:
+            return 1.0
+        if not self.own:
+            return 1.0 - ITS_OWN
+        share = max(USUAL_SHARE if self.share is None else self.share, LEAST_SHARE)
+        return (ITS_OWN + (1.0 - ITS_OWN) * share) / share
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +117,7 @@ class Change:
     """A change that may be the cause. `distance`: 0 the service itself, 1 what it depends on, 2 what that depends on.
 
     Times in µs; `end` is its end, or when the alert came while it runs. `width`: µs by which its time may be off.
+    `evidence`: how much likelier it is by what the alert says of itself.
     """
 
     id: str
@@ -96,6 +128,7 @@ class Change:
     kind: str = "unknown"
     went_wrong: bool = False
     lines: float = 0.0
+    evidence: float = 1.0
 
     def lag(self, at: int) -> float:
         """Minutes from when it took effect to `at`; negative before."""
@@ -112,7 +145,7 @@ class Change:
             lag = 0.0
         risk = RISK.get(self.kind, RISK["unknown"]) * (WENT_WRONG if self.went_wrong else 1.0)
         risk *= 1.0 + PER_DECADE_OF_SIZE * max(math.log10(max(self.lines, 1.0) / USUAL_LINES), 0.0)
-        risk *= (1.0, DEPENDENCY, INDIRECT_DEPENDENCY)[self.distance]
+        risk *= REACHES[self.distance] * self.evidence
         return certainty * risk * sum(share / mean * math.exp(-lag / mean) for share, mean in DELAYS)
 
 

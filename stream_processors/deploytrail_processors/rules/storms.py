@@ -3,9 +3,10 @@
 In: the alerts of a region in order of time, of the earlier ones to which incident they belong, the policies of each
 one's time. Out: of each alert the incident, named by the alert that began it; and whether that is a storm.
 
-An incident begins with an alert that is related to none of an open one: the same alert, another one of the service, of
-one that it depends on, that depends on it, or with a dependency in common. It stays open for `storm_minutes` after its
-first alert, however long alerts go on, so that no storm swallows a day; from `storm_alerts` on it is a storm.
+An incident begins with an alert that is related to none of an open one: the same alert, one with the same
+`incident_id`, another one of the service, of one that it depends on, that depends on it, or with a dependency in
+common. It stays open for `storm_minutes` after its first alert, however long alerts go on, so that no storm swallows a
+day; from `storm_alerts` on it is a storm.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deploytrail_processors.rules.causes import Link
-from deploytrail_processors.rules.correlation import MINUTE, link
+from deploytrail_processors.rules.past import MINUTE, link
 from deploytrail_processors.rules.policies import Policies
 
 Signal = Mapping[str, Any]
