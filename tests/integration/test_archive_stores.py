@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,27 @@ def test_segments_go_through_every_store(store: ObjectStore) -> None:
 
     assert [r.offset for n in names for r in read_segment(store.read(n)).records] == list(range(20))
     assert verify(store).flaws == []
+
+
+@pytest.mark.requirement("M5.1")
+@both
+def test_an_object_that_was_deleted_and_put_anew_with_the_same_bytes_is_another_version(
+    endpoint: str, bucket: str
+) -> None:
+    """Whoever may bypass governance deletes the first version, lock and all, and puts the same bytes there."""
+    store, client = open_store(url_of(endpoint, bucket, lock="governance")), connect(REGION, endpoint)
+    archive_of(store, range(15))
+    first, second, _ = store.list("")
+    data, [version] = store.read(first), store.versions(first)
+    where = {"Bucket": bucket, "Key": f"trail/{first}"}
+    until = datetime.fromisoformat(store.retain_until(first) or "")
+    client.delete_object(**where, VersionId=version.id, BypassGovernanceRetention=True)
+    client.put_object(**where, Body=data, ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until)
+
+    assert store.read(first) == data
+    assert read_segment(store.read(second)).previous_version == version.id
+    [flaw] = verify(store).flaws
+    assert (flaw.name, flaw.detail) == (first, f"is another version than {version.id}")
 
 
 @pytest.mark.requirement("M5.1")
