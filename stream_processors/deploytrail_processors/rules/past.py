@@ -39,7 +39,7 @@ def link(signal: Mapping[str, Any], earlier: Mapping[str, Any], policies: Polici
     if any(earlier[name] != signal[name] for name in ("region", "environment")):
         return None
     ours, theirs = signal["service"], earlier["service"]
-    if ours == theirs and alert_key(signal) == alert_key(earlier):
+    if ours == theirs and alert_key(signal) == alert_key(earlier) and not is_nameless(signal):
         return Link.SAME_ALERT
     if share_an_incident(signal, earlier):
         return Link.SAME_INCIDENT
@@ -56,6 +56,11 @@ def link(signal: Mapping[str, Any], earlier: Mapping[str, Any], policies: Polici
 def share_an_incident(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two signals name the same incident, of one place."""
     return bool(one["incident_id"]) and _incident(one) == _incident(other)
+
+
+def is_nameless(signal: Mapping[str, Any]) -> bool:
+    """Whether a signal has no name by which another one could be the same: neither fingerprint nor title."""
+    return not (signal["fingerprint"] or signal["title"])
 
 
 def alert_key(signal: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ deployment, or shown although one runs, with the reason; later, its release.
 A suppression is bound to the life of one deployment: it begins (a lead before its start included), ends with the first
 end reported of it, when a newer deployment took its place, when it is lost, or at the policy's limit, whichever is
 first, and never begins again for the same alert. What is uncertain is not suppressed; critical alerts and those that
-never fired before it began are never.
+never fired before it began, or have no name by which that could be known, are never.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from deploytrail_schemas.reasons import Reason
 from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules import lifecycle
 from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.past import is_nameless
 from deploytrail_processors.rules.policies import Policies, Suppression, suppression_for
 
 RULE = "alert_suppression"
@@ -243,7 +244,8 @@ def _judge(signal: Mapping[str, Any], known: Known, cover: Cover) -> Reason | No
     if at - width < cover.begin + cover.width or at + width >= cover.until:
         return Reason.START_WITHIN_UNCERTAINTY
     # What fires for the first time while it runs may well be its doing, however often it then repeats.
-    if known.first_seen is None or known.first_seen >= cover.begin - cover.width:
+    # And what has no name may be another alert each time.
+    if is_nameless(signal) or known.first_seen is None or known.first_seen >= cover.begin - cover.width:
         return Reason.NEVER_SEEN_BEFORE
     return Reason.SUPPRESSED_DURING_DEPLOYMENT
 
@@ -258,6 +260,7 @@ def _end(deployment: Deployment, cohort: str) -> int | None:
     return min(ends, default=None)
 
 
+_NAMELESS = "is shown although {what} runs: without a fingerprint or a title nobody knows whether it fired before"
 _WORDS = {
     Reason.SUPPRESSED_DURING_DEPLOYMENT: "keeps quiet while {what} runs, until {until} at the latest",
     Reason.RELEASED_AT_END: "still fires at the end of {what}",
@@ -301,6 +304,7 @@ def _finding(
     if reason is Reason.RELEASED_SUPERSEDED:
         evidence["superseded_by"] = newer
     title = signal["title"] or signal["fingerprint"] or "an alert"
+    words = _NAMELESS if reason is Reason.NEVER_SEEN_BEFORE and is_nameless(signal) else _WORDS[reason]
     return finding(
         RULE,
         "ok",
@@ -309,7 +313,7 @@ def _finding(
         place=dict(signal),
         occurred_at=occurred_at,
         severity=signal["severity"],
-        explanation=f"{title} of {signal['service']} {_WORDS[reason].format(what=what, until=until, newer=newer)}",
+        explanation=f"{title} of {signal['service']} {words.format(what=what, until=until, newer=newer)}",
         evidence=evidence,
         deployment_id=deployment.id,
         signal_id=signal["signal_id"],

@@ -135,3 +135,5 @@ def test_an_incident_reaches_as_far_as_alerts_are_remembered_and_into_so_many_se
     assert len(beside(crowd)[0]) == MOST_BESIDE
     assert link(alert(1, "ledger"), near, Policies()) is Link.SAME_INCIDENT
     assert link(alert(1, "shop"), near, Policies()) is Link.SAME_ALERT
+    nameless = {"fingerprint": "", "title": "", "incident": ""}
+    assert link(alert(1, "shop", **nameless), alert(0, "shop", **nameless), Policies()) is Link.SAME_SERVICE

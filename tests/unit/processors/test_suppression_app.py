@@ -22,6 +22,7 @@ def policy(name: str = "quiet", **spec: Any) -> Value:
 
 DEPENDS = {"kind": "service", "name": "shop", "spec": {"depends_on": ["cart"]}}
 SEEN = signal(at=NOON - DAY, severity="error")
+NAMELESS_BEFORE = signal(at=NOON - DAY, severity="warning", fingerprint="", title="")
 STARTED = event("started", NOON)
 ENDED = event("succeeded", NOON + 10 * MINUTE)
 
@@ -155,6 +156,7 @@ def test_a_release_by_a_newer_one_is_written_again_at_its_redelivery() -> None:
         ([STARTED, alert(severity="critical")], "critical_is_never_suppressed"),
         ([STARTED, alert(fingerprint="new")], "never_seen_before"),
         ([STARTED, alert(2, fingerprint="new"), alert(6, fingerprint="new")], "never_seen_before"),
+        ([NAMELESS_BEFORE, STARTED, alert(fingerprint="", title="")], "never_seen_before"),
         ([STARTED, alert(severity="unknown")], "severity_not_covered"),
         ([event("started", NOON, uncertainty_ms=240_000), alert()], "start_within_uncertainty"),
         ([STARTED, alert(uncertainty_ms=240_000)], "start_within_uncertainty"),
