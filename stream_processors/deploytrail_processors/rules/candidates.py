@@ -20,6 +20,7 @@ from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules.artefacts import Artefact, artefact_of
 from deploytrail_processors.rules.causes import Change, Fit
 from deploytrail_processors.rules.deployment_times import began
+from deploytrail_processors.rules.names_and_grain import EVERYWHERE
 from deploytrail_processors.rules.policies import Policies
 
 MINUTE = 60_000_000
@@ -106,8 +107,10 @@ def latest(signal: Mapping[str, Any]) -> int:
 
 def distance(signal: Mapping[str, Any], place: Mapping[str, Any], policies: Policies, service: str = "") -> int | None:
     """How a change at a place can reach a signal (or another `service` beside it): 0 as its service, 1 as one that it
-    depends on, 2 as one that those depend on; None: not at all."""
-    if any(place[name] != signal[name] for name in ("region", "environment")):
+    depends on, 2 as one that those depend on; None: not at all. What is changed everywhere is changed in its region."""
+    if place["environment"] != signal["environment"]:
+        return None
+    if place["region"] != signal["region"] and place["region"].lower() not in EVERYWHERE:
         return None
     return policies.graph.distance(service or signal["service"], place["service"])
 

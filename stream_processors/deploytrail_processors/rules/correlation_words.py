@@ -41,6 +41,7 @@ def _what(candidate: Candidate, signal: Mapping[str, Any], probability: float) -
     if candidate.near and change is not None:
         of = _CHANGED[change.distance].replace("the service", candidate.near).removesuffix(" itself")
         what = f"{of}, where another alert of the incident {signal['incident_id']} is"
+    what += "" if content["region"] == signal["region"] else " in every region"
     when = "while it ran" if content["finished_at"] is None else f"{candidate.lag_minutes:.1f} minutes after it ended"
     named = f"{content['service']} {content['version']} ({content['deployment_id']})"
     return f"{probability:.0%}: {named} changed {what}, the signal came {when}"

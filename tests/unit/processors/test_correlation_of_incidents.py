@@ -137,3 +137,13 @@ def test_an_incident_reaches_as_far_as_alerts_are_remembered_and_into_so_many_se
     assert link(alert(1, "shop"), near, Policies()) is Link.SAME_ALERT
     nameless = {"fingerprint": "", "title": "", "incident": ""}
     assert link(alert(1, "shop", **nameless), alert(0, "shop", **nameless), Policies()) is Link.SAME_SERVICE
+
+
+@pytest.mark.requirement("M4.3")
+def test_a_global_switch_answers_anew_the_alerts_of_regions_in_its_partition_also_where_it_is_reported_late() -> None:
+    switched = event("succeeded", NOON - 2 * MINUTE, deployment_id="flag", kind="feature_flag", region="global")
+    other = alert(0, "shop", "", region="eu-north-1")
+    late, in_time = told(other, switched), told(switched, other)
+
+    assert answers(late) == answers(in_time)
+    assert answers(late)["shop"]["flag"] > 0.5

@@ -174,3 +174,15 @@ def test_what_is_kept_of_labels_and_weights_is_bounded() -> None:
 
     assert labels_of(signal(labels=labels)) == {"version": "9" * 256, "cohort": "canary"}
     assert [weight[0] for weight in weights] == [NOON + n for n in range(MOST_WEIGHTS)]
+
+
+@pytest.mark.requirement("M4.3")
+@pytest.mark.parametrize("region", ["global", "ALL", "*"])
+def test_what_is_changed_everywhere_is_changed_in_the_alerts_region(region: str) -> None:
+    switched = [event("succeeded", NOON - 2 * MINUTE, deployment_id="flag", kind="feature_flag", region=region)]
+    found = answer(switched)
+
+    assert (found["flag"]["rank"], found["flag"]["reason"]) == (1, "deployed_shortly_before")
+    assert "changed the service itself in every region" in found["flag"]["explanation"]
+    assert list(answer([switched[0] | {"environment": "staging"}])) == [""]
+    assert list(answer([switched[0] | {"region": "us-east-1"}])) == [""]
