@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from deploytrail_sinks.archive.log.checkpoint import open_checkpoint
 from deploytrail_sinks.archive.log.merkle import leaf_hash
+from deploytrail_sinks.archive.log.names import CHECKPOINT
 from deploytrail_sinks.archive.log.tiles import join_bundle, split_bundle
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.segment import Segment, SegmentError, read_segment, write_segment
@@ -60,6 +62,8 @@ def test_a_loss_that_classes_tell_by_different_ranges_is_whole_and_each_is_told(
     assert ("production", "offsets 17 to 19 were lost before archiving") in told
     assert ("non-production", "offsets 10 to 19 were lost before archiving") in told
     assert log.sequencer.gaps == len(report.gaps) == 3
+    kept, _ = open_checkpoint(log.store.newest(CHECKPOINT))
+    assert log.check(kept)[0].flaws == []
 
 
 def segments_with_gaps(log: Published) -> dict[str, Segment]:

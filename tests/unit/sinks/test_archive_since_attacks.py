@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.acts import record_act
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
-from deploytrail_sinks.archive.log.merkle import EMPTY_ROOT
+from deploytrail_sinks.archive.log.merkle import EMPTY_ROOT, leaf_hash
 from deploytrail_sinks.archive.log.names import CHECKPOINT, numbered
 from deploytrail_sinks.archive.log.plan import Plan, read_plan
+from deploytrail_sinks.archive.log.tiles import join_bundle, split_bundle
 from deploytrail_sinks.archive.principals import Principals, Signer
 from deploytrail_sinks.archive.receipts import PURGED
 from deploytrail_sinks.archive.segment import digest, is_segment, read_segment
@@ -210,3 +212,61 @@ def test_a_kept_checkpoint_that_the_log_does_not_follow_is_said(
 
     assert flaw.startswith(f"{CHECKPOINT}: ")
     assert why in flaw
+
+
+def forged_plans(plan: Plan) -> dict[str, Plan]:
+    """Plans of as many entries that do not name one of the objects, or name another."""
+    found = {}
+    for at, (before, row) in enumerate(pairwise(plan.segments), 1):
+        first, last = plan.segments[: at - 1], plan.segments[at + 1 :]
+        reach = max(before.next_offset, row.next_offset)
+        joined = replace(before, entries=before.entries + row.entries, next_offset=reach)
+        forged = {
+            "is left out": (joined,),
+            "is named as the one before": (before, replace(row, name=before.name)),
+            "has another digest": (before, replace(row, sha256=before.sha256)),
+            "begins later": (replace(before, entries=before.entries + 1), replace(row, entries=row.entries - 1)),
+            "begins earlier": (replace(before, entries=before.entries - 1), replace(row, entries=row.entries + 1)),
+        }
+        for what, rows in forged.items():
+            if all(one.entries for one in rows):
+                found[f"{row.name} {what}"] = replace(plan, segments=(*first, *rows, *last))
+    return found
+
+
+@pytest.mark.requirement("M5.1")
+def test_a_plan_that_no_longer_names_what_is_gone_is_named_since_any_checkpoint(log: Published) -> None:
+    """Nobody signs a plan: whoever takes a segment away may write the plan anew, too."""
+    whole = objects_of(log)
+    since, missed, tried = newest(whole), [], 0
+    for name in (name for name in whole if name.startswith("log/batches/")):
+        for what, plan in forged_plans(read_plan(whole[name])).items():
+            assert plan.end == read_plan(whole[name]).end
+            left = {n: d for n, d in whole.items() if n != what.partition(" ")[0]} | {name: plan.encode()}
+            tried += 1
+            if name not in named(log, left, since):
+                missed.append(f"{name}: {what}")
+
+    assert missed == []
+    assert tried > 50
+
+
+@pytest.mark.requirement("M5.1")
+def test_an_entry_or_hash_that_was_changed_to_fit_a_forged_plan_is_named(log: Published) -> None:
+    whole = objects_of(log)
+    [batch, *_] = sorted(name for name in whole if name.startswith("log/batches/"))
+    plan = read_plan(whole[batch])
+    index, row = plan.first_entries()[2]
+    bundle, tile = f"log/tile/entries/{index // 256:03}", f"log/tile/0/{index // 256:03}"
+    entries = split_bundle(bundle, whole[bundle])
+    other = row.name.replace(".events/001", ".events/009")
+    entries[index % 256] = entries[index % 256].replace(row.name.encode(), other.encode())
+    rows = tuple(replace(one, name=other) if one is row else one for one in plan.segments)
+    forged = {n: d for n, d in whole.items() if n != row.name} | {
+        batch: replace(plan, segments=rows).encode(),
+        bundle: join_bundle(entries),
+    }
+    hashes = whole[tile][: index % 256 * 32] + leaf_hash(entries[index % 256]) + whole[tile][index % 256 * 32 + 32 :]
+
+    assert bundle in named(log, forged, newest(whole))
+    assert tile in named(log, forged | {tile: hashes}, newest(whole))

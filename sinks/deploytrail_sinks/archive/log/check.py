@@ -6,14 +6,13 @@ checked before it, and compared. Roots are compared with every kept checkpoint o
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
 
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
+from deploytrail_sinks.archive.log.covered import rows_that_differ, said_by
 from deploytrail_sinks.archive.log.merkle import leaf_hash, root_of
 from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, number_of, numbered, tile_name, width_at
 from deploytrail_sinks.archive.log.notes import NoteError, Verifier, signers
@@ -28,7 +27,6 @@ from deploytrail_sinks.archive.receipts import Gone
 from deploytrail_sinks.archive.segment import is_segment
 from deploytrail_sinks.archive.store import ObjectStore
 
-_SEGMENT, _OBJECT = b'{"kind":"segment"', b'{"kind":"object"'
 Say = Callable[[str, str], None]  # a flaw: the object's name, and what is wrong with it
 
 
@@ -57,11 +55,10 @@ class LogCheck:
         newest = self._checkpoints(names)
         start = self.since.size if self.since else 0
         plans, end, unfinished = self._plans(start)
-        if start:
-            for name, detail in no_longer_there(plans, start, names):
-                self.say(name, detail)
         total = max(end, newest)
         edge = self._edge_at(start)
+        if start:
+            self._covered(plans, start, names, edge is not None)
         if edge is not None:
             for plan in plans:
                 if plan.start >= start:
@@ -178,6 +175,14 @@ class LogCheck:
             return True
         return any(kept > size for kept in self._kept)
 
+    def _covered(self, plans: list[Plan], size: int, names: list[str], of_the_log: bool) -> None:
+        """Look at what a kept checkpoint covers as far as it is not read again. `of_the_log`: its root is the log's."""
+        for name, detail in no_longer_there(plans, size, names):
+            self.say(name, detail)
+        covered = (plan for plan in plans if plan.start < size)
+        for name, detail in rows_that_differ(self.store.read, covered, size) if of_the_log else ():
+            self.say(name, detail)
+
     def _edge_at(self, start: int) -> RightEdge | None:
         if not self.since or not start:
             return RightEdge()
@@ -275,7 +280,7 @@ class LogCheck:
         digest = sha256(b"".join(leaves))
         for name, data in edge.extend(entries, leaves):
             self._equal(name, data)
-        said = self._said(entries[0])
+        said = said_by(entries[0])
         if said is None or (said["name"], said["sha256"]) != (planned.name, planned.sha256):
             self.say(batch, f"plans {planned.name} at index {index}; the log has something else there")
             return
@@ -320,16 +325,6 @@ class LogCheck:
         there = read_or_none(self.store, planned.name)
         if there is not None and sha256(there).hexdigest() == planned.sha256:
             self._since_read.add(planned.name)
-
-    @staticmethod
-    def _said(entry: bytes) -> dict[str, Any] | None:
-        if not entry.startswith((_SEGMENT, _OBJECT)):
-            return None
-        try:
-            said: dict[str, Any] = json.loads(entry)
-        except ValueError:
-            return None
-        return said if {"name", "sha256"} <= said.keys() else None
 
     def _equal(self, name: str, data: bytes) -> None:
         self._visited.add(name)
