@@ -31,7 +31,8 @@ MOST_WAITING = 1000
 
 class Governance:
     """Tables: `deployments` (what is known, standing findings), `tickets` (what is told, who waits), `services`
-    (starts, standing findings), `daily` (what was said today, each with the event that it was said on); and steps of
+    (starts, standing findings, `since` when some are new, the spans of time that were `said` to have too many, what was
+    found `late` last), `daily` (what was said today, each with the event that it was said on); and steps of
     approvals."""
 
     def __init__(self, context: Context) -> None:
@@ -217,14 +218,16 @@ class Governance:
         row = self._services.get(key) or {"starts": {}, "standing": {}}
         starts = velocity.with_event(row["starts"], event)
         if starts == row["starts"]:
-            for found in row["standing"].values():
+            for found in (*row.get("late", ()), *row["standing"].values()):
                 self._forward(partition, found)  # perhaps a redelivery: a crash may have lost it
             if not is_merged or not starts:
                 return
         place = {name: event[name] for name in ("region", "environment", "service", "team", "tier")}
         # Judged at the next tick: by partition time, whatever the event's own time is.
         now = self._context.partition_time(partition)
-        self._services[key] = row | {"starts": starts, "place": place, "due": now}
+        new = [row.get("since"), starts.get(event["deployment_id"], [None])[0]]
+        since = min((at for at in new if at is not None), default=None)
+        self._services[key] = row | {"starts": starts, "place": place, "due": now, "since": since}
         self._due.put(partition, key, self._services[key])
 
     def _judge_velocity(self, partition: int, key: str, row: Row, now: int) -> None:
@@ -240,21 +243,49 @@ class Governance:
         }
         document = velocity.policy_for(place, policies)
         counted = velocity.once(starts, lambda name: self._names.stands_for(partition, name))
-        due = None
+        late, said, due = self._hear_late(row, counted, place, now), dict(row.get("said", {})), None
+        for found in late[0]:
+            self._forward(partition, found)
+        for rule, spans in late[1].items():
+            said[rule] = velocity.spans_said(said.get(rule, []), spans, now)
         if document is not None and isinstance(document.spec, Velocity):
             for limit in velocity.limits_of(document.spec):
                 found = velocity.judge(counted, document, standing.get(limit.rule), limit, place, now=now)
                 if found is not None:
                     standing[limit.rule] = found
                     self._forward(partition, found)
+                spans = velocity.current(counted, document, limit, now)
+                said[limit.rule] = velocity.spans_said(said.get(limit.rule, []), spans, now)
             due = velocity.next_change(counted, document, standing, now)
         newest = max((start[0] or 0 for start in starts.values()), default=0)
         self._services[key] = row | {
             "starts": starts,
             "standing": standing,
+            "said": said,
+            "late": late[0] or row.get("late", []),
+            "since": row["since"] if (row.get("since") or 0) > now else None,
             "due": max(now + 1, due if due is not None else newest + velocity.KEEP),
         }
         self._due.put(partition, key, self._services[key])
+
+    def _hear_late(
+        self, row: Row, starts: velocity.Starts, place: dict[str, str], now: int
+    ) -> tuple[list[Finding], dict[str, list[velocity.Span]]]:
+        """What was too many in a time that had passed when it was reported, by the policy of that time; by rule, which
+        times these were."""
+        since, said = row.get("since"), row.get("said", {})
+        document = velocity.policy_for(place, self._context.policies_at(since)) if since is not None else None
+        if since is None or since > now or document is None or not isinstance(document.spec, Velocity):
+            return [], {}
+        found: list[Finding] = []
+        spans: dict[str, list[velocity.Span]] = {}
+        for limit in velocity.limits_of(document.spec):
+            known = [*said.get(limit.rule, []), *velocity.current(starts, document, limit, now)]
+            more, spans[limit.rule] = velocity.heard_of_late(
+                starts, document, limit, place, known, since=since, now=now
+            )
+            found += more
+        return found, spans
 
     def _forward(self, partition: int, found: Finding) -> None:
         self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)

@@ -2,12 +2,14 @@
 
 In: when each deployment of a service in an environment began, the policy, partition time. Out: a
 finding when a limit is passed, with the counts and deployments that led to it, and one that
-supersedes it when the time that the limit speaks of has passed on. A deployment counts once, however
-many cohorts, instances or children of it were reported; a voided one does not.
+supersedes it when the time that the limit speaks of has passed on. What is reported once that time has passed is found
+all the same (`heard_of_late`): a spool that waited would hide exactly the hectic hour. A deployment counts once,
+however many cohorts, instances or children of it were reported; a voided one does not.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ MOST_STARTS = 2 * MOST
 _LISTED = 20
 _BEGUN = frozenset({"started", "progressed", "succeeded", "failed", "cancelled", "rolled_back"})
 Starts = dict[str, list[Any]]  # deployment → its earliest time, kind, whether voided
+Span = list[int]  # first and last start, µs
 
 
 class Limit(NamedTuple):
@@ -112,31 +115,103 @@ def judge(
     over = len(found) > limit.allowed
     if over == (standing is not None and standing["verdict"] == "violation"):
         return None
-    minutes = limit.span // MINUTE
-    evidence = {"count": str(len(found)), "allowed": str(limit.allowed), "minutes": str(minutes)}
     if over:
-        evidence |= {
-            "first": from_micros(found[0][0]).isoformat(),
-            "last": from_micros(found[-1][0]).isoformat(),
-            "deployments": ", ".join(name for _, name in found[-_LISTED:]),
-        }
-    else:
-        evidence |= {"until": from_micros(now).isoformat()}
-    words = f"has begun {len(found)} deployments in {minutes} minutes; {limit.allowed} are allowed"
-    said = finding(
+        return _reached(found, document, limit, place)
+    assert standing is not None
+    return _passed(len(found), document, limit, place, standing, until=now)
+
+
+def spans_said(spans: list[Span], more: list[Span], now: int) -> list[Span]:
+    """The times that violations spoke of, first and last start of each, with more of them; those that touch are one."""
+    joined: list[Span] = []
+    for first, last in sorted(map(tuple, [*spans, *more])):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = [joined[-1][0], max(last, joined[-1][1])]
+        else:
+            joined.append([first, last])
+    return [span for span in joined if span[1] > now - KEEP]
+
+
+def current(starts: Starts, document: Document, limit: Limit, now: int) -> list[Span]:
+    """The first and the last of the starts that are too many at partition time; none where they are not."""
+    assert isinstance(document.spec, Velocity)
+    found = counted(starts, document.spec, limit, now)
+    return [[found[0][0], found[-1][0]]] if len(found) > limit.allowed else []
+
+
+def heard_of_late(
+    starts: Starts, document: Document, limit: Limit, place: dict[str, str], said: list[Span], *, since: int, now: int
+) -> tuple[list[Finding], list[Span]]:
+    """What was too many in a time that has passed: a violation and what supersedes it, for each such time; and these.
+
+    `since`: the earliest start that was not known before. `said`: times that violations have spoken of.
+    """
+    assert isinstance(document.spec, Velocity)
+    known = counted(starts, document.spec, limit._replace(span=now - (since - limit.span)), now)
+    times = [at for at, _ in known]
+    fullest: list[tuple[Span, list[tuple[int, str]]]] = []  # of starts too near to each other, with the fullest window
+    for end, at in enumerate(times):
+        window = known[bisect_right(times, at - limit.span) : end + 1]
+        if at < since or len(window) <= limit.allowed:
+            continue
+        span = [window[0][0], at]
+        if fullest and span[0] <= fullest[-1][0][1]:
+            before, most = fullest[-1]
+            fullest[-1] = [before[0], at], max(most, window, key=len)
+        else:
+            fullest.append((span, window))
+    findings: list[Finding] = []
+    for (first, last), window in fullest:
+        if not any(first <= until and last >= begin for begin, until in said):
+            reached = _reached(window, document, limit, place)
+            until = min(now, last + limit.span)
+            left = len(counted(starts, document.spec, limit, until))
+            findings += [reached, _passed(left, document, limit, place, reached, until=until)]
+    return findings, [span for span, _ in fullest]
+
+
+def _reached(found: list[tuple[int, str]], document: Document, limit: Limit, place: dict[str, str]) -> Finding:
+    evidence = {
+        "first": from_micros(found[0][0]).isoformat(),
+        "last": from_micros(found[-1][0]).isoformat(),
+        "deployments": ", ".join(name for _, name in found[-_LISTED:]),
+    }
+    about = {"occurred_at": found[-1][0], "severity": "warning", "deployment_id": found[-1][1]}
+    return _said(len(found), document, limit, place, "violation", limit.reached, evidence, about)
+
+
+def _passed(
+    count: int, document: Document, limit: Limit, place: dict[str, str], standing: Finding, *, until: int
+) -> Finding:
+    evidence = {"until": from_micros(until).isoformat()}
+    about = {"occurred_at": until, "severity": "info", "deployment_id": ""}
+    found = _said(count, document, limit, place, "ok", limit.over, evidence, about)
+    return found | {"supersedes": standing["finding_id"]}
+
+
+def _said(
+    count: int,
+    document: Document,
+    limit: Limit,
+    place: dict[str, str],
+    verdict: str,
+    reason: Reason,
+    evidence: dict[str, str],
+    about: dict[str, Any],
+) -> Finding:
+    minutes = limit.span // MINUTE
+    words = f"has begun {count} deployments in {minutes} minutes; {limit.allowed} are allowed"
+    return finding(
         limit.rule,
-        "violation" if over else "ok",
-        limit.reached if over else limit.over,
+        verdict,
+        reason,
         subject=f"{place['region']}/{place['environment']}/{place['service']}",
         place=place,
-        occurred_at=found[-1][0] if over else now,
-        severity="warning" if over else "info",
         explanation=f"{place['service']} in {place['environment']} {words}",
-        evidence=evidence,
-        deployment_id=found[-1][1] if over else "",
+        evidence={"count": str(count), "allowed": str(limit.allowed), "minutes": str(minutes)} | evidence,
         policy_version=document.key,
+        **about,
     )
-    return said | ({"supersedes": standing["finding_id"]} if standing is not None and not over else {})
 
 
 def next_change(starts: Starts, document: Document, standing: dict[str, Finding], now: int) -> int | None:

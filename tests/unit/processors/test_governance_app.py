@@ -8,6 +8,7 @@ import pytest
 from deploytrail_processors.apps.governance import MOST_A_DAY, Governance
 from deploytrail_processors.rules.policies import Policies, read_document
 from deploytrail_schemas.records import RecordType
+from support.apps import Handled
 from support.processors import MemoryContext
 from support.values import MINUTE, NOON, approval, event
 
@@ -187,6 +188,80 @@ def test_a_budget_is_judged_at_ticks_and_taken_back_when_its_time_has_passed() -
     assert said(context)[1:] == [("change_budget", "within_budget_again", "")]
     [found] = standing(context).values()
     assert found["evidence"]["count"] == "2"
+
+
+BURST = {"kind": "velocity", "name": "usual", "spec": {"burst": 3, "burst_minutes": 10}}
+
+
+def found_in(context: MemoryContext) -> list[dict[str, Any]]:
+    return [one for _, _, one in context.forwarded]
+
+
+def hectic(delay: int, *, every: float = 1.0, count: int = 5, ticks: int = 90) -> list[tuple[str, str]]:
+    """What is said of deployments a minute apart that are reported so many minutes late, at ticks of 5 s."""
+    app, context = app_of(BURST)
+    began = [event("started", NOON + int(n * every * MINUTE), deployment_id=f"d{n}") for n in range(count)]
+    due = {one["corrected_at"] + delay * MINUTE: one for one in began}
+    for at in range(NOON - MINUTE, NOON + ticks * MINUTE, MINUTE // 12):
+        if at in due:
+            report(app, due[at])
+        tick(app, context, at)
+    return [(found["verdict"], found["reason"]) for found in found_in(context)]
+
+
+@pytest.mark.requirement("M1.6")
+@pytest.mark.parametrize("delay", [0, 3, 8, 10, 30, 80])
+def test_a_burst_is_found_however_late_it_is_reported(delay: int) -> None:
+    assert hectic(delay) == [("violation", "burst_of_changes"), ("ok", "burst_over")]
+    assert hectic(delay, every=6) == []
+
+
+@pytest.mark.requirement("M1.6")
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 4, 0, 3, 1)])
+@pytest.mark.parametrize("between", [True, False])
+def test_a_burst_that_is_told_in_any_order_is_one(order: tuple[int, ...], between: bool) -> None:
+    app, context = app_of(BURST)
+    for number, which in enumerate(order):
+        report(app, event("started", NOON + which * MINUTE, deployment_id=f"d{which}"))
+        if between:
+            tick(app, context, NOON + (60 + number) * MINUTE)
+    tick(app, context, NOON + 70 * MINUTE)
+    violation, over = found_in(context)
+
+    assert (violation["verdict"], over["verdict"]) == ("violation", "ok")
+    assert over["supersedes"] == violation["finding_id"]
+    assert violation["evidence"]["count"] == ("3" if between else "5")
+    assert violation["occurred_at"] <= NOON + 4 * MINUTE
+
+
+def test_a_late_burst_beside_one_that_stands_is_another_one_and_a_redelivery_says_it_again() -> None:
+    app, context = app_of(BURST)
+    report(app, *(event("started", NOON + (60 + n) * MINUTE, deployment_id=f"now{n}") for n in range(3)))
+    tick(app, context, NOON + 63 * MINUTE)
+    late = [event("started", NOON + n * MINUTE, deployment_id=f"then{n}") for n in range(3)]
+    report(app, *late)
+    tick(app, context, NOON + 64 * MINUTE)
+
+    assert said(context) == [
+        ("change_burst", "burst_of_changes", "now2"),
+        ("change_burst", "burst_of_changes", "then2"),
+        ("change_burst", "burst_over", ""),
+    ]
+    report(app, late[2])
+    found = found_in(context)
+    assert found[3:] == [found[1], found[2], found[0]]
+    tick(app, context, NOON + 73 * MINUTE)
+    assert found_in(context)[-1]["supersedes"] == found[0]["finding_id"]
+
+
+def test_a_late_burst_is_judged_by_the_policy_of_its_day() -> None:
+    began = [event("started", NOON + n * MINUTE, deployment_id=f"d{n}") for n in range(3)]
+    later = Handled(Governance, [BURST | {"effective_from": "2026-11-02T13:00:00Z"}])
+    sooner = Handled(Governance, [BURST | {"effective_from": "2026-11-02T12:00:00Z"}])
+    now = [{"tick": NOON + 90 * MINUTE}]
+
+    assert later.tell(*began, *now).findings == []
+    assert len(sooner.tell(*began, *now).findings) == 2
 
 
 def test_state_goes_when_its_time_is_over() -> None:
