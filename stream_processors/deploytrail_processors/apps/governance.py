@@ -243,10 +243,11 @@ class Governance:
         }
         document = velocity.policy_for(place, policies)
         counted = velocity.once(starts, lambda name: self._names.stands_for(partition, name))
-        late, said, due = self._hear_late(row, counted, place, now), dict(row.get("said", {})), None
-        for found in late[0]:
-            self._forward(partition, found)
-        for rule, spans in late[1].items():
+        late, passed = self._hear_late(row, counted, place, now)
+        said, due = dict(row.get("said", {})), None
+        for one in late:
+            self._forward(partition, one)
+        for rule, spans in passed.items():
             said[rule] = velocity.spans_said(said.get(rule, []), spans, now)
         if document is not None and isinstance(document.spec, Velocity):
             for limit in velocity.limits_of(document.spec):
@@ -262,7 +263,7 @@ class Governance:
             "starts": starts,
             "standing": standing,
             "said": said,
-            "late": late[0] or row.get("late", []),
+            "late": late or row.get("late", []),
             "since": row["since"] if (row.get("since") or 0) > now else None,
             "due": max(now + 1, due if due is not None else newest + velocity.KEEP),
         }

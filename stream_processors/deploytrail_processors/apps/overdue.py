@@ -19,6 +19,7 @@ from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import expected_duration, lifecycle, overdue
 from deploytrail_processors.rules.expected_duration import Usual
+from deploytrail_processors.rules.findings import next_link
 from deploytrail_processors.rules.succession import life_of
 from deploytrail_processors.safe_app import SafeApp
 
@@ -28,12 +29,12 @@ KEEP = 365 * DAY
 
 class Overdue:
     """Rows of deployments: facts; `usual`, what it is held against, and of which `group`; once it was overdue the
-    standing `finding`, and the partition time when it was `told_at`; whether it is `over` by another one. Rows of
-    durations, by group: the `samples`."""
+    chain of answers (`answer`), and the partition time when the last was `told_at`; whether it is `over` by another
+    one. Rows of durations, by group: the `samples`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._deployments = Deployments(context, self._due, says=("finding",))
+        self._deployments = Deployments(context, self._due, says=("answer",))
         self._durations = context.table("durations")
         self._old_durations = Agenda(self._durations, lambda row: row["last"] + KEEP)
         self._told_again: set[int] = set()
@@ -56,7 +57,7 @@ class Overdue:
             self._judge(partition, row, content)
         for name in sorted(others):
             other = self._deployments.get(partition, name)
-            if "finding" in other or lifecycle.is_open(other["facts"]):
+            if "answer" in other or lifecycle.is_open(other["facts"]):
                 self._judge(partition, other)
 
     def on_tick(self, partition: int, now: int) -> None:
@@ -81,8 +82,8 @@ class Overdue:
         self._told_again.add(partition)
         since = self._context.partition_time(partition) - DAY
         for row in self._deployments.rows(partition):
-            if "finding" in row and row.get("told_at", 0) >= since:
-                self._write(partition, row["finding"])
+            if "answer" in row and row.get("told_at", 0) >= since:
+                self._write(partition, row["answer"]["finding"])
 
     def _learn(self, partition: int, row: Row, content: Row) -> None:
         """Take up what a deployment teaches, and settle what it is held against."""
@@ -114,22 +115,19 @@ class Overdue:
         else:
             content = self._deployments.derive(partition, facts)
         policies, usual = self._deployments.policies(row["facts"]), _usual(row)
-        now, standing = self._context.partition_time(partition), row.get("finding")
-        found = standing
-        if standing is None:
-            found = overdue.find_overdue(content, policies, usual, now=now)
-            found = self._deployments.anew(row, found) if found is not None else None
-        elif standing["verdict"] == "violation":
-            found = overdue.find_in_time(content, policies, usual, overdue=standing) or standing
+        now, answer = self._context.partition_time(partition), row.get("answer")
+        found = overdue.judge(content, policies, usual, answer["finding"] if answer else None, now=now)
         row["over"] = overdue.is_over(content, policies, usual)
         if found is not None:
-            if found != standing:
-                row["finding"], row["told_at"] = found, now
-            self._write(partition, found)
+            link = next_link(answer, self._deployments.anew(row, found))
+            if link != answer:
+                row["answer"], row["told_at"] = link, now
+        if "answer" in row:
+            self._write(partition, row["answer"]["finding"])
         self._deployments.put(partition, row)
 
     def _due(self, row: Row) -> int | None:
-        if "finding" in row or row.get("over") or not lifecycle.is_open(row["facts"]):
+        if "answer" in row or row.get("over") or not lifecycle.is_open(row["facts"]):
             return None
         policies = self._deployments.policies(row["facts"])
         # Not yet lost, whatever the time is: being overdue comes first.

@@ -48,6 +48,25 @@ def find_overdue(content: dict[str, Any], policies: Policies, usual: Usual = UNK
     return _finding(content, policies, usual, at, Reason.RUNNING_LONGER_THAN_EXPECTED)
 
 
+def judge(
+    content: dict[str, Any], policies: Policies, usual: Usual, standing: Finding | None, *, now: int
+) -> Finding | None:
+    """What is to be said at partition time `now`, perhaps once more; None for nothing, or for what stands.
+
+    What was found stands until it turns out that it had ended in time; and again, once what ended it turns out not to
+    have: of a newer one that took its place and is voided, or of an end that is corrected, order tells nothing.
+    """
+    if standing is None:
+        return find_overdue(content, policies, usual, now=now)
+    found = find_in_time(content, policies, usual, overdue=standing)
+    if found is not None or standing["verdict"] == "violation":
+        return found
+    at = due(content, policies, usual)
+    if at is None or now < at:
+        return None
+    return _finding(content, policies, usual, at, Reason.RUNNING_LONGER_THAN_EXPECTED)
+
+
 def is_over(content: dict[str, Any], policies: Policies, usual: Usual = UNKNOWN) -> bool:
     """Whether another deployment had brought it to an end before it could be overdue."""
     at = due(content, policies, usual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_what_a_newer_one_has_superseded_is_not_overdue() -> None:
 
 
 @pytest.mark.requirement("M3.4", "M4.2")
-def test_a_newer_one_that_is_heard_of_late_takes_it_back_and_its_voiding_does_not_bring_it_twice() -> None:
+def test_a_newer_one_that_is_heard_of_late_takes_it_back_and_its_voiding_brings_it_back() -> None:
     told = Handled(Overdue).tell(event("started", at(0)), tick(at(61)), *deploy("shop-2", 10, 20))
 
     assert reasons(told) == {"shop-1": "superseded_in_time"}
@@ -133,6 +134,33 @@ def test_a_newer_one_that_is_heard_of_late_takes_it_back_and_its_voiding_does_no
     void = event("voided", at(25), deployment_id="shop-2")
     again = Handled(Overdue).tell(event("started", at(0)), *deploy("shop-2", 10, 20), tick(at(30)), void, tick(at(61)))
     assert reasons(again) == {"shop-1": "running_longer_than_expected"}
+    # And what was taken back stands again, in place of that.
+    told.tell(void, tick(at(62)))
+    first, back, anew = [f for f in told.findings if f["deployment_id"] == "shop-1"]
+    assert reasons(told) == {"shop-1": "running_longer_than_expected"}
+    assert [back["supersedes"], anew["supersedes"]] == [first["finding_id"], back["finding_id"]]
+    assert told.tell(void, tick(at(63))).findings == [first, back, anew]
+
+
+@pytest.mark.requirement("M3.4", "M4.2")
+def test_what_stands_is_the_same_in_whatever_order_a_newer_one_and_its_voiding_are_told() -> None:
+    void = event("voided", at(25), deployment_id="shop-2")
+    for order in permutations([*deploy("shop-2", 10, 20), void, tick(at(61))]):
+        told = Handled(Overdue).tell(event("started", at(0)), *order, tick(at(62)), tick(at(80)))
+
+        assert reasons(told) == {"shop-1": "running_longer_than_expected"}
+
+
+def test_an_end_in_time_that_a_surer_source_corrects_takes_nothing_back() -> None:
+    early = event("succeeded", at(50), source="github")
+    late = event("succeeded", at(70))
+    for order in permutations([early, late, tick(at(61))]):
+        told = Handled(Overdue).tell(event("started", at(0)), *order, tick(at(80)))
+        # Who heard of the end before the tick that was due found nothing to say.
+        assert reasons(told) in ({"shop-1": "running_longer_than_expected"}, {})
+    told = Handled(Overdue).tell(event("started", at(0)), tick(at(61)), early)
+    assert reasons(told) == {"shop-1": "ended_in_time"}
+    assert reasons(told.tell(late)) == {"shop-1": "running_longer_than_expected"}
 
 
 def test_what_a_rollback_undid_while_it_ran_is_not_overdue() -> None:
