@@ -24,7 +24,7 @@ from deploytrail_schemas.json_values import JsonError, parse_json
 from deploytrail_schemas.scopes import EVERYTHING, PLACES, Scope, Verb, matches
 from deploytrail_schemas.settings import Settings
 
-from deploytrail_processors import metrics
+from deploytrail_processors import metrics, zones
 from deploytrail_processors.rules import aliases, change_window
 from deploytrail_processors.rules.approval_steps import Asked
 
@@ -108,6 +108,7 @@ class GateWeb:
                 "next_open": _instant(found.next_open),
                 "next_close": _instant(found.next_close),
                 "policies": list(found.documents),
+                "tzdata": zones.VERSION,
             }
         )
 
@@ -140,6 +141,7 @@ class GateWeb:
             "verdict": verdict,
             "reason": judgement.reason.value,
             "policies": list(judgement.documents),
+            "tzdata": zones.VERSION,  # with the policies, what recomputes the answer
             "next_open": _instant(judgement.next_open),
         }
         if judgement.problems:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deploytrail_processors import zones
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.reasons import PermitRefusal as No
@@ -149,6 +150,7 @@ def test_windows_say_when_a_service_may_change(gate: Gate) -> None:
     free = call(f"{gate.url}/v1/windows?service=checkout").body
 
     assert (closed["position"], closed["reason"]) == ("outside", "outside_allowed_windows")
+    assert closed["tzdata"] == zones.VERSION
     assert free["reason"] == "no_window_applies"
     assert call(f"{gate.url}/v1/windows").status == 400
     assert call(f"{gate.url}/v1/windows?service=a&at=now").status == 400

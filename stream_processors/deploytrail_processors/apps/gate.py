@@ -22,6 +22,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from faust.types import TP
 
+from deploytrail_processors import zones
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import LiveContext, over_trail, tables_are_ready
 from deploytrail_processors.forwarder import DeliveryFailed
@@ -138,7 +139,7 @@ class Gate:
         """A signed permit, once its issue is on the trail. RetryLater where it cannot be written."""
         claims = permit.claims_of(asked, judgement, self._issuer, now)
         text, kid = self.keys.sign(claims)
-        record = permit.issued(claims, judgement, kid=kid, caller=caller, now=now)
+        record = permit.issued(claims, judgement, kid=kid, caller=caller, tzdata=zones.VERSION, now=now)
         try:
             self._context.forward(Topic.EVENTS, partition, asked.service, RecordType.APPROVAL, record)
             await asyncio.wait_for(self._context.forwarder.barrier(), DELIVERY_SECONDS)

@@ -51,8 +51,11 @@ def claims_of(asked: Asked, judgement: Judgement, issuer: Issuer, now: int) -> d
     }
 
 
-def issued(claims: dict[str, Any], judgement: Judgement, *, kid: str, caller: str, now: int) -> dict[str, Any]:
-    """The Approval `permit_issued` as it is written to the trail."""
+def issued(
+    claims: dict[str, Any], judgement: Judgement, *, kid: str, caller: str, tzdata: str, now: int
+) -> dict[str, Any]:
+    """The Approval `permit_issued` as it is written to the trail. `tzdata`: the version of the time zone database by
+    which windows were judged."""
     ticket = claims["change_ticket"]
     tags = {
         "permit_id": claims["jti"],
@@ -60,6 +63,7 @@ def issued(claims: dict[str, Any], judgement: Judgement, *, kid: str, caller: st
         "asked_by": caller,
         "approvers": ", ".join(judgement.approvers),
         "policies": ", ".join(judgement.documents),
+        "tzdata": tzdata,
     }
     return {
         "approval_id": name_based_id(SOURCE, "permit_issued", claims["jti"]),

@@ -81,7 +81,9 @@ def test_a_permit_ends_with_what_it_rests_on(until: int | None, seconds: int, li
 def test_the_same_question_within_a_second_has_the_same_permit() -> None:
     issuer = Issuer(ISSUER, AUDIENCE)
     first, again, later = (claims_of(ASKED, ALLOWED, issuer, NOON + more) for more in (0, SECOND - 1, SECOND))
-    records = [issued(claims, ALLOWED, kid="k", caller="ci", now=NOON) for claims in (first, again, later)]
+    records = [
+        issued(claims, ALLOWED, kid="k", caller="ci", tzdata="2026f", now=NOON) for claims in (first, again, later)
+    ]
 
     assert first == again
     assert first["jti"] != later["jti"]
