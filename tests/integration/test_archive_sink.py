@@ -118,6 +118,28 @@ def test_a_retention_policy_lifts_and_lengthens_what_comes_after_it(
     assert "lock" not in kept["production"]
 
 
+@pytest.mark.requirement("M5.1")
+def test_a_segment_is_closed_once_its_records_have_so_many_bytes(
+    env: dict[str, str], own_kafka: str, tmp_path: Path
+) -> None:
+    env |= {"DEPLOYTRAIL_ARCHIVE_SEGMENT_BYTES": "20000", "DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS": "3600"}
+    small, large = PARTITION + 4, PARTITION + 5  # of no other test
+    store = LocalFolder(tmp_path / "archive")
+    with running("sink", "archive", env=env, cwd=tmp_path) as sink:
+        for round_number in range(2):
+            write(own_kafka, Topic.EVENTS, [(small, b"k", b"x" * 3000)] * 3)
+            write(own_kafka, Topic.EVENTS, [(large, b"k", b"x" * 21_000)])
+            wait_for(lambda n=round_number: offsets_of(store, large) == list(range(n + 1)), what="the large record")  # type: ignore[misc]
+            assert offsets_of(store, small) == []  # 18,000 bytes of them, and none is old
+        write(own_kafka, Topic.EVENTS, [(small, b"k", b"x" * 3000)])
+        wait_for(lambda: len(offsets_of(store, small)) == 7, what="what is more than 20,000 bytes")
+        [name] = store.list(f"{Topic.EVENTS.value}/{small:03}")
+        assert sink.stop() == 0
+
+    assert offsets_of(store, small) == list(range(7))
+    assert read_segment(store.read(name)).last_offset == 6
+
+
 def test_a_store_that_cannot_be_written_stops_nothing_but_the_commit(
     env: dict[str, str], own_kafka: str, tmp_path: Path
 ) -> None:
