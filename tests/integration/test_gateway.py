@@ -176,12 +176,10 @@ def test_what_comes_while_kafka_is_away_is_kept_and_published_once_it_is_back(tm
                 "Deploytrail-Sent-At": "1793620800000000",
                 "Deploytrail-Echo": "1793620800000000," * 2 + "1793620800000000",
             }
-            began = time.monotonic()
-            answers = [
-                httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": f"d-{n}"}, headers=headers, timeout=20)
-                for n in range(50)
-            ]
-            took = time.monotonic() - began
+            with httpx.Client(headers=headers, timeout=20) as client:
+                began = time.monotonic()
+                answers = [client.post(f"{url}/v1/events", json=EVENT | {"deployment_id": f"d-{n}"}) for n in range(50)]
+                took = time.monotonic() - began
             ready, told = httpx.get(f"{url}/readyz"), httpx.get(f"{url}/metrics").text
             broker.start()
             wait_for(lambda: httpx.get(f"{url}/readyz").text == "ready\n", what="an empty spool")
@@ -190,7 +188,7 @@ def test_what_comes_while_kafka_is_away_is_kept_and_published_once_it_is_back(tm
             assert command.stop() == 0
 
     assert {answer.status_code for answer in answers} == {202}
-    assert took < 10
+    assert took < 10, [answer.elapsed.total_seconds() for answer in answers]
     assert ready.status_code == 200
     assert "50 records wait in the spool" in ready.text
     assert "deploytrail_gateway_spool_waiting_records 50.0" in told
