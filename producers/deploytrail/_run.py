@@ -66,9 +66,10 @@ def main(argv: list[str]) -> int:
             return _options.usage_error("run", UsageError("which command? deploytrail run [options] -- CMD"))
     except UsageError as error:
         return _unreported("run", error, command)
+    from deploytrail._size_of_change import with_size
     from deploytrail._tracker import Tracker
 
-    tracker = Tracker(deployment_id=options.deployment_id, **_options.facts(options))
+    tracker = Tracker(deployment_id=options.deployment_id, **with_size(_options.facts(options)))
     return _run(command, tracker, options.wait, options.undo)
 
 

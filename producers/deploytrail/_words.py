@@ -40,8 +40,9 @@ def start(argv: list[str]) -> int:
     def act(options: argparse.Namespace) -> None:
         _options.needs_service(options)
         from deploytrail import _tracker
+        from deploytrail._size_of_change import with_size
 
-        tracker = _tracker.start(deployment_id=options.deployment_id, **_options.facts(options))
+        tracker = _tracker.start(deployment_id=options.deployment_id, **with_size(_options.facts(options)))
         sys.stdout.write(f"{tracker}\n")
         sys.stdout.flush()  # before the wait for delivery: a pipe's reader may go on
 

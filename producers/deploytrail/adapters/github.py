@@ -4,7 +4,8 @@ https://docs.github.com/en/webhooks/webhook-events-and-payloads. A deployment is
 deployment_status and workflow_job events all name: any or all of them may be sent. A run is a deployment of its own,
 and so is a release, only where the webhook's URL names an environment: send workflow_run for repositories whose jobs
 name none. The service is the repository's name, or the `service` of the deployment's payload; the region is in its
-`region`. GitHub sends no webhook for `inactive`; who polls the API sees it.
+`region`, and how large the change is in its `lines_changed`. GitHub sends no webhook for `inactive`; who polls the API
+sees it.
 """
 
 from __future__ import annotations
@@ -344,6 +345,7 @@ def _known(payload: Payload, deployment: Payload, host: str) -> dict[str, Any]:
             task=task,
             description=text(deployment, "description"),
             committed_at=_committed(mapping(payload, "workflow_run"), text(deployment, "sha")),
+            lines_changed=text(own, "lines_changed"),
         ),
         **_person(mapping(deployment, "creator")),
     }
