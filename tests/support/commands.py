@@ -41,7 +41,7 @@ class Command:
                 self._ready.set()
         self._ready.set()
 
-    def wait_ready(self, seconds: float = 40.0) -> Command:
+    def wait_ready(self, seconds: float = 60.0) -> Command:
         """Return once it has said that it is ready."""
         if not self._ready.wait(seconds) or self.process.poll() is not None:
             self.kill()

@@ -101,7 +101,7 @@ def write(
         raise RuntimeError(f"not delivered to {name}: {errors[:3]}")
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 30.0, what: str = "the condition") -> None:
+def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0, what: str = "the condition") -> None:
     """Return once `condition()` holds; AssertionError with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
