@@ -2,8 +2,9 @@
 
     deploytrail.archive-acts/000/production-regulated/NUMBER.avro
 
-An act is canonical JSON, signed by whoever acts (header `signature`), one record a segment. So acts are chained,
-verified and entered into the log as every other record is, and who acts at the same time takes the next number.
+An act is canonical JSON, signed by whoever acts (header `signature`), with its number and the digest of the act before
+it, one record a segment. So acts are chained, verified and entered into the log as every other record is, and who acts
+at the same time takes the next number.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def read_acts(store: ObjectStore, principals: Principals | None = None) -> Itera
                 f"{name} is not the act that follows those before it; expected {expected}: an act is gone or was "
                 "exchanged; see what `deploytrail archive verify` says"
             )
-        yield _act(segment.records[0], principals)
+        yield _act(segment.records[0], principals, before)
         number, before = number + 1, digest(data)
 
 
@@ -66,8 +67,9 @@ def record_act(store: ObjectStore, kind: str, said: dict[str, Any], signer: Sign
         sequence = Sequence(store, TOPIC, 0, RetentionClass.REGULATED)
         sequence.resume()
         number = sequence.next_offset or 0
-        statement = {**said, "act": kind, "at": now.isoformat(timespec="seconds"), "by": signer.name, "number": number}
-        value = canonical(statement)
+        at = now.isoformat(timespec="seconds")
+        own = {"act": kind, "at": at, "by": signer.name, "follows": sequence.last_sha256, "number": number}
+        value = canonical({**said, **own})
         milliseconds = int(now.timestamp() * 1000)
         record = Record(number, milliseconds, 1, kind.encode(), value, (("signature", signer.sign(value)),))
         sequence.begin(number)
@@ -76,11 +78,11 @@ def record_act(store: ObjectStore, kind: str, said: dict[str, Any], signer: Sign
             sequence.close_segment(number + 1, milliseconds)
         except ArchiveConflict:  # somebody else acted at the same time: his is the number
             continue
-        return _act(record, None)
+        return _act(record, None, "")
     raise RetryLater(f"{kind} could not be recorded: others act at the same time")
 
 
-def _act(record: Record, principals: Principals | None) -> Act:
+def _act(record: Record, principals: Principals | None, before: str) -> Act:
     said: dict[str, Any] = {}
     try:
         given = json.loads(record.value or b"")
@@ -89,10 +91,11 @@ def _act(record: Record, principals: Principals | None) -> Act:
         pass
     by = str(said.get("by", ""))
     signature = dict(record.headers).get("signature") or b""
-    # The number is signed too: an act that is copied behind the others is not another act.
+    # What it follows is signed too: an act that is copied behind others, or out of another archive, is not another act.
     verified = (
         None
         if principals is None
-        else said.get("number") == record.offset and principals.signed(by, record.value or b"", signature)
+        else (said.get("number"), said.get("follows")) == (record.offset, before)
+        and principals.signed(by, record.value or b"", signature)
     )
     return Act(record.offset, str(said.get("act", "")), by, str(said.get("at", "")), said, verified)

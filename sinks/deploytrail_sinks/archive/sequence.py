@@ -66,6 +66,11 @@ class Sequence:
             self._on_stored(names[-1])
             self._go_behind(names[-1])
 
+    @property
+    def last_sha256(self) -> str:
+        """The digest of the segment that the next one follows; empty before the first."""
+        return self._last_sha256
+
     def begin(self, offset: int) -> None:
         """The first offset that is seen of the partition, where the sequence does not begin yet."""
         if self.next_offset is None:

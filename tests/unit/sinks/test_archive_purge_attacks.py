@@ -13,11 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.acts import FOLDER, read_acts, record_act
-from deploytrail_sinks.archive.holds import ADDED, RELEASED
+from deploytrail_sinks.archive.holds import ADDED, RELEASED, holds_of
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.principals import Principals, Signer
 from deploytrail_sinks.archive.purge import plan, purge
-from deploytrail_sinks.archive.receipts import PURGED, judge
+from deploytrail_sinks.archive.receipts import PURGED, Gone, judge
 from deploytrail_sinks.archive.segment import Segment, SegmentError, digest, read_segment, write_segment
 from deploytrail_sinks.archive.store import LocalFolder, ObjectKept
 from deploytrail_sinks.archive.verify import Report
@@ -276,3 +276,23 @@ def test_acts_are_read_as_a_chain_and_no_other_is_one(store: LocalFolder) -> Non
         put(number, whole[number])
 
     assert [act.number for act in read_acts(store)] == [0, 1, 2]
+
+
+@pytest.mark.requirement("M5.5")
+def test_a_release_that_was_signed_for_another_archive_releases_nothing(store: LocalFolder, tmp_path: Path) -> None:
+    """The same people keep a staging archive, where a hold of the same number was released by two."""
+    staging = LocalFolder(tmp_path / "staging")
+    for archive in (staging, store):
+        record_act(archive, ADDED, {"prefix": TOPIC, "reason": "case 7"}, GRACE, NOW)
+    for who in (ADA, GRACE):
+        record_act(staging, RELEASED, {"hold": "hold-0"}, who, NOW)
+    for number, name in enumerate(list(staging.list(FOLDER))[1:], 1):
+        theirs = read_segment(staging.read(name))
+        before = digest(store.read(f"{FOLDER}/{number - 1:020}.avro"))
+        store.create(name, write_segment(replace(theirs, previous_sha256=before)), theirs.retain_until)
+
+    [there] = holds_of(read_acts(staging, PRINCIPALS)).values()
+    [here] = holds_of(read_acts(store, PRINCIPALS)).values()
+    assert (there.state, here.state) == ("released", "held")
+    assert [act.verified for act in read_acts(store, PRINCIPALS)] == [True, False, False]
+    assert not [item for item in plan(store, TOPIC, IN_FORTY_YEARS, [here]) if isinstance(item, Gone)]
