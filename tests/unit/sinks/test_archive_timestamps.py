@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_sinks.archive import command
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
@@ -18,6 +20,9 @@ from deploytrail_sinks.archive.log.names import CHECKPOINT
 from deploytrail_sinks.archive.log.timestamp_words import StampError
 from deploytrail_sinks.archive.log.timestamps import check_stamp, read_roots, request_stamp
 from deploytrail_sinks.archive.partition import PartitionArchive
+from deploytrail_sinks.archive.principals import Principals, Signer
+from deploytrail_sinks.archive.purge import purge
+from deploytrail_sinks.archive.retention import read_policy
 from deploytrail_sinks.archive.store import LocalFolder, ObjectStore
 from support.archive_log import TOPIC, MemoryStore, Published, fill, published, record
 from support.timestamp_authority import authority_at, make_authority
@@ -98,9 +103,9 @@ def test_an_authority_that_is_away_delays_no_checkpoint(tmp_path: Path) -> None:
 DAY_MS = 86_400_000
 
 
-def fill_at(store: ObjectStore, offsets: range, days: float) -> None:
+def fill_at(store: ObjectStore, offsets: range, days: float, policy: str = "") -> None:
     """Archive records that were made so many days from now."""
-    archive = PartitionArchive(store, TOPIC, 1, frozenset())
+    archive = PartitionArchive(store, TOPIC, 1, frozenset(), policy=read_policy(policy))
     archive.resume(offsets.start)
     at = int(datetime.now(UTC).timestamp() * 1000 + days * DAY_MS)
     for offset in offsets:
@@ -114,9 +119,9 @@ def fill_at(store: ObjectStore, offsets: range, days: float) -> None:
 def stamped(authority: str, tmp_path: Path) -> Callable[..., Published]:
     """Logs that are published with the same keys and stamped now."""
 
-    def stamped(name: str, offsets: range, days: float, store: ObjectStore | None = None) -> Published:
+    def stamped(name: str, offsets: range, days: float, store: ObjectStore | None = None, **more: Any) -> Published:
         store = store or MemoryStore()
-        fill_at(store, offsets, days)
+        fill_at(store, offsets, days, **more)
         return published(tmp_path / name, store, stamp_url=authority, stamp_every=0.0)
 
     return stamped
@@ -247,3 +252,37 @@ def test_the_command_says_from_when_to_when_the_log_was_stamped(
     for days in ("-1", "nan", "1e30", "x"):
         with pytest.raises(SystemExit):
             ask("--stamp-within", days)
+
+
+@pytest.mark.requirement("M5.1", "M7.2")
+def test_an_audit_with_all_that_was_kept_ends_with_0_and_then_with_1(
+    stamped: Stamped,
+    roots: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, ada = LocalFolder(tmp_path / "archive"), Signer("ada", Ed25519PrivateKey.generate())
+    log, public = stamped("signer", range(60), -4, store, policy="non-production=1"), ada.key.public_key()
+    (tmp_path / "TRUST").write_text(log.trust_text)
+    (tmp_path / "PEOPLE").write_text(json.dumps({"ada": b64encode(public.public_bytes_raw()).decode()}))
+    (tmp_path / "KEPT.checkpoint").write_bytes(store.newest(CHECKPOINT))
+    (tmp_path / "KEPT.tsr").write_bytes(store.read(next(store.list("log/timestamps"))))
+    goes, _ = purge(store, TOPIC, "over", ada, Principals({"ada": public}), datetime.now(UTC))
+    fill_at(store, range(60, 80), 0)
+    log.publish()
+    monkeypatch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{store.folder}")
+    monkeypatch.chdir(tmp_path)
+    words = "verify --trust TRUST --principals PEOPLE --against KEPT.checkpoint --stamp-roots {} --stamp KEPT.tsr"
+    audit = words.format(roots).split()
+
+    assert len(goes) == 5
+    assert command.main(audit) == 0
+    assert "5 segments were purged, with a principal's receipt" in capsys.readouterr().out
+    # Everything made anew, by somebody who has every key.
+    shutil.rmtree(store.folder)
+    stamped("another signer", range(100, 160), 0, LocalFolder(store.folder))
+    assert command.main(audit) == 1
+    said = capsys.readouterr().out
+    assert "FLAW: log/checkpoint: " in said
+    assert "FLAW: KEPT.tsr: " in said
