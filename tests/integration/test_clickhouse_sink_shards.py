@@ -16,7 +16,7 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse.migrate import migrate
 from deploytrail_sinks.clickhouse.writer import connect
 from support.clickhouse import ClickHouseProcess
-from support.commands import Command, running
+from support.commands import running
 from support.kafka import make_topics, wait_for, write
 from support.values import NOON, signal
 
@@ -111,25 +111,3 @@ def test_a_row_that_a_table_refuses_is_found_and_the_rest_goes_in(
         assert sink.stop() == 0
 
     assert found == [name for name in names if name != "refused"]
-
-
-def test_a_stop_stores_what_has_gathered(own_kafka: str, clickhouse: str, tmp_path: Path) -> None:
-    make_topics(own_kafka)
-    database = f"tail_{uuid.uuid4().hex[:8]}"
-    env = {
-        "DEPLOYTRAIL_KAFKA": own_kafka,
-        "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
-        "DEPLOYTRAIL_CLICKHOUSE_DATABASE": database,
-    }
-    client = connect(Settings(clickhouse_url=clickhouse))
-    command: Command
-    with running("sink", "clickhouse", env=env, cwd=tmp_path) as command:
-        write(own_kafka, Topic.EVENTS, [(6, b"k", encode(RecordType.SIGNAL, signal(title="tail")))] * 5000)
-        wait_for(lambda: len(titles(client, database)) > 0, what="the first rows")
-        assert command.stop() == 0
-    stored = len([1 for _, title in titles(client, database) if title == "tail"])
-    with running("sink", "clickhouse", env=env, cwd=tmp_path) as command:
-        wait_for(lambda: len([1 for _, title in titles(client, database) if title == "tail"]) == 5000, what="all rows")
-        assert command.stop() == 0
-
-    assert 0 < stored <= 5000

@@ -1,4 +1,4 @@
-"""A way to a server that breaks off: after so many bytes of answers every connection is closed."""
+"""A way to a server that breaks off: after so many bytes of answers every connection is closed. Or it falls silent."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class BreakingProxy:
         self._server = (parts.hostname or "", parts.port or 0)
         self._left = answers
         self._lock = threading.Lock()
+        self.silent = threading.Event()  # from then on connections stay open, and nothing passes any more
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -39,6 +40,8 @@ class BreakingProxy:
     def _pass(self, source: socket.socket, sink: socket.socket, *, counts: bool) -> None:
         with suppress(OSError), source, sink:
             while data := source.recv(4096):
+                if self.silent.is_set():
+                    continue
                 if counts:
                     with self._lock:
                         self._left -= len(data)

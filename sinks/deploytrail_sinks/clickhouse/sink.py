@@ -10,7 +10,6 @@ partitions are paused where this lasts.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from sys import intern
 from typing import Any
 
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from deploytrail_schemas.clusters import check_cluster, mirrored
@@ -32,8 +32,9 @@ from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Row
 from deploytrail_sinks.clickhouse.buffer import Buffer, Limits, Place, Span
 from deploytrail_sinks.clickhouse.lock import SWAP_LOCK, is_held
+from deploytrail_sinks.clickhouse.shards import DEFAULT
 from deploytrail_sinks.clickhouse.storing import Batch, Storing
-from deploytrail_sinks.clickhouse.writer import Writer
+from deploytrail_sinks.clickhouse.writer import Writer, connect
 
 log = logging.getLogger(__name__)
 _GROUP = "deploytrail-sink-clickhouse"
@@ -42,6 +43,7 @@ ENDS = "end="  # metadata of a committed offset: the range that follows it ends 
 _POLL_SECONDS = 0.05
 _PAUSE_AFTER = 1.0  # seconds without room: a pause throws away what was fetched ahead, which is then fetched again
 _LOOK_SECONDS = 5.0  # between two looks for a rebuild
+_LOOK_PATIENCE = 5  # seconds for an answer to that, since nothing else goes on meanwhile, not even a stop
 _STOP_SECONDS = 8.0  # for what is pending when the sink is stopped; the rest comes again
 _REVOKE_SECONDS = 5.0  # for the batch in flight when partitions go to another sink
 
@@ -68,7 +70,9 @@ class ClickHouseSink:
     def __init__(self, settings: Settings, *, heeds_swaps: bool = True) -> None:
         self._writer = Writer(settings)
         self._swap_lock = f"{settings.clickhouse_database}.{SWAP_LOCK}" if heeds_swaps else ""
+        self._settings = settings
         self._looked: float | None = None  # when it last looked for a rebuild
+        self._looker: tuple[str, Client] | None = None  # the replica, and a client of it that does not wait for long
         self._consumer = Consumer(consumer_config(settings, group_of(settings)) | _CONSUMER)
         self._topics = topics_of(settings)
         self._producer = Producer(producer_config(settings))
@@ -163,11 +167,19 @@ class ClickHouseSink:
         """Leave the group where a rebuild asks for it: it waits until nobody is left who could write."""
         if not self._swap_lock or not self._buffer.pending or (self._looked and now < self._looked + _LOOK_SECONDS):
             return
-        self._looked, asked = now, False
-        with contextlib.suppress(ClickHouseError, OSError, RetryLater):  # while it is away nobody rebuilds
-            asked = is_held(self._writer.client(), self._swap_lock)
-        if asked:
+        self._looked = now
+        if self._is_asked_aside():
             raise RetryLater("a rebuild is about to swap tables; started again, the sink waits for its end")
+
+    def _is_asked_aside(self) -> bool:
+        url = self._writer.url(DEFAULT)
+        try:
+            if self._looker is None or self._looker[0] != url:
+                self._looker = (url, connect(self._settings, url, _LOOK_PATIENCE))
+            return is_held(self._looker[1], self._swap_lock)
+        except (ClickHouseError, OSError):  # while it is away nobody rebuilds
+            self._looker = None
+            return False
 
     def _begin(self, now: float) -> None:
         ranges = self._buffer.take(now)

@@ -7,8 +7,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from deploytrail_schemas.clusters import is_topic
@@ -21,11 +22,13 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Range, Row, offenders, sort
 from deploytrail_sinks.clickhouse.federated_rows import federated_rows
+from deploytrail_sinks.clickhouse.inserters import Inserters
 from deploytrail_sinks.clickhouse.policy_rows import policy_rows
 from deploytrail_sinks.clickhouse.writer import RowsRefused, Writer
 
 log = logging.getLogger(__name__)
 _FIRST_WAIT, _MAX_WAIT = 0.1, 10.0  # seconds between attempts
+_CLOSE_SECONDS = 2.0  # for an insert that is under way at the end; who comes next sends it again, under its token
 
 SetAside = Callable[[Row, DeadLetterReason, str], None]
 ReadDocuments = Callable[[tuple[Row, ...]], tuple[list[list[Any]], list[tuple[Row, DecodeError]]]]
@@ -69,14 +72,14 @@ class Storing:
     def __init__(self, writer: Writer, set_aside: SetAside, threads: int) -> None:
         self._writer = writer
         self._set_aside = set_aside
-        self._threads = ThreadPoolExecutor(max(1, threads), "insert")
+        self._threads = Inserters(threads)
         self._ending = threading.Event()
         self.answers = True  # whether ClickHouse took the newest insert
 
     def store(self, ranges: list[Range], now: float) -> Batch:
         """Begin to store them, however long ClickHouse is away."""
         batch = Batch(ranges, now, threading.Event())
-        batch.parts = [self._threads.submit(self._write, part, batch.gone) for part in ranges]
+        batch.parts = [self._threads.submit(partial(self._write, part, batch.gone)) for part in ranges]
         return batch
 
     def stop_retrying(self) -> None:
@@ -84,9 +87,10 @@ class Storing:
         self._ending.set()
 
     def close(self) -> None:
-        """End the threads; an insert that is under way ends first."""
+        """End the threads; an insert that is under way has a moment, and is left to itself where that is too short."""
         self._ending.set()
-        self._threads.shutdown(cancel_futures=True)
+        if not self._threads.close(_CLOSE_SECONDS):
+            log.warning("an insert does not end; it is not waited for, and comes again")
 
     def _write(self, part: Range, gone: threading.Event) -> None:
         if is_topic(part.topic, Topic.DEAD_LETTERS):

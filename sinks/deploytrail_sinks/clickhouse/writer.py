@@ -173,18 +173,21 @@ def _brief(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
-def connect(settings: Settings, url: str = "") -> Client:
-    """A client of the first that answers of the URLs given, separated by commas; of the settings' where none are."""
+def connect(settings: Settings, url: str = "", patience: int = 60) -> Client:
+    """A client of the first that answers of the URLs given, separated by commas; of the settings' where none are.
+
+    `patience`: seconds that an answer may keep silent.
+    """
     every = urls(url or settings.clickhouse_url, "DEPLOYTRAIL_CLICKHOUSE_URL")
     for other in every[:-1]:
         try:
-            return _connect(settings, other)
+            return _connect(settings, other, patience)
         except (ClickHouseError, OSError):
             continue
-    return _connect(settings, every[-1])
+    return _connect(settings, every[-1], patience)
 
 
-def _connect(settings: Settings, url: str) -> Client:
+def _connect(settings: Settings, url: str, patience: int) -> Client:
     parts = urlsplit(url)
     return clickhouse_connect.get_client(
         interface=parts.scheme,
@@ -195,5 +198,5 @@ def _connect(settings: Settings, url: str) -> Client:
         autogenerate_session_id=False,  # threads that share a session fail
         compress=False,
         connect_timeout=5,
-        send_receive_timeout=60,
+        send_receive_timeout=patience,
     )
