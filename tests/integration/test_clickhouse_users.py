@@ -95,6 +95,17 @@ def test_a_limit_of_an_sre_bites_and_cannot_be_raised(server: ClickHouseProcess)
     assert asked(server, "SELECT 1", max_execution_time=5) == (200, "1\n")
 
 
+@pytest.mark.requirement("M2.6")
+def test_an_sre_has_so_much_memory_and_no_more(server: ClickHouseProcess) -> None:
+    hungry = "SELECT length(groupArray(number)) FROM numbers(60000000)"  # 480 MB
+
+    assert asked(server, "SELECT getSetting('max_memory_usage')") == (200, "4000000000\n")
+    assert "MEMORY_LIMIT_EXCEEDED" in asked(server, hungry, max_memory_usage=100_000_000)[1]
+    for more in (4_000_000_001, 0):  # 0 is no limit to the engine
+        assert "SETTING_CONSTRAINT_VIOLATION" in asked(server, "SELECT 1", max_memory_usage=more)[1]
+    assert asked(server, "SELECT 1") == (200, "1\n")
+
+
 def test_the_writer_writes(server: ClickHouseProcess) -> None:
     as_user(server, "writer").command("INSERT INTO deploytrail.purges (purge_id) VALUES ('written')")
 
