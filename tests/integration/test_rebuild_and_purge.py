@@ -20,7 +20,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse.content import content
 from deploytrail_sinks.clickhouse.migrate import migrate
-from deploytrail_sinks.clickhouse.purge import DERIVED, TIMES, purge
+from deploytrail_sinks.clickhouse.purge import DERIVED, TIMES, purge, purge_again
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import Command, run, running
 from support.kafka import make_topics, wait_for, write
@@ -308,6 +308,75 @@ def test_a_purge_reaches_the_federated_view_and_what_is_kept_for_questions(clien
     assert asked("SELECT count() FROM {db}.deployment_heads WHERE environment = 'qa'") == [(1,)]
     assert receipt.untouched
     assert {t.table: t.deleted for t in receipt.tables}["federated_current"] == 2
+
+
+def numbered(environment: str, producer: str, seq: int, table: str, now: datetime, lost: int = 0) -> dict[str, object]:
+    """A row with its number where its kind has it."""
+    said = {"producer_seq": str(seq), **({"lost_events": str(lost)} if lost else {})}
+    place = {"deployment_events": {"producer_seq": seq}, "signals": {"labels": said}}
+    return {
+        "kafka_partition": 1, "kafka_offset": seq, "kafka_timestamp": now - timedelta(days=40), "environment":
+        environment, "corrected_at": now - timedelta(days=40), "received_at": now - timedelta(days=40),
+        "producer_id": producer, **place.get(table, {"tags": said}),
+    }  # fmt: skip
+
+
+def put_numbers(client: Client, database: str, now: datetime) -> None:
+    """Of runner-1 1 to 8 without 5, every other one of qa; of runner-2 1 and 4, which it tells of, both of qa."""
+    for table, rows in {
+        "deployment_events": [("qa", 1), ("production", 2), ("qa", 3), ("qa", 3)],
+        "approvals": [("production", 4), ("qa", 6)],
+        "observations": [("qa", 7)],
+        "signals": [("production", 8)],
+    }.items():
+        values = [numbered(environment, "runner-1", seq, table, now) for environment, seq in rows]
+        client.insert(f"{database}.{table}", [list(v.values()) for v in values], list(values[0]))
+    for table, seq, lost in (("deployment_events", 1, 0), ("signals", 4, 2)):
+        value = numbered("qa", "runner-2", seq, table, now, lost)
+        client.insert(f"{database}.{table}", [list(value.values())], list(value))
+
+
+@pytest.mark.requirement("M7.2", "M7.3")
+def test_a_purge_makes_no_loss_and_hides_none(client: Client) -> None:
+    database, now = f"purged_{uuid.uuid4().hex[:8]}", datetime(2026, 11, 2, 12, tzinfo=UTC)
+    migrate(client, database)
+    put_numbers(client, database, now)
+    span = "since = '2026-09-01 00:00:00', until = '2026-11-01 00:00:00'"
+    columns = "producer_id, first_seq, last_seq, arrived, missing, told_lost"
+
+    def lost() -> list[tuple[object, ...]]:
+        return list(client.query(f"SELECT {columns} FROM {database}.loss({span})").result_rows)
+
+    def budget() -> int:
+        asked = f"SELECT lost FROM {database}.tracker_slo({span}, limit_ms = 5000, objective = 0.9)"
+        return int(client.query(asked).result_rows[0][0])
+
+    before = lost(), budget()
+    deleted = [sum(t.deleted for t in purge(client, database, now=now, after=timedelta(days=30)).tables)
+               for _ in range(2)]  # fmt: skip
+
+    assert before == ([("runner-2", 1, 4, 2, 2, 2), ("runner-1", 1, 8, 7, 1, 0)], 3)
+    assert deleted == [7, 0]
+    assert (lost(), budget()) == before
+
+
+@pytest.mark.requirement("M7.2", "M7.3")
+def test_a_replay_that_is_purged_again_brings_the_numbers_of_an_old_purge(client: Client) -> None:
+    live, now = f"purged_{uuid.uuid4().hex[:8]}", datetime(2026, 11, 2, 12, tzinfo=UTC)
+    replayed = f"{live}_replayed"
+    for database in (live, replayed):
+        migrate(client, database)
+        put_numbers(client, database, now)
+    purge(client, live, now=now, after=timedelta(days=30))
+    kept = f"SELECT * FROM {live}.purged_numbers FINAL ORDER BY ALL"
+    expected = client.query(kept).result_rows
+    client.command(f"TRUNCATE TABLE {live}.purged_numbers")
+    for _ in range(2):
+        purge_again(client, live, replayed)
+
+    assert len(expected) == 6
+    assert client.query(kept).result_rows == expected
+    assert client.query(f"SELECT count() FROM {replayed}.deployment_events").result_rows == [(1,)]
 
 
 def test_every_table_that_names_an_environment_is_purged(client: Client) -> None:

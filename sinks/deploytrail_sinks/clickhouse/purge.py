@@ -42,6 +42,14 @@ DERIVED = {
     "newest_observations": "observations",
     "config_values": "deployment_events",
 }
+COLUMNS = ("purge_id", "purged_at", "before", "deleted", "production_untouched", "receipt")
+# A record's number in its producer's gapless count, and what it says was lost: kept, since a gap counts as a loss.
+_NUMBERS = {
+    "deployment_events": ("producer_seq", "0"),
+    "approvals": ("toInt64OrZero(tags['producer_seq'])", "0"),
+    "signals": ("toInt64OrZero(labels['producer_seq'])", "toInt64OrZero(labels['lost_events'])"),
+    "observations": ("toInt64OrZero(tags['producer_seq'])", "0"),
+}
 _MERGING = frozenset({"current_deployments", "federated_current"})
 _UNNAMED = frozenset({"", "unknown"})  # may be production: kept
 
@@ -111,8 +119,7 @@ def purge(client: Client, database: str, *, now: datetime, after: timedelta, dry
     receipt = Receipt(str(uuid.uuid4()), now.isoformat(), cutoff.isoformat(), environments, tables, went)
     if not dry_run:
         row = [[receipt.purge_id, now, cutoff, sum(t.deleted for t in tables), receipt.untouched, receipt.text()]]
-        columns = ["purge_id", "purged_at", "before", "deleted", "production_untouched", "receipt"]
-        client.insert(f"{database}.purges", row, column_names=columns)
+        client.insert(f"{database}.purges", row, column_names=COLUMNS)
     return receipt
 
 
@@ -121,6 +128,8 @@ def purge_again(client: Client, live: str, target: str) -> None:
     for (text,) in client.query(f"SELECT receipt FROM {live}.purges ORDER BY purged_at").result_rows:
         tables: list[dict[str, Any]] = json.loads(text)["tables"]
         for table in tables:
+            # Into the living table, which no swap touches: those of a purge that kept none come that way.
+            _keep_numbers(client, target, live, table["table"], table["condition"])
             _delete(client, target, table["table"], table["condition"])
     _refill(client, target, "1")
 
@@ -133,10 +142,23 @@ def _purged(client: Client, name: str, condition: str, then: str, where: str, dr
     counts = client.query(f"SELECT environment, count() FROM {name} WHERE {where} GROUP BY 1 ORDER BY 1").result_rows
     before = content(client, source, where=kept)
     if counts and not dry_run:
+        _keep_numbers(client, database, database, table, where)
         _delete(client, database, table, where)
     after = content(client, source, where=kept)
     by_environment = {str(environment): int(count) for environment, count in counts}
     return PurgedTable(table, where, sum(by_environment.values()), by_environment, *before, *after)
+
+
+def _keep_numbers(client: Client, database: str, into: str, table: str, where: str) -> None:
+    """Remember the numbers of the rows that are about to go; repeating it changes nothing."""
+    if table not in _NUMBERS:
+        return
+    seq, told = _NUMBERS[table]
+    client.command(
+        f"INSERT INTO {into}.purged_numbers (producer_id, seq, told_lost, received_at, kafka_timestamp) "
+        f"SELECT producer_id, {seq} AS number, {told}, received_at, kafka_timestamp FROM {database}.{table} "
+        f"WHERE {where} AND producer_id != '' AND number > 0"
+    )
 
 
 def _refill(client: Client, database: str, condition: str) -> None:
