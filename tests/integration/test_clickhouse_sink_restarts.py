@@ -19,16 +19,27 @@ from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
 from deploytrail_schemas.records import RecordType
-from deploytrail_schemas.schema import schema_fingerprint, without_logical_types
+from deploytrail_schemas.schema import schema_fingerprint, versions, without_logical_types
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse import serve
 from deploytrail_sinks.clickhouse.sink import group_of
+from deploytrail_sinks.clickhouse.tables import BY_KIND
 from deploytrail_sinks.clickhouse.writer import connect
 from support.clickhouse import ClickHouseProcess
 from support.commands import running
 from support.kafka import make_topics, wait_for, write
-from support.values import NOON, event, signal
+from support.questions import candidate
+from support.values import NOON, approval, event, observation, record, signal
+
+UNHEARD_OF = "unheard_of"
+WHOLE = {
+    RecordType.DEPLOYMENT_EVENT: event("started"),
+    RecordType.APPROVAL: approval(),
+    RecordType.OBSERVATION: observation(),
+    RecordType.RECORD: record(),
+    RecordType.FINDING: candidate("s", "d", 1, 0.5, NOON),
+}
 
 
 def test_an_announced_range_is_sent_again_and_stored_once(own_kafka: str, clickhouse: str, tmp_path: Path) -> None:
@@ -157,6 +168,7 @@ def test_records_of_a_newer_writer_go_in_without_a_restart(own_kafka: str, click
     value = signal(title="newer") | {"mood": "calm", "severity": "apocalyptic"}
     fastavro.schemaless_writer(out, fastavro.parse_schema(without_logical_types(newer)), value)
     older = encode(RecordType.SIGNAL, signal(title="older"))
+    others = {kind: _newer(kind, package / "avro") for kind in BY_KIND if kind is not RecordType.SIGNAL}
     client = connect(Settings.load(env))
     with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
         write(own_kafka, Topic.EVENTS, [(9, b"k", older)])
@@ -165,7 +177,39 @@ def test_records_of_a_newer_writer_go_in_without_a_restart(own_kafka: str, click
         (package / "avro" / "signal.v2.avsc").write_text(json.dumps(newer))
         write(own_kafka, Topic.EVENTS, [(9, b"k", out.getvalue()), (9, b"k", older)])
         wait_for(lambda: len(client.query(found).result_rows) == 3, what="the rows of both writers")
+        for kind, (_, written) in others.items():
+            topic = {RecordType.RECORD: Topic.RECORDS, RecordType.FINDING: Topic.FINDINGS}.get(kind, Topic.EVENTS)
+            write(own_kafka, topic, [(9, b"k", written)])
+        unheard = {
+            kind: f"SELECT {', '.join(names)} FROM {database}.{BY_KIND[kind].name} WHERE kafka_partition = 9"
+            for kind, (names, _) in others.items()
+        }
+        wait_for(lambda: all(client.query(asked).result_rows for asked in unheard.values()), what="a row of each kind")
         assert sink.stop() == 0
 
     assert client.query(found).result_rows == [("older", "critical"), ("newer", "apocalyptic"), ("older", "critical")]
+    assert sum(len(names) for names, _ in others.values()) >= 10
+    for kind, (names, _) in others.items():
+        assert client.query(unheard[kind]).result_rows == [(UNHEARD_OF,) * len(names)], names
     assert any("signals has no column for mood of writer version 2" in line for line in sink.lines)
+
+
+def _newer(kind: RecordType, folder: Path) -> tuple[list[str], bytes]:
+    """Lay a next version of a schema into `folder`, in which each enum has a symbol more; the fields that are one, and
+    a record with that symbol in each."""
+    number = max(versions(kind)) + 1
+    schema = json.loads(json.dumps(versions(kind)[number - 1]))
+    enums = {}
+    for field in schema["fields"]:
+        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        for branch in branches:
+            if isinstance(branch, dict) and branch["type"] == "enum":
+                branch["symbols"].append(UNHEARD_OF)
+                enums[field["name"]] = UNHEARD_OF
+    [older] = [path for path in folder.glob(f"*.v{number - 1}.avsc") if json.loads(path.read_text())["name"] ==
+               schema["name"]]  # fmt: skip
+    older.with_name(older.name.replace(f".v{number - 1}.", f".v{number}.")).write_text(json.dumps(schema))
+    out = io.BytesIO()
+    out.write(b"\xc3\x01" + schema_fingerprint(schema))
+    fastavro.schemaless_writer(out, fastavro.parse_schema(without_logical_types(schema)), WHOLE[kind] | enums)
+    return list(enums), out.getvalue()
