@@ -7,16 +7,23 @@ import io
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka.admin import AdminClient
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
+from deploytrail_sinks.clickhouse.writer import connect
+from deploytrail_sinks.reports.audit import audit
+from deploytrail_sinks.reports.period import Period, month
+from deploytrail_sinks.reports.trail import Trail
 from support.commands import run, running
 from support.kafka import make_topics, wait_for, write
 from support.values import MINUTE, NOON, approval, event
@@ -116,6 +123,7 @@ def test_every_production_deployment_is_a_row_and_all_stores_agree(stores: Store
     assert found["facts"]["Population"] == "reconciles: ClickHouse, Kafka, archive"
     assert len(listed) == len(set(listed)) == 701
     assert set(listed) == {f"shop-{n}" for n in range(700)} | {"foreign"}
+    assert list(population) == ["report", "ClickHouse", "Kafka", "archive"]
     assert {row["digest"] for row in population.values()} == {population["Kafka"]["digest"]}
     assert {row["deployments"] for row in population.values()} == {"701"}
 
@@ -146,14 +154,20 @@ def test_it_is_the_same_to_the_byte_when_repeated(form: str, stores: Stores) -> 
 
 
 @pytest.mark.requirement("M5.2")
-def test_what_somebody_else_counts_and_is_not_on_record_is_named(stores: Stores) -> None:
-    (stores.folder / "ci.csv").write_text("deployment_id\nshop-1\nghost-9\n")
+def test_what_only_one_of_report_and_independent_population_counts_is_named(stores: Stores) -> None:
+    listed = [f"shop-{n}" for n in range(700) if n != 7]
+    (stores.folder / "ci.csv").write_text("\n".join(["deployment_id", *listed, "ghost-9"]))
     found = stores.tables("--population", "ci.csv", code=1)
+    (stores.folder / "whole.csv").write_text("\n".join(["deployment_id", *listed, "shop-7", "foreign"]))
+    whole = stores.tables("--population", "whole.csv", "--without", "kafka", "--without", "archive")
 
-    assert found["facts"]["Population"] == "does not reconcile: 1 differences"
-    assert found["tables"]["differences"] == [
-        {"source": "independent population", "deployment": "line 3: ghost-9", "what": "is not on record"}
+    assert found["facts"]["Population"] == "does not reconcile: 3 differences"
+    assert [tuple(row.values()) for row in found["tables"]["differences"]] == [
+        ("independent population", "line 701: ghost-9", "is not on record"),
+        ("independent population", "eu-west-1/foreign", "is not in it"),
+        ("independent population", "eu-west-1/shop-7", "is not in it"),
     ]
+    assert whole["facts"]["Population"] == "reconciles: ClickHouse, the independent population"
 
 
 @pytest.mark.requirement("M5.2")
@@ -168,6 +182,56 @@ def test_what_comes_later_changes_nothing_as_of_before(stores: Stores) -> None:
 
     assert stores.report("--as-of", as_of) == before
     assert "failed 1" in stores.tables("--without", "archive")["facts"]["Outcomes"]
+
+
+@pytest.mark.requirement("M5.2")
+def test_what_kafka_no_longer_holds_is_no_difference(stores: Stores) -> None:
+    """The last test that writes or deletes here: records before an offset are deleted, as retention does."""
+    admin = AdminClient({"bootstrap.servers": stores.env["DEPLOYTRAIL_KAFKA"]})
+
+    def kept_from(offset: int) -> None:
+        for done in admin.delete_records([TopicPartition(Topic.RECORDS.value, 1, offset)]).values():
+            done.result(30)
+
+    words = ("report", "audit", "--month", "2026-11")
+    wait_for(lambda: run(*words, env=stores.env, cwd=stores.folder).returncode == 0, what="the archive's last segment")
+    before = {row["source"]: row for row in stores.tables()["tables"]["population"]}
+    kept_from(1_000)
+    partly = stores.tables()
+    kept_from(OFFSET_END)
+    whole = stores.tables()
+    rows = [{row["source"]: row for row in found["tables"]["population"]} for found in (partly, whole)]
+
+    count, aged = int(rows[0]["report"]["deployments"]), int(rows[0]["Kafka"]["aged out"])
+    assert before["Kafka"]["aged out"] == ""
+    assert 0 < aged < count == aged + int(rows[0]["Kafka"]["deployments"])
+    said = f"reconciles: ClickHouse, Kafka (without {aged} that have aged out), archive"
+    assert partly["facts"]["Population"] == said
+    assert partly["tables"]["differences"] == []
+    assert whole["facts"]["Population"] == "reconciles: ClickHouse, archive; not read: Kafka"
+    assert rows[1]["Kafka"]["offsets of the records topic"] == ("holds nothing of the period any more: it has aged out")
+
+
+@pytest.mark.requirement("M5.2")
+def test_the_listing_is_compared_with_what_clickhouse_counts_by_itself(stores: Stores) -> None:
+    settings = Settings.load(stores.env)
+    trail = Trail(connect(settings), settings.clickhouse_database)
+    counted = trail.population(month("2026-11"), ["production"])
+    listed = {d["deployment_id"] for block in trail.deployments(month("2026-11"), ["production"]) for d in block}
+
+    assert {name for _, name in counted.deployments} == listed
+    assert counted.source == "ClickHouse"
+
+    class Forgetful(Trail):
+        def deployments(self, period: Period, environments: Sequence[str]) -> Iterator[list[Any]]:
+            for block in super().deployments(period, environments):
+                yield [d for d in block if d["deployment_id"] != "shop-3"]
+
+    report = audit(Forgetful(connect(settings), settings.clickhouse_database), month("2026-11"), ["production"])
+    assert dict(report.facts)["Population"] == "does not reconcile: 1 differences"
+    assert list(report.table("differences").rows) == [
+        ("ClickHouse", "eu-west-1/shop-3", "the report does not hold it, ClickHouse has revision 2")
+    ]
 
 
 @pytest.mark.requirement("M5.2")

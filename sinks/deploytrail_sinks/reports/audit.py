@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from deploytrail_schemas.instants import format_instant
 
 from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, Audited, Value, audited
 from deploytrail_sinks.reports.document import Report, Row, Spooled, Table, rows
 from deploytrail_sinks.reports.period import Period
-from deploytrail_sinks.reports.population import Known, Matcher, Population, differences
+from deploytrail_sinks.reports.population import (
+    Key,
+    Known,
+    Matcher,
+    Place,
+    Population,
+    aged_out,
+    comparable,
+    differences,
+)
 from deploytrail_sinks.reports.steps import Steps
-from deploytrail_sinks.reports.trail import Trail, by_deployment
+from deploytrail_sinks.reports.trail import CLICKHOUSE, Trail, by_deployment
 
+_INDEPENDENT = "independent population"
 _EVIDENCE = ("deployment_revisions", "deployment_events", "approvals", "findings")
 
 
@@ -31,7 +41,7 @@ def audit(
     It has no size limit: rows pass through files. Equal inputs give equal reports; nothing in it is the time at
     which it was made.
     """
-    matcher = Matcher(independent or ())
+    matcher, uncounted = Matcher(independent or ()), list[Row]()
     month = _Month()
     for block in trail.deployments(period, environments):
         names = trail.names(block)
@@ -43,14 +53,17 @@ def audit(
             key = (deployment["region"], deployment["deployment_id"])
             about, named = steps.about(deployment), steps.named(deployment)
             month.add(deployment, audited(deployment, about, events.get(key, ()), findings.get(key, ()), named))
-            matcher.take(deployment)
-    mine = Population("report and ClickHouse", month.held, month.places)
-    stores = [other() for other in others]
-    apart = rows(differences(mine, stores))
+            if independent is not None and not matcher.take(deployment):
+                uncounted.append((_INDEPENDENT, "/".join(key), "is not in it"))
+    mine = Population("report", month.held, month.ranges)
+    stores = [trail.population(period, environments), *(comparable(other(), month.places) for other in others)]
+    aged = {store.source: len(aged_out(store, month.places)) for store in stores if not store.note}
+    apart = rows(differences(mine, stores, month.places))
     unknown = rows(
-        ("independent population", f"line {known.line}: {known.deployment_id or known.service}", "is not on record")
+        (_INDEPENDENT, f"line {known.line}: {known.deployment_id or known.service}", "is not on record")
         for known in matcher.missing
     )
+    unknown += uncounted
     facts = (
         ("Period", str(period)),
         ("Environments", ", ".join(environments)),
@@ -58,22 +71,23 @@ def audit(
         ("Deployments", str(len(month.listed))),
         ("Outcomes", ", ".join(f"{name} {count}" for name, count in sorted(month.outcomes.items())) or "none"),
         ("With exceptions", f"{month.flawed}, {len(month.exceptions)} exceptions"),
-        ("Population", _verdict(stores, apart, unknown, independent is not None)),
+        ("Population", _verdict(stores, aged, len(apart) + len(unknown), independent is not None)),
     )
-    tables = (*_of_population(mine, stores, [*apart, *unknown]), *month.tables(), _evidence(trail))
+    tables = (*_of_population(mine, stores, aged, [*apart, *unknown]), *month.tables(), _evidence(trail))
     return Report(f"Audit of deployments, {period.label}", facts, tables, main="deployments")
 
 
 class _Month:
-    """What was gathered of the deployments. `held`: to the revision that counts; `places`: partition → first and last
-    offset of their records; `flawed`: how many have an exception."""
+    """What was gathered of the deployments. `held`: to the revision that counts; `places`: to where that stands;
+    `ranges`: partition → first and last offset of their records; `flawed`: how many have an exception."""
 
     def __init__(self) -> None:
         self.listed, self.exceptions = Spooled(), Spooled()
         self.outcomes: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
-        self.held: dict[tuple[str, str], int] = {}
-        self.places: dict[int, tuple[int, int]] = {}
+        self.held: dict[Key, int] = {}
+        self.places: dict[Key, Place] = {}
+        self.ranges: dict[int, tuple[int, int]] = {}
         self.flawed = 0
 
     def add(self, deployment: Value, found: Audited) -> None:
@@ -84,10 +98,11 @@ class _Month:
             self.kinds[exception[0]] += 1
         self.flawed += bool(found.exceptions)
         self.outcomes[deployment["state"]] += 1
-        self.held[deployment["region"], deployment["deployment_id"]] = deployment["revision"]
+        key = deployment["region"], deployment["deployment_id"]
         partition, offset = deployment["kafka_partition"], deployment["kafka_offset"]
-        first, last = self.places.get(partition, (offset, offset))
-        self.places[partition] = (min(first, offset), max(last, offset))
+        self.held[key], self.places[key] = deployment["revision"], (partition, offset)
+        first, last = self.ranges.get(partition, (offset, offset))
+        self.ranges[partition] = (min(first, offset), max(last, offset))
 
     def tables(self) -> tuple[Table, ...]:
         """The exceptions, counted and each, and the full list."""
@@ -100,11 +115,17 @@ class _Month:
         )
 
 
-def _of_population(mine: Population, stores: Sequence[Population], apart: Sequence[Row]) -> tuple[Table, ...]:
-    columns = ("source", "deployments", "digest", "offsets of the records topic")
-    note = "Every store counts the same deployments, or the table below names the ones on which they disagree."
+def _of_population(
+    mine: Population, stores: Sequence[Population], aged: Mapping[str, int], apart: Sequence[Row]
+) -> tuple[Table, ...]:
+    columns = ("source", "deployments", "digest", "offsets of the records topic", "aged out")
+    note = (
+        "Every store counts the same deployments, or the table below names the ones on which they disagree. What has "
+        "aged out of a store is older than all that it still holds, and is not compared with it."
+    )
+    every = [(*store.row(), str(aged.get(store.source) or "")) for store in (mine, *stores)]
     return (
-        Table("population", "Population", columns, rows([mine.row(), *(store.row() for store in stores)]), note),
+        Table("population", "Population", columns, rows(every), note),
         Table("differences", "Differences", ("source", "deployment", "what"), rows(apart)),
     )
 
@@ -115,14 +136,14 @@ def _evidence(trail: Trail) -> Table:
     return Table("evidence", "What this was made of", ("table", "partition", "first offset", "last offset"), read)
 
 
-def _verdict(
-    stores: Sequence[Population], apart: Sequence[object], unknown: Sequence[object], counted_elsewhere: bool
-) -> str:
-    if apart or unknown:
-        return f"does not reconcile: {len(apart) + len(unknown)} differences"
+def _verdict(stores: Sequence[Population], aged: Mapping[str, int], apart: int, counted_elsewhere: bool) -> str:
+    if apart:
+        return f"does not reconcile: {apart} differences"
     read = [store.source for store in stores if not store.note]
-    if not read:
+    if read == [CLICKHOUSE] and not counted_elsewhere:
         return "not reconciled: nothing but ClickHouse was read"
-    named = ", ".join(["ClickHouse", *read, *(["the independent population"] if counted_elsewhere else [])])
+    named = [f"{name} (without {aged[name]} that have aged out)" if aged[name] else name for name in read]
+    if counted_elsewhere:
+        named.append(f"the {_INDEPENDENT}")
     left = [store.source for store in stores if store.note]
-    return f"reconciles: {named}" + (f"; not read: {', '.join(left)}" if left else "")
+    return f"reconciles: {', '.join(named)}" + (f"; not read: {', '.join(left)}" if left else "")

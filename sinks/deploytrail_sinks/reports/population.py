@@ -10,7 +10,7 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,21 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.reports.period import Period
 
 Key = tuple[str, str]  # region, deployment
+Place = tuple[int, int]  # partition and offset of the records topic
 _BEGAN = ("started_at", "finished_at", "queued_at", "registered_at", "last_event_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
     """What one source holds. `deployments`: to the revision that counts. `ranges`: partition → first and last offset
-    of the records topic that were read; `note`: why it says nothing."""
+    of the records topic that were read. `begins`: partition → the first offset that the source still has, where older
+    ones have aged out of it. `note`: why it says nothing."""
 
     source: str
     deployments: Mapping[Key, int]
     ranges: Mapping[int, tuple[int, int]]
     note: str = ""
+    begins: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -84,16 +87,34 @@ class Collector:
         return inside and record["environment"] in self._environments and not record.get("merged_into")
 
 
-def differences(report: Population, others: Iterable[Population]) -> Iterator[tuple[str, str, str]]:
-    """Source, deployment and what differs, for every deployment on which a source and the report disagree."""
+def differences(
+    report: Population, others: Iterable[Population], places: Mapping[Key, Place] | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Source, deployment and what differs, for every deployment on which a source and the report disagree.
+
+    `places`: where the report's revisions stand. What has aged out of a source cannot be compared with it.
+    """
     for other in others:
         if other.note:
             continue
-        for region, name in sorted(report.deployments.keys() | other.deployments.keys()):
+        gone = aged_out(other, places or {})
+        for region, name in sorted((report.deployments.keys() | other.deployments.keys()) - gone):
             mine, theirs = report.deployments.get((region, name)), other.deployments.get((region, name))
             if mine != theirs:
                 what = f"the report {_held(mine)}, {other.source} {_held(theirs)}"
                 yield other.source, f"{region}/{name}", what
+
+
+def aged_out(other: Population, places: Mapping[Key, Place]) -> set[Key]:
+    """The report's deployments whose revision lies before what a source still has."""
+    return {key for key, (partition, offset) in places.items() if offset < other.begins.get(partition, 0)}
+
+
+def comparable(other: Population, places: Mapping[Key, Place]) -> Population:
+    """A source as it can be compared: one that has aged whole out of the period says nothing about it."""
+    if other.note or not places or len(aged_out(other, places)) < len(places) or other.deployments:
+        return other
+    return replace(other, note="holds nothing of the period any more: it has aged out")
 
 
 def _held(revision: int | None) -> str:
@@ -142,13 +163,14 @@ class Matcher:
             self._open[("id", one.deployment_id) if one.deployment_id else ("service", one.service)].append(one)
         self.count = sum(map(len, self._open.values()))
 
-    def take(self, deployment: Mapping[str, Any]) -> None:
-        """A deployment of the list."""
+    def take(self, deployment: Mapping[str, Any]) -> bool:
+        """A deployment of the list; whether the other one has it, too."""
         for key in (("id", deployment["deployment_id"]), ("service", deployment["service"])):
             for known in self._open.get(key, ()):
                 if _fits(known, deployment):
                     self._open[key].remove(known)
-                    return
+                    return True
+        return False
 
     @property
     def missing(self) -> list[Known]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deploytrail_schemas.errors import DeploytrailError
@@ -20,14 +21,16 @@ _PATIENCE = 30.0  # seconds without a record before Kafka counts as away
 
 
 def of_kafka(settings: Settings, collector: Collector) -> Population:
-    """What the records topic holds; a note where Kafka does not answer."""
+    """What the records topic holds, and from which offsets on; a note where Kafka does not answer."""
     topic = Topic.RECORDS.value
     consumer = Consumer(consumer_config(settings, f"deploytrail-report-{uuid.uuid4()}"))
     try:
         metadata = consumer.list_topics(topic, timeout=10).topics[topic]
-        ends = {}
+        ends, begins = {}, {}
         for partition in metadata.partitions:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            if low > 0:
+                begins[partition] = low
             if low < high:
                 ends[partition] = (low, high)
         consumer.assign([TopicPartition(topic, partition, low) for partition, (low, _) in ends.items()])
@@ -47,7 +50,7 @@ def of_kafka(settings: Settings, collector: Collector) -> Population:
             done = {tp.partition for tp in consumer.position([TopicPartition(topic, p) for p in open_ones])
                     if tp.offset >= ends[tp.partition][1]}  # fmt: skip
             open_ones -= done
-        return collector.population()
+        return replace(collector.population(), begins=begins)
     except (KafkaException, KeyError) as error:
         return Population("Kafka", {}, {}, f"not read: {error}")
     finally:

@@ -15,11 +15,14 @@ from clickhouse_connect.driver.client import Client
 from deploytrail_schemas.instants import from_micros
 
 from deploytrail_sinks.reports.period import Period
+from deploytrail_sinks.reports.population import Key, Population
 
 Value = dict[str, Any]
 _BLOCK = 500  # deployments whose approvals and verdicts are asked for together
 # The time by which a deployment belongs to a month: when it began, else the first that is known of it.
 BEGAN = "coalesce(started_at, finished_at, queued_at, registered_at, last_event_at)"
+_MICROS = f"ifNull(toUnixTimestamp64Micro({BEGAN}), -1)"
+CLICKHOUSE = "ClickHouse"
 _REVISION = (
     *("deployment_id", "state", "region", "environment", "service", "tier", "team", "kind", "parent_deployment_id"),
     *("rollback_of", "rolled_back_by", "version", "artifact_digest", "commit_sha", "repository", "build_url"),
@@ -69,6 +72,28 @@ class Trail:
                 block = []
         if block:
             yield block
+
+    def population(self, period: Period, environments: Sequence[str]) -> Population:
+        """The same deployments, counted by ClickHouse another way than they are listed: of each that any revision puts
+        into the period the newest one, by aggregation, and only then what that says."""
+        held: dict[Key, int] = {}
+        ranges: dict[int, tuple[int, int]] = {}
+        for region, name, revision, offset, partition in self._stream(
+            "SELECT region, deployment_id, newest.1, newest.2, newest.3 FROM (SELECT region, deployment_id, "
+            f"max((revision, kafka_offset, kafka_partition, toString(environment), merged_into, {_MICROS})) AS newest "
+            "FROM {db:Identifier}.deployment_revisions WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} "
+            "AND (region, deployment_id) IN (SELECT region, deployment_id FROM {db:Identifier}.deployment_revisions "
+            f"WHERE {_MICROS} >= {{start:Int64}} AND {_MICROS} < {{end:Int64}}) GROUP BY region, deployment_id) "
+            "WHERE newest.5 = '' AND newest.4 IN {environments:Array(String)} "
+            "AND newest.6 >= {start:Int64} AND newest.6 < {end:Int64}",
+            start=period.start,
+            end=period.end,
+            environments=list(environments),
+        ):
+            held[region, name] = int(revision)
+            first, last = ranges.get(partition, (offset, offset))
+            ranges[partition] = (min(first, offset), max(last, offset))
+        return Population(CLICKHOUSE, held, ranges)
 
     def names(self, deployments: Iterable[Value]) -> dict[tuple[str, str], str]:
         """Region and every id that the deployments have been reported under → the id of their record."""

@@ -15,7 +15,15 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.reports.audit_rows import COLUMNS, audited
 from deploytrail_sinks.reports.environments import production
 from deploytrail_sinks.reports.period import month
-from deploytrail_sinks.reports.population import Collector, Matcher, Population, differences, independent
+from deploytrail_sinks.reports.population import (
+    Collector,
+    Matcher,
+    Population,
+    aged_out,
+    comparable,
+    differences,
+    independent,
+)
 from deploytrail_sinks.reports.steps import Steps
 from deploytrail_sinks.reports.whole_file import beside
 
@@ -161,16 +169,36 @@ def test_stores_that_hold_the_same_in_another_order_have_one_digest_and_others_a
     ]
 
 
+def test_what_has_aged_out_of_a_store_is_not_compared_with_it() -> None:
+    keys = [("eu-west-1", name) for name in "abcd"]
+    report = Population("report", dict.fromkeys(keys, 1), {})
+    places = {keys[0]: (1, 5), keys[1]: (1, 9), keys[2]: (2, 0), keys[3]: (1, 4)}
+    kafka = Population("Kafka", {keys[1]: 1, ("eu-west-1", "e"): 1}, {}, begins={1: 6})
+
+    assert aged_out(kafka, places) == {keys[0], keys[3]}
+    assert [d[1:] for d in differences(report, [kafka], places)] == [
+        ("eu-west-1/c", "the report has revision 1, Kafka does not hold it"),
+        ("eu-west-1/e", "the report does not hold it, Kafka has revision 1"),
+    ]
+    assert comparable(kafka, places) is kafka
+    gone = comparable(Population("Kafka", {}, {}, begins={1: 10, 2: 1}), places)
+    assert gone.note == "holds nothing of the period any more: it has aged out"
+    assert list(differences(report, [gone], places)) == []
+    lost = Population("Kafka", {}, {})
+    assert comparable(lost, places) is lost
+    assert len(list(differences(report, [lost], places))) == 4
+
+
 def test_an_independent_population_is_matched_by_id_or_by_its_bytes_each_once(tmp_path: Path) -> None:
     file = tmp_path / "ci.csv"
     file.write_text("deployment_id,service,region,artifact_digest,commit_sha\n"
                     "shop-1,,,,\n,shop,,sha256:aa,\n,shop,,sha256:aa,\n,shop,us-east-1,,abc\n")  # fmt: skip
     matcher = Matcher(independent(file))
-    matcher.take(deployment())
-    matcher.take(deployment(deployment_id="shop-2"))
+    taken = [matcher.take(deployment(deployment_id=name)) for name in ("shop-1", "shop-2", "shop-3", "shop-4")]
 
     assert matcher.count == 4
-    assert [known.line for known in matcher.missing] == [4, 5]
+    assert taken == [True, True, True, False]
+    assert [known.line for known in matcher.missing] == [5]
 
 
 def test_a_file_that_counts_nothing_is_said(tmp_path: Path) -> None:
