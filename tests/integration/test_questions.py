@@ -407,8 +407,8 @@ def test_the_questions_of_the_front_page_can_be_asked(trail: Trail, question: st
 
 def test_every_question_has_an_example_and_every_view_a_comment(trail: Trail) -> None:
     views = trail.ask("SELECT name, comment FROM system.tables WHERE database = '{db}' AND engine LIKE '%View'")
-    # What reaches all tiers of a table is called all_…; it is told of with the tiers. What is called …_as_of answers the
-    # question of that name as it was known at an instant; it is told of with the reports.
+    # What reaches all tiers of a table is called all_…; it is told of with the tiers. What is called …_as_of answers
+    # the question of that name as it was known at an instant; it is told of with the reports.
     names = {v["name"] for v in views if not v["name"].startswith("all_")}
     questions = names - BUILDING_BLOCKS - {f"{name}_as_of" for name in names}
 
