@@ -59,7 +59,11 @@ def main(argv: list[str]) -> int:
         "--since", metavar="CHECKPOINT", help="file (or size) of a checkpoint that you kept: read what is newer"
     )
     check.add_argument(
-        "--against", metavar="CHECKPOINT", action="append", default=[], help="another one; all is read; may be repeated"
+        "--against",
+        metavar="CHECKPOINT",
+        action="append",
+        default=[],
+        help="another that you kept: read everything, which must follow from it; may be repeated",
     )
     check.add_argument("--stamp-roots", metavar="PEM", type=Path, help="certificates of the time stamp authorities")
     check.add_argument(

@@ -39,8 +39,13 @@ def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) 
 
     Only the oldest segments of a sequence go, without a hole, and never its newest: writers go on behind it.
     """
-    holds, sequences = list(holds), dict[str, list[str]]()
-    covered = _covered(store)
+    return _plan(store, prefix, now, list(holds), _covered(store))
+
+
+def _plan(
+    store: ObjectStore, prefix: str, now: datetime, holds: list[Hold], covered: set[str] | None
+) -> Iterator[Gone | Stays]:
+    sequences = dict[str, list[str]]()
     for name in store.list(prefix):
         if not is_of_log(name) and not name.startswith(f"{TOPIC}/"):
             sequences.setdefault(name.rpartition("/")[0], []).append(name)
@@ -105,13 +110,13 @@ def purge(
 
     Raises ObjectKept where the store keeps an object that ours says may go.
     """
-    _covered(store)  # no act is gone, which may be a hold
+    covered = _covered(store)  # and no act is gone, which may be a hold
     acts = list(read_acts(store, principals))
     holds = list(holds_of(acts).values())
     for gone in judge(acts, now).gone:
         if not active_on(gone.name, holds):
             _delete(store, gone, now)
-    found = list(plan(store, prefix, now, holds))
+    found = list(_plan(store, prefix, now, holds, covered))
     goes = [item for item in found if isinstance(item, Gone)]
     if goes:
         said: dict[str, Any] = {
