@@ -99,6 +99,21 @@ class TestWithoutALock:
         assert {lock_of(store, name) for name in store.list("")} == {Lock.COMPLIANCE}
         assert verify(store).flaws == []
 
+    def test_a_lock_that_the_bucket_gives_by_itself_makes_no_date_earlier(self, versitygw: str) -> None:
+        make_bucket(versitygw, bucket := f"archive-{next(_BUCKETS)}")
+        connect(REGION, versitygw).put_object_lock_configuration(
+            Bucket=bucket,
+            ObjectLockConfiguration={
+                "ObjectLockEnabled": "Enabled",
+                "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}},
+            },
+        )
+        store = open_store(url_of(versitygw, bucket, lock="none"))
+        archive_of(store, range(5))
+
+        assert [store.retain_until(name) for name in store.list("")] == [in_days(3 * 366 + 1)]
+        assert verify(store).flaws == []
+
     def test_a_lock_that_somebody_took_off_is_named(self, versitygw: str) -> None:
         make_bucket(versitygw, bucket := f"archive-{next(_BUCKETS)}")
         archive_of(open_store(url_of(versitygw, bucket, lock="governance")), range(5))

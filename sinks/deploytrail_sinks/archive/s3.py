@@ -150,7 +150,8 @@ class S3Store:
 
     def retain_until(self, name: str) -> str | None:
         kept = self._kept(name)
-        return kept.date or (kept.said if kept.unlocked else None)
+        # The bucket may lock for a while what we created without a lock.
+        return latest(kept.date, kept.said) if kept.unlocked else kept.date
 
     def lengthen(self, name: str, retain_until: str, terms: Terms = USUAL) -> bool:
         kept = self._kept(name)
@@ -241,10 +242,13 @@ class S3Store:
         locked = self._retention(name, head)
         words = head.get("Metadata", {})
         said, unlocked = words.get(_DATE), self._lock is Lock.NONE or words.get(_LOCK) == Lock.NONE.value
-        if date := locked.get("RetainUntilDate"):
+        date = locked.get("RetainUntilDate")
+        if unlocked or not date:
+            said = latest(said, self._tags(name).get(_DATE))
+        if date:
             until = date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             return _Kept(Lock(locked["Mode"].lower()), until, said, unlocked)
-        return _Kept(Lock.NONE, None, latest(said, self._tags(name).get(_DATE)), unlocked)
+        return _Kept(Lock.NONE, None, said, unlocked)
 
     def _retention(self, name: str, head: dict[str, Any]) -> dict[str, Any]:
         """Mode and date; some servers tell them with every object, others only where they are asked for them."""
