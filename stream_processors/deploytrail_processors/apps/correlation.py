@@ -37,7 +37,7 @@ WEIGHTS = "weights"
 CARRIED = (correlation.LINES_CHANGED, WEIGHTS)
 _SIGNAL_FIELDS = (
     *("signal_id", "signal_type", "region", "environment", "service", "source", "severity", "title", "fingerprint"),
-    *("corrected_at", "uncertainty_ms", "incident_id"),
+    *("corrected_at", "uncertainty_ms"),
 )
 
 
@@ -88,7 +88,7 @@ class Correlation:
         key = row_key(partition, signal["signal_id"])
         row = self._signals.get(key)
         if row is None:
-            kept = {name: signal[name] for name in _SIGNAL_FIELDS} | {"labels": candidates.labels_of(signal)}
+            kept = {name: signal[name] for name in _SIGNAL_FIELDS} | candidates.said_by(signal)
             row = {"signal": kept, "findings": {}}
         elif row["findings"] and row.get("by") != signal["signal_id"]:
             # A redelivery: the output may not have outlived the crash.

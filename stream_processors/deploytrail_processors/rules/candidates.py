@@ -68,6 +68,11 @@ def labels_of(signal: Mapping[str, Any]) -> dict[str, str]:
     return {name: given[name][:_LONGEST] for name in _NAMES if given.get(name)}
 
 
+def said_by(signal: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an alert to know where it comes from and what it is a part of."""
+    return {"labels": labels_of(signal), "incident_id": signal["incident_id"][:_LONGEST]}
+
+
 def size_of(text: str | None) -> float:
     """How many lines a change has by its tag; 0 where that says nothing, or no number that can be one."""
     try:
@@ -80,7 +85,7 @@ def size_of(text: str | None) -> float:
 def weights_with(known: Iterable[list[Any]], event: Mapping[str, Any]) -> list[list[Any]]:
     """The weights of cohorts one after the other, [at, event id, cohort, weight], with what an event says of one."""
     kept = [list(one) for one in known]
-    if event["cohort"] and event["cohort_weight"] is not None:
+    if event["cohort"] and event["cohort_weight"] is not None and math.isfinite(event["cohort_weight"]):
         kept.append([event["corrected_at"], event["event_id"], event["cohort"], event["cohort_weight"]])
     return [list(one) for one in sorted({tuple(one) for one in kept})[:MOST_WEIGHTS]]
 

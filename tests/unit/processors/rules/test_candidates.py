@@ -13,6 +13,7 @@ from deploytrail_processors.rules.candidates import (
     cohorts_at,
     find_candidates,
     labels_of,
+    said_by,
     weights_with,
 )
 from deploytrail_processors.rules.causes import Fit
@@ -172,6 +173,9 @@ def test_what_is_kept_of_labels_and_weights_is_bounded() -> None:
     for n in range(MOST_WEIGHTS + 40):
         weights = weights_with(weights, event("progressed", NOON + n, cohort="canary", cohort_weight=n / 1000))
 
+    nothing = event("progressed", NOON, cohort="canary", cohort_weight=float("nan"))
+    assert weights_with([], nothing) == []
+    assert said_by(signal(incident_id="I" * 10_000)) == {"labels": {}, "incident_id": "I" * 256}
     assert labels_of(signal(labels=labels)) == {"version": "9" * 256, "cohort": "canary"}
     assert [weight[0] for weight in weights] == [NOON + n for n in range(MOST_WEIGHTS)]
 
