@@ -138,7 +138,7 @@ def find_candidates(
     window = policies.thresholds.correlation_window_minutes * MINUTE
     labels, found = labels_of(signal), []
     possible = [one for one in deployments if one["state"] not in CHANGED_NOTHING and began(one) is not None]
-    named = _Named(labels, possible)
+    named = _Named(labels, possible, latest(signal))
     for content in possible:
         near, of, reached = _nearest(signal, content, policies, beside)
         fit, told = (Fit(), "") if of else named.fit(content, near)
@@ -199,8 +199,8 @@ class _Named:
     """What an alert's labels say of the deployments around it. A name counts against one only where it is that of
     another one here: else it is of another vocabulary, or of what was deployed long ago."""
 
-    def __init__(self, labels: Mapping[str, str], deployments: Iterable[Mapping[str, Any]]) -> None:
-        self._labels = labels
+    def __init__(self, labels: Mapping[str, str], deployments: Iterable[Mapping[str, Any]], at: int) -> None:
+        self._at = at
         self._artefact = Artefact(*(labels.get(name, "") for name in ("artifact_digest", "version", "commit_sha")))
         self._id = labels.get("deployment_id", "")
         self._cohort = labels.get("cohort", "")
@@ -218,7 +218,7 @@ class _Named:
         if far:  # what runs at the alert's own service says nothing of what it depends on
             return Fit(), ""
         begun = content.get(COHORTS) or {}
-        share = _share(begun)
+        share = self._share(content, begun)
         same = self._runs(content) if self._artefact_is_known else None
         if same is None and self._artefact_is_known and self._artefact.commit and content["commit_sha"]:
             same = False  # commits of one repository: the alert's is that of another change here
@@ -239,10 +239,11 @@ class _Named:
             Artefact(version=content["previous_version"])
         )
 
-
-def _share(begun: Mapping[str, float | None]) -> float | None:
-    """The share of the work that a deployment has changed; None where nobody says it."""
-    if "" in begun:
-        return 1.0
-    shares = [share for share in begun.values() if share is not None]
-    return min(sum(shares), 1.0) if shares and len(shares) == len(begun) else None
+    def _share(self, content: Mapping[str, Any], begun: Mapping[str, float | None]) -> float | None:
+        """The share of the work that a deployment had changed when the alert came; None where nobody says it. Once all
+        of it is changed, every alert of the service comes from there, whatever caused it."""
+        ended = content["state"] == "succeeded" and content["finished_at"] is not None
+        if "" in begun or (not begun and ended and content["finished_at"] <= self._at):
+            return 1.0
+        shares = [share for share in begun.values() if share is not None]
+        return min(sum(shares), 1.0) if shares and len(shares) == len(begun) else None

@@ -104,6 +104,17 @@ def test_a_name_of_another_vocabulary_accuses_and_clears_nobody(labels: dict[str
     assert "alert_says" not in said["d"]["evidence"]
 
 
+def test_once_everything_runs_a_version_an_alert_of_it_accuses_nobody_more() -> None:
+    ended, running = deploy("d", 5, version="1.5.0"), deploy("d", 5, version="1.5.0")[:1]
+    unsaid, said = (
+        [answer(events, labels=labels)["d"]["probability"] for events in (ended, running)]
+        for labels in ({}, {"version": "1.5.0"})
+    )
+
+    assert said[0] == unsaid[0]
+    assert said[1] > unsaid[1]
+
+
 def test_an_alert_of_what_ran_before_clears_what_came_then() -> None:
     known = deploy("d", 5, version="1.5.0", previous_version="1.4.0")
 
