@@ -19,6 +19,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_processors.policy_changes import Change, Plan, Source, difference, missing, plan, publish
 from deploytrail_processors.policy_files import missing_calendars, read_files
 from deploytrail_processors.policy_names import KINDS, NotNames, read_names, table
+from deploytrail_processors.policy_people import named_people
 from deploytrail_processors.policy_reader import PolicyReader
 from deploytrail_processors.policy_references import nothing_means, seems_wrong
 from deploytrail_processors.rules.policies import PolicySet
@@ -162,12 +163,14 @@ def _tell(
     planned: Plan, sources: list[Source], standing: PolicySet, options: argparse.Namespace, *, applies: bool = False
 ) -> int:
     """Say warnings, and why nothing may be applied; the exit code."""
-    regions = frozenset(RegionMap.from_settings(Settings.load()).numbers)
+    settings = Settings.load()
+    regions = frozenset(RegionMap.from_settings(settings).numbers)
     doubts = seems_wrong(sources, standing)
     problems = [
         *planned.conflicts,
         *missing_calendars(sources, standing),
         *nothing_means(sources, standing, regions),
+        *named_people(sources, settings),
         *(doubts if options.strict else ()),
     ]
     for warning in [*planned.warnings, *(() if options.strict else doubts)]:

@@ -11,6 +11,7 @@ from deploytrail_processors.policy_files import read_files
 from deploytrail_processors.rules.policies import Policies, PolicySet, read_document
 from deploytrail_processors.rules.policies.words import in_words
 from deploytrail_schemas.instants import parse_instant
+from deploytrail_schemas.pseudonyms import NameMap
 
 NOON = 1_793_620_800_000_000  # 2026-11-02T12:00:00Z
 
@@ -313,3 +314,22 @@ def test_the_other_kinds_are_explained_with_what_holds_where_they_say_nothing(
 
     assert document.problems == ()
     assert in_words(document, Policies(), at=NOON)[1:] == expected
+
+
+@pytest.mark.requirement("M5.5")
+def test_a_policy_that_names_somebody_with_a_pseudonym_is_refused_and_told_what_to_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = NameMap(tmp_path / "names.db")
+    ada = names.pseudonym("ada.lovelace@example.com")
+    names.pseudonym("web")  # somebody is called as a team
+    monkeypatch.setenv("DEPLOYTRAIL_PSEUDONYMS", str(tmp_path / "names.db"))
+    file = tmp_path / "shop.yaml"
+    file.write_text(OWNED)
+    assert main(["check", str(file)]) == 0
+    file.write_text(OWNED + "---\nkind: service\nname: ledger\nspec: {team: ada-lovelace}\n")
+
+    assert main(["check", str(file)]) == EXIT_INVALID
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "DEPLOYTRAIL_PSEUDONYMS" in line]
+    assert line.startswith(f"{file}:5: 'ada-lovelace' names somebody")
+    assert line.endswith(f"say {ada!r}")
