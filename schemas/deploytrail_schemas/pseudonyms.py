@@ -33,7 +33,10 @@ PERSONAL = {
 # Names of things, which policies and rules know them by: that somebody is called as a service is must not rename it.
 _OF_THINGS = frozenset(
     {"region", "environment", "service", "reported_region", "reported_environment", "reported_service", "team", "tier"}
-    | {"cluster", "cohort", "source", "stage", "build_system", "reporter", "producer_id"}
+    | {"cluster", "cohort", "source", "stage", "build_system", "reporter", "producer_id", "pipeline", "job"}
+    # And of tags and labels, as Prometheus and Kubernetes call them:
+    | {"alertname", "app", "component", "container", "daemonset", "deployment", "env", "exporter", "group", "host"}
+    | {"hostname", "image", "namespace", "node", "pod", "product", "project", "replicaset", "rule", "statefulset"}
 )
 _PSEUDONYM = re.compile(r"person-[a-z2-7]{16}")
 _PATIENCE = 10.0  # seconds
@@ -159,22 +162,29 @@ def pseudonymised(kind: RecordType, value: dict[str, Any], names: NameMap) -> di
     known, words = names.known(), _words_of_enums(kind)
     if not known.may_be_in(_texts(value, words | own.keys())):
         return {**value, **own} if own else value
-    spared = words_of(value[field] for field in _OF_THINGS if isinstance(value.get(field), str))
+    spared = words_of(_names_of_things(value))
 
     def cleaned(item: Any) -> Any:
         if isinstance(item, str):
             return known.replaced(item, spared=spared)
         if isinstance(item, dict):
-            return {known.replaced(name, of_several_words=True): cleaned(v) for name, v in item.items()}
+            return {known.replaced(name, of_several_words=True): of_field(name, v) for name, v in item.items()}
         return [cleaned(v) for v in item] if isinstance(item, list) else item
 
     def of_field(field: str, item: Any) -> Any:
-        if field in own or field in words:
-            return own.get(field, item)
         is_of_a_thing = field in _OF_THINGS and isinstance(item, str)
         return known.replaced(item, of_several_words=True) if is_of_a_thing else cleaned(item)
 
-    return {field: of_field(field, item) for field, item in value.items()}
+    kept = {field: own.get(field, value[field]) for field in words | own.keys() if field in value}
+    return {field: kept[field] if field in kept else of_field(field, item) for field, item in value.items()}
+
+
+def _names_of_things(value: dict[str, Any]) -> Iterator[str]:
+    for field, item in value.items():
+        if isinstance(item, dict):
+            yield from _names_of_things(item)
+        elif field in _OF_THINGS and isinstance(item, str):
+            yield item
 
 
 def _texts(value: dict[str, Any], but: Set[str]) -> Iterator[str]:

@@ -104,6 +104,17 @@ def test_a_known_name_is_in_no_text_of_any_kind(
     assert decode(encode(kind, cleaned))[1]
 
 
+def test_what_alerts_are_told_apart_by_stays_though_somebody_is_called_so(names: NameMap) -> None:
+    for name in ("kafka", "ada"):
+        names.pseudonym(name)
+    labels = {"job": "kafka", "pod": "kafka-0", "assignee": "ada"}
+    cleaned = pseudonymised(RecordType.SIGNAL, signal(title="kafka is slow, says Ada", labels=labels), names)
+    ada = names.find("ada")
+
+    assert cleaned["labels"] == {"job": "kafka", "pod": "kafka-0", "assignee": ada}
+    assert cleaned["title"] == f"kafka is slow, says {ada}"
+
+
 def test_a_person_who_is_called_as_a_thing_renames_no_thing(names: NameMap) -> None:
     for name in ("shop", "root", "eu", "ada", "42", "x", "succeeded"):
         names.pseudonym(name)
