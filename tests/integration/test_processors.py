@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -207,6 +208,38 @@ def test_what_cannot_be_read_is_set_aside_with_its_bytes(worker: str, value: byt
     assert headers["dt-reason"] == reason
     assert headers["mine"] == b"kept"
     assert headers["dt-origin"].startswith(b"deploytrail.intake:0:")
+
+
+@pytest.mark.requirement("M3.4")
+def test_a_record_that_makes_a_row_larger_than_kafka_takes_is_set_aside_and_nobody_stops(worker: str) -> None:
+    chance = Random(4)
+    texts = (
+        "repository",
+        "build_url",
+        "change_ticket",
+        "feature_ticket",
+        "deployer",
+        "previous_version",
+        "tier",
+        "team",
+    )
+
+    def long() -> str:
+        return " ".join(str(chance.getrandbits(50)) for _ in range(250))  # 4,000 characters that no lz4 makes fewer
+
+    started = event("started", deployment_id="grown")
+    many = [started | {"event_id": uuid7(), "source": f"s{n}", **{name: long() for name in texts}} for n in range(50)]
+    report(worker, started, *many)
+    report(worker, event("started", deployment_id="behind"), event("succeeded", deployment_id="grown"))
+
+    def letters() -> set[bytes]:
+        told = (dict(m.headers() or []) for m in read_topic(worker, Topic.DEAD_LETTERS))
+        found = [one for one in told if one["dt-reason"] == b"too_large"]
+        return {bytes(one["dt-detail"]).partition(b":")[0] for one in found}
+
+    wait_for(lambda: letters() == {name.encode() for name in APPS[1:]}, what="the dead letter of each app")
+    wait_for(lambda: states(worker, "behind") == ["running"], what="what came behind it")
+    wait_for(lambda: states(worker, "grown")[-1:] == ["succeeded"], what="the rest of it")
 
 
 def test_ticks_are_written_into_live_partitions(worker: str) -> None:

@@ -147,3 +147,70 @@ def test_inferred_records_outlive_a_kill_are_superseded_and_come_once_through_re
     found = states(own_kafka)
     assert found[void["deployment_id"]] == ("voided", "inferred", 0.583)
     assert found["shop-2"] == ("succeeded", "reported", 1.0)
+
+
+def drift(kafka: str) -> list[dict[str, Any]]:
+    """What was said of drift, each finding once; those written again are the same."""
+    found = [decode(m.value())[1] for m in read_topic(kafka, Topic.FINDINGS)]
+    mine = [one for one in found if (one["rule"], one["service"]) == ("drift", "mail")]
+    by_id = {one["finding_id"]: one for one in mine}
+    assert all(by_id[one["finding_id"]] == one for one in mine)
+    return list(by_id.values())
+
+
+@pytest.mark.requirement("M3.5")
+def test_git_says_more_than_the_cluster_runs_until_it_does_through_a_kill(own_kafka: str, tmp_path: Path) -> None:
+    (tmp_path / "policies.yaml").write_text(POLICIES)
+    env = {
+        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_TICK_SECONDS": "0.5",
+        "DEPLOYTRAIL_STATE": str(tmp_path / "state"),
+    }
+    make_topics(own_kafka)
+    assert run("policy", "apply", "policies.yaml", env=env, cwd=tmp_path).returncode == 0
+    at = time.time_ns() // 1000
+    place = {"service": "mail"}
+    command = Command("processor", *APPS, env=env, cwd=tmp_path).wait_ready()
+    try:
+        report(
+            own_kafka,
+            *(
+                event(word, "mail-1", at - 600 * SECOND, version="1", service="mail")
+                for word in ("started", "succeeded")
+            ),
+            seen("running", "mail-a", at - 600 * SECOND, version="1", **place),
+            seen("running", "mail-b", at - 600 * SECOND, version="1", **place),
+            declared("2", at),
+        )
+        wait_for(lambda: len(drift(own_kafka)) == 1, seconds=60, what="the finding that git says more")
+        command.kill()
+        [found] = drift(own_kafka)
+
+        assert (found["reason"], found["service"]) == ("declared_but_not_running", "mail")
+        assert (found["evidence"]["declared"], found["evidence"]["runs"]) == ("2", "1")
+        assert found["explanation"].startswith("git says 2, mail in prod-1 runs 1 on 2 of 2")
+        # It comes to run there while nobody looks.
+        at = time.time_ns() // 1000
+        report(
+            own_kafka,
+            event("started", "mail-2", at - SECOND, version="2", service="mail"),
+            *(seen("removed", name, at, **place) for name in ("mail-a", "mail-b")),
+            *(seen("running", name, at, version="2", **place) for name in ("mail-c", "mail-d")),
+            event("succeeded", "mail-2", at + SECOND, version="2", service="mail"),
+        )
+        command = Command("processor", *APPS, env=env, cwd=tmp_path).wait_ready()
+        wait_for(lambda: len(drift(own_kafka)) == 2, seconds=60, what="what takes it back")
+        assert command.stop() == 0
+    finally:
+        command.kill()
+    first, last = drift(own_kafka)
+
+    assert (last["verdict"], last["reason"]) == ("ok", "runs_as_declared")
+    assert last["supersedes"] == first["finding_id"]
+
+
+def declared(version: str, at: int) -> bytes:
+    """What a step behind the merge posts."""
+    value = {"observation_id": uuid7(), "observation_type": "declared", "occurred_at": at, **PLACE, "service": "mail"}
+    about = {"source": "git", "version": version, "commit_sha": "1f" * 20}
+    return encode(RecordType.OBSERVATION, value | about)

@@ -24,8 +24,8 @@ Facts = dict[str, Any]
 # More instances, permits, or ends of one lane no deployment has.
 MOST_NAMES, MOST_ENDS = 64, 64
 MOST_EVENTS, MOST_LANES, MOST_SOURCES = 1024, 512, 64
-# Of a message of an error so many characters are kept.
-LONGEST_ERROR = 8192
+# Of a message of an error, and of what a source says of a field, so many characters are kept.
+LONGEST_ERROR, LONGEST_TEXT = 8192, 4096
 
 # What was left out → the field of the record that it concerns, and the words.
 SAID = {
@@ -33,6 +33,7 @@ SAID = {
     "lanes": ("components", f"more than {MOST_LANES} services and cohorts have this deployment's id; "
               "the first by name are kept"),
     "sources": ("sources", f"more than {MOST_SOURCES} sources speak of it; the library and the first by name are kept"),
+    "texts": ("texts", f"a text of more than {LONGEST_TEXT} characters was cut"),
 }  # fmt: skip
 
 
@@ -116,6 +117,14 @@ def keep_lanes(facts: Facts) -> None:
     }
     facts["marks"] = {service: by_cohort for service, by_cohort in marks.items() if by_cohort}
     facts["ends"] = {name: given for name, given in facts["ends"].items() if (given[1], given[2]) in kept}
+
+
+def cut(facts: Facts, value: Any) -> Any:
+    """What is kept of a field's value."""
+    if not isinstance(value, str) or len(value) <= LONGEST_TEXT:
+        return value
+    note(facts, "texts")
+    return value[:LONGEST_TEXT]
 
 
 def keep_sources(facts: Facts, by_source: dict[str, Any]) -> dict[str, Any]:

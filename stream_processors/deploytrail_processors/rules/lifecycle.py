@@ -344,7 +344,7 @@ def _claim(facts: Facts, event: Event, trust: int) -> None:
     claims, source = dict(facts["claims"]), event["source"]
     for name in DESCRIPTION:
         if event[name] not in _EMPTY:
-            by_source = _with_latest(claims.get(name, {}), source, [ranked, event[name]])
+            by_source = _with_latest(claims.get(name, {}), source, [ranked, bounds.cut(facts, event[name])])
             claims[name] = bounds.keep_sources(facts, by_source)
     facts["claims"] = claims
 

@@ -42,7 +42,7 @@ def reports(chance: random.Random, count: int) -> Iterator[dict[str, Any]]:
             cohort=chance.choice(["", "canary", "rest"]),
             cohort_weight=chance.choice([None, 0.1]),
             source=chance.choice(["library", "github", "argocd", "jenkins"]),
-            version=chance.choice(["1", "2"]),
+            version=chance.choice(["1", "2", "3" * 5000]),
             instance=chance.choice(["", "a", "b", "c"]),
             error=chance.choice(["", "x" * 10_000]),
         )
@@ -105,6 +105,13 @@ def test_an_id_that_every_run_uses_has_a_row_of_bounded_size_and_its_record_says
         "other_ends": f"a service's cohort ended {bounds.MOST_ENDS} times or more; the earliest ends are kept",
         "sources": f"more than {bounds.MOST_SOURCES} sources speak of it; the library and the first by name are kept",
     }
+
+
+def test_a_text_beyond_all_measure_is_cut_and_said_to_be() -> None:
+    record = derive(facts_of(event("failed", repository="r" * 500_000, error="e" * 500_000)), NOON, DAY)
+
+    assert (len(record["repository"]), len(record["error"])) == (bounds.LONGEST_TEXT, bounds.LONGEST_ERROR)
+    assert record["conflicts"] == {"texts": "a text of more than 4096 characters was cut"}
 
 
 def test_the_word_of_the_library_is_kept_whatever_other_sources_there_are() -> None:
