@@ -29,6 +29,8 @@ _CONTROL_OF = {"registered": "registered", "permit_issued": "permit", "permit_us
 # What approvals are judged by, besides the place.
 _TOLD = ("artifact_digest", "deployer", "change_ticket")
 MOST_TAGS = 100
+# And of all that speak of one deployment: so many tags, and tickets of a kind, the first by name.
+MOST_NAMED, MOST_TICKETS = 1024, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,19 @@ def with_approval(state: State, approval: Mapping[str, Any]) -> State:
 def _grown(state: State, has: set[str], controls: set[str], said: Mapping[str, Any]) -> State:
     tickets = {name: said[name] for name in TICKETS if said.get(name) not in _EMPTY}
     return state | {
-        "has": sorted({*state["has"], *has}),
+        "has": _first({*state["has"], *has}),
         "controls": sorted({*state["controls"], *controls}),
-        "tickets": {name: sorted({*state["tickets"].get(name, []), ticket}) for name, ticket in tickets.items()}
+        "tickets": {
+            name: sorted({*state["tickets"].get(name, []), ticket})[:MOST_TICKETS] for name, ticket in tickets.items()
+        }
         | {name: known for name, known in state["tickets"].items() if name not in tickets},
     }
+
+
+def _first(has: set[str]) -> list[str]:
+    """Every field, and the first tags by name: the same in every order of an id that is used for ever."""
+    tags = sorted(name for name in has if name.startswith("tags."))[:MOST_NAMED]
+    return sorted({name for name in has if not name.startswith("tags.")}) + tags
 
 
 def together(states: Sequence[State], known_as: str) -> State:
@@ -102,8 +112,8 @@ def together(states: Sequence[State], known_as: str) -> State:
         "place": max((s["place"] for s in every if s["place"]), key=lambda one: one[0], default=None),
         "started": min((s["started"] for s in every if s["started"]), default=None),
         "told": told,
-        "has": sorted({name for s in every for name in s["has"]}),
-        "tickets": {name: sorted(some) for name, some in tickets.items()},
+        "has": _first({name for s in every for name in s["has"]}),
+        "tickets": {name: sorted(some)[:MOST_TICKETS] for name, some in tickets.items()},
         "controls": sorted({name for s in every for name in s["controls"]}),
         "unauthenticated": any(s["unauthenticated"] for s in every),
         "voided": any(s["voided"] for s in every),

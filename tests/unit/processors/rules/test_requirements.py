@@ -218,3 +218,21 @@ def test_what_approvals_are_judged_by_is_the_start_and_the_latest_word() -> None
     assert (asked.artifact_digest, asked.deployer, asked.service) == ("sha256:b", "dora", "shop")
     assert (moment.at, moment.uncertainty, moment.is_now) == (NOON, 40_000, False)
     assert requirements.approval_asked(state_of(event("queued")), policies())[1].is_now
+
+
+def test_what_is_kept_of_an_id_that_every_run_uses_has_bounds_and_does_not_depend_on_their_order() -> None:
+    runs = [
+        event(
+            "started",
+            NOON + n,
+            change_ticket=f"CHG-{n:04}",
+            tags={f"run-{n}": "x"} | {f"tag-{n}-{m}": "x" for m in range(9)},
+        )
+        for n in range(300)
+    ]
+    there, back = state_of(*runs), state_of(*reversed(runs))
+
+    assert there == back
+    assert len(there["tickets"]["change_ticket"]) == requirements.MOST_TICKETS
+    assert len([name for name in there["has"] if name.startswith("tags.")]) == requirements.MOST_NAMED
+    assert "change_ticket" in there["has"]
