@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.policies import SHARED, document
 from deploytrail_schemas.policies.in_force import InForce, Versions
 from deploytrail_schemas.records import RecordType
@@ -31,7 +32,7 @@ def retention(name: str = "sox", **spec: Any) -> dict[str, Any]:
 def policies(*documents: dict[str, Any]) -> InForce:
     read = [document.read(one, SHARED) for one in documents]
     assert [problem for one in read for problem in one.problems] == []
-    return InForce(tuple(read))
+    return Versions().with_documents(read).at(LATEST)
 
 
 def value(**fields: Any) -> bytes:
@@ -68,6 +69,11 @@ LIVE = {"kind": "environment", "name": "live-eu", "spec": {"production": True, "
         (value(environment="live-eu"), [], ("non-production", 0)),
         (value(environment="live-eu"), [LIVE], ("production", 0)),
         (value(environment="green"), [LIVE], ("production", 0)),
+        # A scope means what is recorded of its names, and what is not recorded yet is read as it will be.
+        (value(environment="PROD"), [retention(scope={"environments": ["production"]})], ("production", 4000)),
+        (value(), [retention(scope={"environments": ["prod"]})], ("production", 4000)),
+        (value(environment="blue"), [LIVE, retention(scope={"environments": ["green"]})], ("production", 4000)),
+        (value(service="shp"), [SHOP, retention(scope={"services": ["SHP"]})], ("production", 4000)),
         (b"no record at all", [retention()], ("production", 0)),
     ],
 )
