@@ -116,7 +116,7 @@ class Correlation:
 
     def _deployment(self, partition: int, event: dict[str, Any]) -> None:
         known = self._deployments.get(partition, event["deployment_id"])["facts"]
-        before, begins = lifecycle.place(known), [self._begin(partition, known)]
+        begins, places = [self._begin(partition, known)], [event, *lifecycle.places(known)]
         self.changed = changed = self._deployments.add(partition, event)
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             changed.own[correlation.LINES_CHANGED] = lines
@@ -133,8 +133,7 @@ class Correlation:
                 (answered["signal"], answered.get("beside", ()))
                 for _, answered in self._around(partition, event["corrected_at"])
             )
-            if correlation.latest(signal) >= begin
-            and (self._is_related(signal, event, beside) or self._is_related(signal, before, beside))
+            if correlation.latest(signal) >= begin and any(self._is_related(signal, place, beside) for place in places)
         ]
         if related:
             self._answer_from(partition, min(related), event["event_id"])
@@ -205,7 +204,11 @@ class Correlation:
         return [
             self._content(partition, row, correlation.latest(signal))
             for name, row in sorted(rows.items())
-            if name in wanted or correlation.is_related(signal, lifecycle.place(row["facts"]), policies, known.beside)
+            if name in wanted
+            or any(
+                correlation.is_related(signal, place, policies, known.beside)
+                for place in lifecycle.places(row["facts"])
+            )
         ]
 
     def _content(self, partition: int, row: Row, at: int) -> dict[str, Any]:

@@ -293,7 +293,7 @@ class _Known:
     def __init__(self) -> None:
         self.parts: dict[str, identity.Part] = {}
         self.places: dict[tuple[str, ...], tuple[dict[str, str], dict[str, int]]] = {}
-        self._place: dict[str, tuple[str, ...]] = {}
+        self._place: dict[str, tuple[tuple[str, ...], ...]] = {}
         self._by_key: dict[identity.Key, set[str]] = {}
         self._by_time: dict[identity.Key, list[tuple[int, str]]] = {}  # when it ran first and id, by place and service
 
@@ -319,16 +319,16 @@ class _Known:
 
     def locate(self, part_id: str, facts: lifecycle.Facts | None) -> None:
         """Know where a part is, and when it was last heard of; None: forget it."""
-        before = self._place.pop(part_id, None)
-        if before is not None:
+        for before in self._place.pop(part_id, ()):
             names = self.places[before][1]
             del names[part_id]
             if not names:
                 del self.places[before]
         if facts is not None:
-            place = lifecycle.place(facts)
-            key = self._place[part_id] = tuple(place.values())
-            self.places.setdefault(key, (place, {}))[1][part_id] = facts["last"]
+            there = {tuple(place.values()): place for place in lifecycle.places(facts)}
+            self._place[part_id] = tuple(there)
+            for key, place in there.items():
+                self.places.setdefault(key, (place, {}))[1][part_id] = facts["last"]
 
     def near_id(self, part_id: str) -> list[str]:
         """The ids of parts that may name the same deployment as an id."""

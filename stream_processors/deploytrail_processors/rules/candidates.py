@@ -153,10 +153,11 @@ def _nearest(
 ) -> tuple[int | None, str, tuple[int, float] | None]:
     """The distance; of which other service of the incident, if that is a shorter way; and how much of it reaches."""
     ways = []
+    changed = [{**place, "service": service} for service in place["components"] or [place["service"]]]
     for service in ("", *sorted(beside)):
-        far = distance(signal, place, policies, service)
-        if far is not None:
-            ways.append((-causes.REACHES[far] * (causes.OF_THE_INCIDENT if service else 1.0), service, far))
+        for one in changed:
+            if (far := distance(signal, one, policies, service)) is not None:
+                ways.append((-causes.REACHES[far] * (causes.OF_THE_INCIDENT if service else 1.0), service, far))
     if not ways:
         return None, "", None
     _, of, far = min(ways)

@@ -43,7 +43,8 @@ def _what(candidate: Candidate, signal: Mapping[str, Any], probability: float) -
         what = f"{of}, where another alert of the incident {signal['incident_id']} is"
     what += "" if content["region"] == signal["region"] else " in every region"
     when = "while it ran" if content["finished_at"] is None else f"{candidate.lag_minutes:.1f} minutes after it ended"
-    named = f"{content['service']} {content['version']} ({content['deployment_id']})"
+    service = signal["service"] if signal["service"] in content["components"] else content["service"]
+    named = f"{service} {content['version']} ({content['deployment_id']})"
     return f"{probability:.0%}: {named} changed {what}, the signal came {when}"
 
 

@@ -244,6 +244,14 @@ def place(facts: Facts, told: outcome.Told | None = None) -> dict[str, str]:
     return named
 
 
+def places(facts: Facts) -> list[dict[str, str]]:
+    """Every place that a deployment changes, the first of `place`: of several services each one's."""
+    told = outcome.read(facts)
+    named = place(facts, told)
+    others = () if _is_amended(facts, "service") else told.services
+    return [named, *({**named, "service": service} for service in others if service != named["service"])]
+
+
 def is_open(facts: Facts) -> bool:
     """Whether an end is still awaited."""
     return _became(facts, outcome.read(facts)).state in OPEN

@@ -147,3 +147,23 @@ def test_a_global_switch_answers_anew_the_alerts_of_regions_in_its_partition_als
 
     assert answers(late) == answers(in_time)
     assert answers(late)["shop"]["flag"] > 0.5
+
+
+@pytest.mark.requirement("M4.3", "M2.5")
+def test_a_deployment_of_several_services_may_be_the_cause_at_each_of_them_in_every_order() -> None:
+    both = [deploy("d", -5, "shop", event_id="s"), deploy("d", -5, "ledger", event_id="l")]
+    parts = [one | {"event_id": f"{one['event_id']}-{n}"} for steps in both for n, one in enumerate(steps)]
+    alerts = [alert(0, "shop", ""), alert(0, "ledger", ""), alert(0, "search", "")]
+    needs = [{"kind": "service", "name": "search", "spec": {"depends_on": ["ledger"]}}]
+    found = []
+    for order in ([*parts, *alerts], [*alerts, *parts], [*parts[2:], *alerts, *parts[:2]]):
+        handled = told(*order, policies=needs)
+        found.append(answers(handled))
+        [words] = [f["explanation"] for f in handled.standing if f["deployment_id"] == "d" and f["service"] == "ledger"]
+        assert "ledger  (d) changed the service itself" in words
+
+    assert found[0]["shop"]["d"] > 0.8
+    assert found[0]["ledger"]["d"] > 0.8
+    assert 0.3 < found[0]["search"]["d"] < found[0]["ledger"]["d"]
+    assert found[1] == found[0]
+    assert found[2] == found[0]
