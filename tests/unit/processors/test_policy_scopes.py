@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from deploytrail_processors.policy_command import EXIT_INVALID, main
-from deploytrail_processors.rules import change_window
+from deploytrail_processors.rules import aliases, change_window
 from deploytrail_processors.rules.policies import PolicySet, read_document
 from deploytrail_schemas.instants import LATEST, parse_instant
 from deploytrail_schemas.policies.scope import CHANGES
@@ -76,6 +77,31 @@ def test_a_name_means_what_it_meant_on_that_day() -> None:
 
     assert held.at(CHRISTMAS).change_windows[0].scope.services == ("shop-svc",)
     assert held.at(LATEST).change_windows[0].scope.services == ("shop",)
+
+
+REPORTED = (
+    *("shop", "Shop", "shop-eu", "SHOP-EU ", "cart", "prod", "Prod1", "production", "stg2", "qa7", "perf", "blue"),
+    *("GREEN", "live-eu", "eu-west-1", "euw1", "EUW1 ", "global"),
+)
+
+
+@pytest.mark.requirement("M2.1")
+def test_whatever_aliases_there_are_a_scope_covers_what_is_recorded_of_its_own_names() -> None:
+    chance = Random(1)
+    names = ["shop", "cart", "production", "live-eu", "eu-west-1", "staging"]
+    for _ in range(1000):
+        known = [
+            {"kind": kind, "name": chance.choice(names), "spec": {"aliases": chance.sample([*REPORTED, "x*", "s*"], 3)}}
+            for kind in ("service", "environment", "region")
+            for _ in range(chance.randrange(3))
+        ]
+        region, environment, service = (chance.choice(REPORTED) for _ in range(3))
+        wanted = freeze(services=[service], environments=[environment], regions=[region])
+        policies = PolicySet().with_documents(map(read_document, [*known, wanted])).at(LATEST)
+        found = aliases.canonical(aliases.Names(region, environment, service), policies)
+        subject = {"service": found.service, "environment": found.environment, "region": found.region}
+
+        assert policies.change_windows[0].scope.covers(subject), (known, subject)
 
 
 def test_kinds_of_change_are_those_of_the_events() -> None:
