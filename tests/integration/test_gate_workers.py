@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 from support.commands import Command, running
-from support.gate import REGIONS, Gate, approved, call, prepare, question, registered, settings, url_of
+from support.gate import REGIONS, Gate, approved, call, prepare, question, registered, settings, step, url_of
 from support.kafka import wait_for
 
 
@@ -44,6 +48,43 @@ def workers(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Workers(gates, commands, intake)
 
 
+class Load:
+    """Questions to both workers, without a pause: of each deployment the statuses, and the permits handed out."""
+
+    def __init__(self, workers: Workers, region: str) -> None:
+        self._ended = Event()
+        self.statuses: dict[str, set[int]] = {f"good-{region}": set(), "taken": set()}
+        self.handed: set[str] = set()
+        self._threads = [
+            Thread(target=self._ask, args=(gate, name, region), daemon=True)
+            for gate in workers.gates.values()
+            for name in self.statuses
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, gate: Gate, name: str, region: str) -> None:
+        while not self._ended.is_set():
+            answer = call(f"{gate.url}/v1/permits", question(name, region=region))
+            self.statuses[name].add(answer.status)
+            if answer.status == 200:
+                self.handed.add(claims(answer.body["permit"])["jti"])
+            else:  # nobody is there, or nobody can tell: as a deploy script would, but sooner
+                self._ended.wait(0.05)
+
+    def stop(self) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(30)
+
+
+def claims(permit: str) -> dict[str, Any]:
+    """What a permit says; whether it is a good one is another test's."""
+    body = permit.split(".")[1]
+    found: dict[str, Any] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return found
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.requirement("M5.4")
 def test_workers_answer_for_each_other_and_nobody_for_the_dead(workers: Workers) -> None:
@@ -60,6 +101,11 @@ def test_workers_answer_for_each_other_and_nobody_for_the_dead(workers: Workers)
     region, [owner] = next(iter(owners.items()))
     [other] = set(workers.gates) - {owner}
     asked = question(f"good-{region}", region=region)
+    place = {"region": region}
+    one.report(registered("taken", **place), approved("taken", **place))
+    one.report(step("rejected", "taken", approver="ada", **place))
+    load = Load(workers, region)
+    wait_for(lambda: len(load.handed) > 2, what="permits")
     workers.commands[owner].kill()
     killed = time.monotonic()
     answer = call(f"{workers.gates[other].url}/v1/permits", asked)
@@ -67,6 +113,15 @@ def test_workers_answer_for_each_other_and_nobody_for_the_dead(workers: Workers)
     assert (answer.status, answer.headers.get("Retry-After")) == (503, "2")
     wait_for(lambda: call(f"{workers.gates[other].url}/v1/permits", asked).status == 200, seconds=60, what="takeover")
     print(f"takeover after kill -9: {time.monotonic() - killed:.1f} s")  # noqa: T201  # shown by pytest -rP
+
+    # Who asked meanwhile: what was taken back got nothing, and the trail knows each permit that was handed out.
+    before = len(load.handed)
+    wait_for(lambda: len(load.handed) > before + 2, what="more permits")
+    load.stop()
+    assert load.statuses["taken"] <= {403, 503, 0}, load.statuses
+    assert {200, 503} <= load.statuses[f"good-{region}"], load.statuses
+    issued = {one["tags"]["permit_id"] for one in workers.gates[other].approvals("permit_issued")}
+    assert load.handed <= issued
 
     # The approvals that the dead worker had read are known to its successor, and refusals too.
     assert call(f"{workers.gates[other].url}/v1/permits", question("nobody", region=region)).status == 403
