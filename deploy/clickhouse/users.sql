@@ -21,11 +21,17 @@ GRANT SELECT ON system.query_log TO deploytrail_auditor;
 CREATE ROLE IF NOT EXISTS deploytrail_admin;
 GRANT ALL ON *.* TO deploytrail_admin WITH GRANT OPTION;
 
-CREATE SETTINGS PROFILE IF NOT EXISTS deploytrail_writer SETTINGS async_insert = 0, max_memory_usage = 8000000000
+-- On a cluster, questions join tables that are spread over its shards; ClickHouse refuses that unless it is told how:
+-- each inner question is asked once, of all shards.
+CREATE SETTINGS PROFILE IF NOT EXISTS deploytrail_writer SETTINGS
+    async_insert = 0,
+    distributed_product_mode = 'global',
+    max_memory_usage = 8000000000
 TO deploytrail_writer;
 
 CREATE SETTINGS PROFILE IF NOT EXISTS deploytrail_sre SETTINGS
     readonly = 2 CONST,
+    distributed_product_mode = 'global',
     max_execution_time = 30 MIN 1 MAX 60,
     max_memory_usage = 4000000000 MIN 1 MAX 4000000000,
     max_rows_to_read = 2000000000 MIN 1 MAX 2000000000,
@@ -35,9 +41,12 @@ TO deploytrail_sre;
 
 CREATE SETTINGS PROFILE IF NOT EXISTS deploytrail_auditor SETTINGS
     readonly = 2 CONST,
+    distributed_product_mode = 'global',
     max_execution_time = 1800 MIN 1 MAX 3600,
     max_memory_usage = 8000000000 MIN 1 MAX 8000000000
 TO deploytrail_auditor;
+
+CREATE SETTINGS PROFILE IF NOT EXISTS deploytrail_admin SETTINGS distributed_product_mode = 'global' TO deploytrail_admin;
 
 CREATE QUOTA IF NOT EXISTS deploytrail_sre KEYED BY user_name
     FOR INTERVAL 60 second MAX queries = 600, errors = 100,

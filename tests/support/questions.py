@@ -33,16 +33,17 @@ def at(text: str, day: int = 2) -> int:
 class Trail:
     """A database of its own, with the writer that fills it."""
 
-    def __init__(self, url: str) -> None:
-        self.database = f"questions_{uuid.uuid4().hex[:8]}"
-        self._settings = Settings.load(
-            {"DEPLOYTRAIL_CLICKHOUSE_URL": url, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": self.database}
-        )
+    def __init__(self, url: str, cluster: str = "") -> None:
+        self.url, self.database = url, f"questions_{uuid.uuid4().hex[:8]}"
+        self._settings = Settings(clickhouse_url=url, clickhouse_database=self.database, clickhouse_cluster=cluster)
         self._writer = Writer(self._settings)
         self._user: Client | None = None
         self.client: Client = self._writer.client()
-        migrate(self.client, self.database)
+        self._migrate()
         self._offsets = itertools.count()
+
+    def _migrate(self) -> None:
+        migrate(self.client, self.database)
 
     def store(self, kind: RecordType, values: list[dict[str, Any]], *, written: int | None = None) -> None:
         """Store records. `written`: Kafka's timestamp, µs; else when each was received or recorded."""

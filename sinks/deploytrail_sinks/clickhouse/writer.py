@@ -34,6 +34,8 @@ _INSERT_SETTINGS = {
     "async_insert": 0,
     "deduplicate_blocks_in_dependent_materialized_views": 1,
 }
+# Questions join tables that are spread over shards, which is refused by default: ask each inner one once, of all.
+_ON_CLUSTER = {"distributed_product_mode": "global"}
 _LOOK_AGAIN_SECONDS = 30.0  # at the columns of a table that lacked some
 _DEAD_LETTERS = "dead_letters"
 _POLICIES = "policies"
@@ -187,6 +189,21 @@ def connect(settings: Settings, url: str = "", patience: int = 60) -> Client:
     return _connect(settings, every[-1], patience)
 
 
+def connect_each(settings: Settings, doing: str) -> list[Client]:
+    """A client of each shard without a cluster, the default one first.
+
+    `doing`: what changes plain tables and so would leave other replicas as they are. ConfigurationError for shards of
+    several replicas.
+    """
+    hosts = Shards.from_settings(settings).hosts
+    if settings.clickhouse_shards and any(len(replicas) > 1 for replicas in hosts):
+        raise ConfigurationError(
+            f"{doing} takes one URL a shard, since plain tables are changed on one host only; "
+            "DEPLOYTRAIL_CLICKHOUSE_SHARDS or DEPLOYTRAIL_CLICKHOUSE_URL names several replicas"
+        )
+    return [connect(settings, ",".join(replicas)) for replicas in hosts]
+
+
 def _connect(settings: Settings, url: str, patience: int) -> Client:
     parts = urlsplit(url)
     return clickhouse_connect.get_client(
@@ -196,6 +213,7 @@ def _connect(settings: Settings, url: str, patience: int) -> Client:
         username=settings.clickhouse_user,
         password=settings.clickhouse_password,
         autogenerate_session_id=False,  # threads that share a session fail
+        settings=_ON_CLUSTER if settings.clickhouse_cluster else None,
         compress=False,
         connect_timeout=5,
         send_receive_timeout=patience,
