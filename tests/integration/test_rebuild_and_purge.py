@@ -235,9 +235,9 @@ def test_only_old_rows_of_named_other_environments_are_purged(client: Client) ->
     rows = [[1, next(offset), now, "d", name, at] for name, at in places]
     columns = ["kafka_partition", "kafka_offset", "kafka_timestamp", "deployment_id", "environment", "corrected_at"]
     client.insert(f"{database}.deployment_events", rows, columns)
-    dry = purge(client, database, now=now, after=timedelta(days=30), dry_run=True)
+    [dry] = purge([client], database, now=now, after=timedelta(days=30), dry_run=True)
     untouched = client.query(f"SELECT count() FROM {database}.deployment_events").result_rows
-    purged = purge(client, database, now=now, after=timedelta(days=30))
+    [purged] = purge([client], database, now=now, after=timedelta(days=30))
     left = client.query(
         f"SELECT environment, count() FROM {database}.deployment_events GROUP BY 1 ORDER BY 1"
     ).result_rows
@@ -258,7 +258,7 @@ def test_only_old_rows_of_named_other_environments_are_purged(client: Client) ->
     assert purged.untouched
     assert purged.tables[0].kept_rows_before == 10
     with pytest.raises(ConfigurationError, match="a day at least"):
-        purge(client, database, now=now, after=timedelta(hours=1))
+        purge([client], database, now=now, after=timedelta(hours=1))
 
 
 @pytest.mark.requirement("M7.2", "M8.2")
@@ -293,7 +293,7 @@ def test_a_purge_reaches_the_federated_view_and_what_is_kept_for_questions(clien
 
     runs = "SELECT environment, version FROM {db}.what_runs"
     before = asked(runs)
-    receipt = purge(client, database, now=now, after=timedelta(days=30))
+    [receipt] = purge([client], database, now=now, after=timedelta(days=30))
 
     assert before == [("production", "late"), ("qa", "late")]
     assert asked(runs) == [("production", "late"), ("qa", "kept")]
@@ -352,7 +352,7 @@ def test_a_purge_makes_no_loss_and_hides_none(client: Client) -> None:
         return int(client.query(asked).result_rows[0][0])
 
     before = lost(), budget()
-    deleted = [sum(t.deleted for t in purge(client, database, now=now, after=timedelta(days=30)).tables)
+    deleted = [sum(t.deleted for t in purge([client], database, now=now, after=timedelta(days=30))[0].tables)
                for _ in range(2)]  # fmt: skip
 
     assert before == ([("runner-2", 1, 4, 2, 2, 2), ("runner-1", 1, 8, 7, 1, 0)], 3)
@@ -367,7 +367,7 @@ def test_a_replay_that_is_purged_again_brings_the_numbers_of_an_old_purge(client
     for database in (live, replayed):
         migrate(client, database)
         put_numbers(client, database, now)
-    purge(client, live, now=now, after=timedelta(days=30))
+    purge([client], live, now=now, after=timedelta(days=30))
     kept = f"SELECT * FROM {live}.purged_numbers FINAL ORDER BY ALL"
     expected = client.query(kept).result_rows
     client.command(f"TRUNCATE TABLE {live}.purged_numbers")

@@ -46,6 +46,7 @@ class Range:
     partition: int
     rows: tuple[Row, ...]
     begin: int | None = None  # as it was announced; Kafka may have compacted the first messages away since
+    attempt: str = ""  # of what is stored whether or not the same range was stored before
 
     @property
     def first(self) -> int:
@@ -59,7 +60,8 @@ class Range:
 
     def token(self, table: str, version: int = 0) -> str:
         """The name by which ClickHouse knows this insert when it comes again."""
-        return f"{table}/{version}/{self.topic}/{self.partition}/{self.first}-{self.end}"
+        again = f"/{self.attempt}" if self.attempt else ""
+        return f"{table}/{version}/{self.topic}/{self.partition}/{self.first}-{self.end}{again}"
 
 
 @dataclass(slots=True)

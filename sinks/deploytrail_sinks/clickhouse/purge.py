@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,18 +93,50 @@ class Receipt:
 
     def text(self) -> str:
         """JSON, with the verdict."""
-        return json.dumps(asdict(self) | {"production_untouched": self.untouched}, indent=1, ensure_ascii=False)
+        return json.dumps(self.fields(), indent=1, ensure_ascii=False)
+
+    def fields(self) -> dict[str, Any]:
+        """What stands in the JSON."""
+        return asdict(self) | {"production_untouched": self.untouched}
 
 
-def purge(client: Client, database: str, *, now: datetime, after: timedelta, dry_run: bool = False) -> Receipt:
-    """Delete what is older than `after` and not of production; the receipt is stored unless it is a dry run.
+def as_text(receipts: Sequence[Receipt]) -> str:
+    """The JSON of the one receipt, or the list of those of several shards, each with its number."""
+    if len(receipts) == 1:
+        return receipts[0].text()
+    fields = [{"shard": shard} | receipt.fields() for shard, receipt in enumerate(receipts)]
+    return json.dumps(fields, indent=1, ensure_ascii=False)
 
-    ConfigurationError for less than a day.
+
+def purge(
+    shards: Sequence[Client],
+    database: str,
+    *,
+    now: datetime,
+    after: timedelta,
+    dry_run: bool = False,
+    tell: Callable[[Receipt], None] = lambda _: None,
+) -> list[Receipt]:
+    """Delete what is older than `after` and not of production; one receipt a shard, stored there but for a dry run.
+
+    `tell` is given each one as soon as it is there. What is production is asked of all shards first, since policies are
+    on one of them only. ConfigurationError for less than a day.
     """
     if after < timedelta(days=1):
         raise ConfigurationError(f"a purge of what is older than {after} is refused; expected a day at least")
+    flagged = {name for client in shards for name in _called_production(client, database)}
+    receipts = []
+    for client in shards:
+        receipts.append(_purge_shard(client, database, flagged, now, after, dry_run))
+        tell(receipts[-1])
+    return receipts
+
+
+def _purge_shard(
+    client: Client, database: str, flagged: set[str], now: datetime, after: timedelta, dry_run: bool
+) -> Receipt:
     cutoff = now - after
-    environments = _environments(client, database)
+    environments = _environments(client, database, flagged)
     condition = f"environment IN ({', '.join(map(quote, environments))})" if environments else "0"
     tables, went = [], []
     for table, time in TIMES.items():
@@ -127,7 +160,7 @@ def purge_again(client: Client, live: str, target: str) -> None:
     """Delete from another database's tables what every purge deleted from this one's."""
     for (text,) in client.query(f"SELECT receipt FROM {live}.purges ORDER BY purged_at").result_rows:
         tables: list[dict[str, Any]] = json.loads(text)["tables"]
-        for table in tables:
+        for table in (table for table in tables if table["deleted"]):
             # Into the living table, which no swap touches: those of a purge that kept none come that way.
             _keep_numbers(client, target, live, table["table"], table["condition"])
             _delete(client, target, table["table"], table["condition"])
@@ -173,15 +206,19 @@ def _delete(client: Client, database: str, table: str, where: str) -> None:
         client.command(f"ALTER TABLE {database}.{name} DELETE WHERE {where}", settings={"mutations_sync": 2})
 
 
-def _environments(client: Client, database: str) -> list[str]:
+def _called_production(client: Client, database: str) -> set[str]:
+    """What a policy has ever called production, whatever its name says and whatever a newer version does."""
+    said = "kind = 'environment' AND JSONExtractBool(spec, 'production')"
+    flagged = client.query(f"SELECT DISTINCT name FROM {database}.policies WHERE {said}").result_rows
+    return {str(row[0]).strip().lower() for row in flagged}
+
+
+def _environments(client: Client, database: str, flagged: set[str]) -> list[str]:
     found: set[str] = set()
     for table in TIMES:
         rows = client.query(f"SELECT DISTINCT environment FROM {database}.{table}").result_rows
         found |= {str(row[0]) for row in rows}
-    # What a policy has ever called production is kept, whatever its name says and whatever a newer version does.
-    said = "kind = 'environment' AND JSONExtractBool(spec, 'production')"
-    flagged = client.query(f"SELECT DISTINCT name FROM {database}.policies WHERE {said}").result_rows
-    kept = _UNNAMED | {str(row[0]).strip().lower() for row in flagged}
+    kept = _UNNAMED | flagged
     named = {name for name in found if name.strip().lower() not in kept}
     return sorted(name for name in named if not is_production(name.strip().lower()))
 

@@ -15,6 +15,7 @@ from deploytrail_sinks.archive.store import open_store
 from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.rehydrate import forget, rehydrate
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
+from deploytrail_sinks.clickhouse.shards import Shards, every_url, tables_suffix
 from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
@@ -37,7 +38,8 @@ def main(argv: list[str]) -> int:
     try:
         settings = Settings.load()
         if given.forget:
-            forget(connect(settings), settings.clickhouse_database)
+            for url in every_url(Shards.from_settings(settings)):
+                forget(connect(settings, url), settings.clickhouse_database, tables_suffix(settings))
             return 0
         done = rehydrate(open_store(settings.archive), settings, given.since, given.until, say=_say)
     except ConfigurationError as error:
