@@ -11,6 +11,7 @@ SHORTEST_WAIT = 0.03  # seconds: a part per table and flush, and merges must kee
 _WAITED_PER_INSERT = 1.0  # as long as the last batch took: at most half of the time goes into fixed costs
 
 Place = tuple[str, int]  # topic, partition
+Offsets = dict[Place, int]
 Span = tuple[int, int]  # first offset, offset behind the last
 
 

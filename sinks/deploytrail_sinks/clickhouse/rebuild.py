@@ -11,34 +11,40 @@ Killed at any moment, the tables are as they were or as they should be, and anot
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from clickhouse_connect.driver.client import Client
-from deploytrail_schemas.clusters import is_topic
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.settings import Settings
 
+from deploytrail_sinks.clickhouse.buffer import Offsets
 from deploytrail_sinks.clickhouse.content import content
+from deploytrail_sinks.clickhouse.keeping import Keeping, filled
 from deploytrail_sinks.clickhouse.lock import STALE_SECONDS, SWAP_LOCK, lock
 from deploytrail_sinks.clickhouse.migrate import migrate
 from deploytrail_sinks.clickhouse.purge import purge_again
-from deploytrail_sinks.clickhouse.replay import Offsets, Replay, committed, members
-from deploytrail_sinks.clickhouse.shards import DEFAULT, Shards
+from deploytrail_sinks.clickhouse.replay import Replay, committed, members
+from deploytrail_sinks.clickhouse.shards import DEFAULT
 from deploytrail_sinks.clickhouse.sink import ClickHouseSink
-from deploytrail_sinks.clickhouse.tables import TOPIC_OF_TABLE
-from deploytrail_sinks.clickhouse.writer import connect
+from deploytrail_sinks.clickhouse.tables import quote
+from deploytrail_sinks.clickhouse.tiers import kept_days, like
+from deploytrail_sinks.clickhouse.writer import connect_each
 
 _LOCK_PATIENCE = STALE_SECONDS + 15.0  # one that was killed has left its lock behind
 _POSITION = ("kafka_partition", "kafka_offset", "kafka_timestamp")
+_SOON = timedelta(hours=1)  # rows whose time to live ends within it may go on either side while they are compared
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A table as it stands and as it was replayed: rows, and a hash of every value of every row."""
+    """A table as it stands and as it was replayed: rows, and a hash of every value of every row.
+
+    Where it has a time to live, only rows within it are counted: a replay brings older ones back, until they go again.
+    """
 
     table: str
     rows: int
@@ -82,22 +88,28 @@ def rebuild(
         for some in clients:
             some.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")  # of a run that was cut short
             migrate(some, shadow)
+            for name in filled(some, live):
+                like(some, live, shadow, name)
         replay = Replay(replace(settings, clickhouse_database=shadow))
         try:
             say("replaying; the sink may go on")
-            count = replay.up_to(committed(settings)[0], lambda n: say(f"{n} messages"))
+            stored = committed(settings)[0]
+            keeping = Keeping(live, shadow, replay.oldest(), stored)
+            for some in clients:
+                keeping.before(some)
+            count = replay.up_to(stored, lambda n: say(f"{n} messages"))
             with lock(client, f"{live}.{SWAP_LOCK}", _LOCK_PATIENCE):
                 _wait_for_sinks(settings, patience, say)
                 _settle(settings)
                 ends, _ = committed(settings)
                 count += replay.up_to(ends)
                 for some in clients:
-                    _keep_what_kafka_lost(some, live, shadow, replay.first)
+                    keeping.behind(some, ends)
                     purge_again(some, live, shadow)
                 compared = tuple(
                     replace(_compare(some, live, shadow, table), shard=shard)
                     for shard, some in enumerate(clients)
-                    for table in _tables(some, live)
+                    for table in filled(some, live)
                 )
                 swapped = accept or all(table.same for table in compared)
                 if swapped:
@@ -119,13 +131,7 @@ def _clients(settings: Settings) -> list[Client]:
             "a rebuild cannot swap the replicated tables of a cluster; fill another database instead, "
             "as sinks/README.md says"
         )
-    hosts = Shards.from_settings(settings).hosts
-    if settings.clickhouse_shards and any(len(replicas) > 1 for replicas in hosts):
-        raise ConfigurationError(
-            "a rebuild takes one URL a shard, since plain tables are swapped on one host only; "
-            "DEPLOYTRAIL_CLICKHOUSE_SHARDS or DEPLOYTRAIL_CLICKHOUSE_URL names several replicas"
-        )
-    return [connect(settings, ",".join(replicas)) for replicas in hosts]
+    return connect_each(settings, "a rebuild")
 
 
 def _wait_for_sinks(settings: Settings, patience: float, say: Callable[[str], None]) -> None:
@@ -166,26 +172,6 @@ def _settle(settings: Settings) -> None:
         raise RetryLater("what a killed sink left half stored cannot be finished; start the sink, stop it, try again")
 
 
-def _tables(client: Client, live: str) -> list[str]:
-    """What the sink fills, and what materialized views fill from that."""
-    query = "SELECT create_table_query FROM system.tables WHERE database = {d:String} AND engine = 'MaterializedView'"
-    views = client.query(query, parameters={"d": live}).result_rows
-    targets = {found[1] for row in views if (found := re.search(rf" TO `?{live}`?\.`?(\w+)", str(row[0])))}
-    fed = list(TOPIC_OF_TABLE)
-    return fed + sorted(targets - set(fed))
-
-
-def _keep_what_kafka_lost(client: Client, live: str, shadow: str, first: Offsets) -> None:
-    """Rows whose messages Kafka no longer holds are copied: a rebuild never loses what only the table has."""
-    for table, topic in TOPIC_OF_TABLE.items():
-        for (name, partition), offset in first.items():
-            if is_topic(name, topic) and offset > 0:
-                client.command(
-                    f"INSERT INTO {shadow}.{table} SELECT * FROM {live}.{table} "
-                    f"WHERE kafka_partition = {partition} AND kafka_offset < {offset}"
-                )
-
-
 def _compare(client: Client, live: str, shadow: str, table: str) -> Compared:
     engine = client.query(
         "SELECT engine FROM system.tables WHERE database = {d:String} AND name = {t:String}",
@@ -195,8 +181,18 @@ def _compare(client: Client, live: str, shadow: str, table: str) -> Compared:
     columns, final = ("*", "") if engine == "MergeTree" else (f"* EXCEPT ({', '.join(_POSITION)})", " FINAL")
     columns = columns if final == "" or _has_position(client, live, table) else "*"
 
-    here, there = (content(client, f"{database}.{table}{final}", columns) for database in (live, shadow))
+    where = _within(client, live, table)
+    here, there = (content(client, f"{database}.{table}{final}", columns, where) for database in (live, shadow))
     return Compared(table, *here, *there)
+
+
+def _within(client: Client, live: str, table: str) -> str:
+    """A condition on rows that no time to live takes for now."""
+    if (kept := kept_days(client, live, table)) is None:
+        return "1"
+    column, days = kept
+    since = datetime.now(UTC) - timedelta(days=days) + _SOON
+    return f"{column} >= toDateTime64({quote(since.strftime('%Y-%m-%d %H:%M:%S'))}, 6, 'UTC')"
 
 
 def _has_position(client: Client, live: str, table: str) -> bool:
@@ -207,7 +203,7 @@ def _has_position(client: Client, live: str, table: str) -> bool:
 
 
 def _swap(client: Client, live: str, shadow: str, table: Compared) -> None:
-    if table.replayed_rows:
+    if client.query(f"SELECT 1 FROM {shadow}.{table.table} LIMIT 1").result_rows:
         client.command(f"ALTER TABLE {live}.{table.table} REPLACE PARTITION ID 'all' FROM {shadow}.{table.table}")
     else:
         client.command(f"TRUNCATE TABLE {live}.{table.table}")

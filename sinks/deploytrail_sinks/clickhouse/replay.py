@@ -15,13 +15,12 @@ from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import client_config, consumer_config
 from deploytrail_schemas.settings import Settings
 
-from deploytrail_sinks.clickhouse.buffer import Buffer, Limits, Place
+from deploytrail_sinks.clickhouse.buffer import Buffer, Limits, Offsets, Place
 from deploytrail_sinks.clickhouse.sink import ENDS, group_of, row_of, topics_of
 from deploytrail_sinks.clickhouse.storing import Storing
 from deploytrail_sinks.clickhouse.writer import Writer
 
 _QUIET_SECONDS = 30.0
-Offsets = dict[Place, int]
 
 
 def committed(settings: Settings) -> tuple[Offsets, set[Place]]:
@@ -69,15 +68,28 @@ class Replay:
             consumer_config(settings, f"{group_of(settings)}-rebuild-{uuid.uuid4()}")
             | {"queued.max.messages.kbytes": 16 << 10}
         )
-        self.first: Offsets = {}  # the oldest offset that Kafka still has, by partition
+        self._oldest: Offsets = {}
         self._next: Offsets = {}
+
+    def oldest(self) -> Offsets:
+        """The first offset that Kafka has, of every partition that the sink may read.
+
+        RetryLater while it does not tell.
+        """
+        try:
+            there = self._consumer.list_topics(timeout=30).topics
+            for name in topics_of(self._settings):
+                for partition in there[name].partitions if name in there else ():
+                    self._low((name, partition))
+        except KafkaException as error:
+            raise RetryLater(f"Kafka at {self._settings.kafka} does not tell what it still has: {error}") from error
+        return dict(self._oldest)
 
     def up_to(self, ends: Mapping[Place, int], say: Callable[[int], None] = lambda _: None) -> int:
         """Store everything before `ends`; how many messages that were. `say` gets a count now and then."""
         for place in ends:
             if place not in self._next:
-                low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=30)
-                self.first[place] = self._next[place] = low
+                self._next[place] = self._low(place)
         open_ones = {place for place, end in ends.items() if self._next[place] < end}
         self._consumer.assign([TopicPartition(*place, self._next[place]) for place in open_ones])
         limits = Limits(self._settings.clickhouse_batch_rows, self._settings.clickhouse_batch_bytes, float("inf"))
@@ -113,6 +125,11 @@ class Replay:
         """End threads and connections."""
         self._consumer.close()
         self._storing.close()
+
+    def _low(self, place: Place) -> int:
+        if place not in self._oldest:
+            self._oldest[place] = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=30)[0]
+        return self._oldest[place]
 
     def _store(self, buffer: Buffer) -> None:
         batch = self._storing.store(buffer.take(0.0), time.monotonic())
