@@ -134,3 +134,34 @@ def test_tables_keep_everything_unless_told(clickhouse: str) -> None:
     assert tier_statements(client, told)[0].endswith(
         ".deployment_events MODIFY TTL corrected_at + toIntervalDay(395) DELETE"
     )
+
+
+@pytest.mark.requirement("M7.1", "M5.2")
+@pytest.mark.timeout(180)
+def test_a_report_of_a_time_before_the_tiers_says_that_it_is_incomplete(clickhouse: str, tmp_path: Path) -> None:
+    settings = Settings(
+        clickhouse_url=clickhouse,
+        clickhouse_database=f"tiers_{uuid.uuid4().hex[:8]}",
+        clickhouse_hot_days=30,
+        clickhouse_cold_days=365,
+    )
+    migrate_as_set(settings)
+    env = {
+        "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
+        "DEPLOYTRAIL_CLICKHOUSE_DATABASE": settings.clickhouse_database,
+    }
+    then, now = (f"{datetime.now(UTC) - timedelta(days=days):%Y-%m}" for days in (430, 0))
+
+    def reported(*words: str) -> tuple[bool, bool]:
+        """Whether the report says so, and whether standard error does."""
+        done = run("report", *words, "--environment", "production", env=env, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        said = "begins before what the tables keep, 395 days"
+        return said in done.stdout, said in done.stderr and "archive restore" in done.stderr
+
+    audits = [
+        reported("audit", "--without", "kafka", "--without", "archive", "--month", month) for month in (then, now)
+    ]
+
+    assert audits == [(True, True), (False, False)]
+    assert [reported("coverage", "--month", month) for month in (then, now)] == [(True, True), (False, False)]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -24,7 +25,7 @@ from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.failures import reason_of
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect
-from deploytrail_sinks.reports import pdf, views
+from deploytrail_sinks.reports import pdf, reach, views
 from deploytrail_sinks.reports.audit import audit
 from deploytrail_sinks.reports.document import Report
 from deploytrail_sinks.reports.environments import production
@@ -52,7 +53,8 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("deploytrail report: --format pdf needs --output FILE\n")
         return EXIT_USAGE
     try:
-        return _write(_REPORTS[given.word](given, Settings.load()), given)
+        settings = Settings.load()
+        return _write(_marked(_REPORTS[given.word](given, settings), given, settings), given)
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_CONFIGURATION
@@ -115,7 +117,7 @@ def _named(period: Callable[[str], Period]) -> Callable[[str], str]:
 
 
 def _audit(given: argparse.Namespace, settings: Settings) -> Report:
-    as_of, period = _as_of(given), month(given.month, given.zone)
+    as_of, period = _as_of(given), _audited(given)
     trail = Trail(connect(settings), settings.clickhouse_database, as_of)
     environments = _environments(given, trail, period)
     last = (as_of if as_of is not None else to_micros(LATEST)) // 1000
@@ -162,8 +164,24 @@ _REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {
 }
 
 
+def _marked(report: Report, given: argparse.Namespace, settings: Settings) -> Report:
+    """The report, and standard error, with what has to be known where it reaches back further than the tables."""
+    if given.word == "timeline":
+        since = parse_instant(next(iter(report.table("timeline").rows))[0])
+    else:
+        since = (_audited(given) if given.word == "audit" else _period(given)).start
+    marked = reach.marked(report, since, reach.days_kept(connect(settings), settings), datetime.now(UTC))
+    if marked is not report:
+        sys.stderr.write(f"deploytrail report: {marked.facts[0][1]}\n")
+    return marked
+
+
 def _views(settings: Settings) -> views.Views:
     return views.Views(connect(settings), settings.clickhouse_database)
+
+
+def _audited(given: argparse.Namespace) -> Period:
+    return month(given.month, given.zone)
 
 
 def _period(given: argparse.Namespace) -> Period:
