@@ -100,7 +100,7 @@ def clusters(own_kafka_needs: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def merged(clusters: Clusters, tmp_path_factory: pytest.TempPathFactory) -> Clusters:
-    """The clusters once all that they told is merged, with the mirror and the app killed on the way."""
+    """The clusters once all that they told is merged, with the mirror and a worker of the app killed on the way."""
     folder = tmp_path_factory.mktemp("federation")
     # Without company in Asia: two clusters.
     told = company(random.Random(5), deployments=12, clusters=REGIONS)
@@ -124,13 +124,19 @@ def merged(clusters: Clusters, tmp_path_factory: pytest.TempPathFactory) -> Clus
         write(clusters.central, mirrored("eu", Topic.RECORDS), [*again[: len(again) // 2], *reversed(again)])
         mirror.start()
         app = Command("processor", "federation", env=clusters.env, cwd=folder)
+        # A second worker: it takes over what the first one has when that is killed, and gives it back to the third.
+        beside_env = {**clusters.env, "DEPLOYTRAIL_STATE": str(folder / "state-beside")}
+        beside = Command("processor", "federation", env=beside_env, cwd=folder)
+        stack.callback(lambda: beside.kill())
         clusters.tell(told[2 * len(told) // 3 :])
         app.wait_ready(120)
+        beside.wait_ready(120)
         app.kill()  # in the middle of it
         app = Command("processor", "federation", env=clusters.env, cwd=folder)
         expected = clusters.undisturbed()
         wait_for(lambda: clusters.federated() == expected, seconds=150, what="the content of an undisturbed run")
         assert app.stop() == 0
+        assert beside.stop() == 0
     return clusters
 
 
