@@ -37,6 +37,7 @@ _INSERT_SETTINGS = {
 # Questions join tables that are spread over shards, which is refused by default: ask each inner one once, of all.
 _ON_CLUSTER = {"distributed_product_mode": "global"}
 _LOOK_AGAIN_SECONDS = 30.0  # at the columns of a table that lacked some
+_WHOLE_TABLE_SECONDS = 600  # a copy or a hash of a large table says nothing until it is done
 _DEAD_LETTERS = "dead_letters"
 _POLICIES = "policies"
 _FEDERATED = "federated_current"
@@ -201,7 +202,7 @@ def connect_each(settings: Settings, doing: str) -> list[Client]:
             f"{doing} takes one URL a shard, since plain tables are changed on one host only; "
             "DEPLOYTRAIL_CLICKHOUSE_SHARDS or DEPLOYTRAIL_CLICKHOUSE_URL names several replicas"
         )
-    return [connect(settings, ",".join(replicas)) for replicas in hosts]
+    return [connect(settings, ",".join(replicas), _WHOLE_TABLE_SECONDS) for replicas in hosts]
 
 
 def _connect(settings: Settings, url: str, patience: int) -> Client:
