@@ -80,6 +80,9 @@ def stores(own_kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFac
         record("webhook-1", state="merged", merged_into="shop-1"),
         record("october", NOON - 5 * DAY),
         record("staged", environment="staging"),
+        # amended: it was never in production
+        record("moved", state="running", finished_at=None),
+        record("moved", revision=2, environment="staging"),
         record("foreign", deployer="=cmd()|x", change_ticket=""),
     )
     found.put(

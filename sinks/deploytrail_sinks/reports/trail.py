@@ -54,11 +54,14 @@ class Trail:
         """The deployments that began in a period, in blocks, by place, time and id."""
         found = self._stream(
             f"SELECT {', '.join(_REVISION)}, {BEGAN} AS began "
+            # The newest revision of whatever was ever said to be in them decides whether it is: it may have left.
             "FROM (SELECT * FROM {db:Identifier}.deployment_revisions "
-            "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND environment IN {environments:Array(String)} "
+            "WHERE kafka_timestamp <= {as_of:DateTime64(3, 'UTC')} AND (region, deployment_id) IN "
+            "(SELECT region, deployment_id FROM {db:Identifier}.deployment_revisions "
+            "WHERE environment IN {environments:Array(String)}) "
             "ORDER BY revision DESC, kafka_offset DESC LIMIT 1 BY region, deployment_id) "
-            "WHERE merged_into = '' AND began >= fromUnixTimestamp64Micro({start:Int64}) "
-            "AND began < fromUnixTimestamp64Micro({end:Int64}) "
+            "WHERE merged_into = '' AND environment IN {environments:Array(String)} "
+            "AND began >= fromUnixTimestamp64Micro({start:Int64}) AND began < fromUnixTimestamp64Micro({end:Int64}) "
             "ORDER BY region, environment, service, began, deployment_id",
             start=period.start,
             end=period.end,
