@@ -12,8 +12,8 @@ import pytest
 from deploytrail_schemas.records import RecordType
 from deploytrail_sinks.clickhouse.purge import DERIVED
 from support.monday import MONDAY, S3, by, clock, play
-from support.questions import Trail, at, record
-from support.values import approval
+from support.questions import Trail, at, candidate, record
+from support.values import approval, signal
 
 ROOT = Path(__file__).parents[2]
 # What the questions are made of, and what stands in the README's table of tables.
@@ -25,6 +25,7 @@ BUILDING_BLOCKS = {
         "current_deployments_feed",
         "service_owners",
         "deployment_parts",
+        "parts_known",
         "begun_deployments",
         "deployments_known",
     ),
@@ -239,6 +240,51 @@ def test_an_incidents_timeline_holds_its_signals_candidates_and_verdicts(trail: 
     ]
 
 
+@pytest.mark.requirement("M6.3")
+def test_a_timeline_holds_every_verdict_that_none_supersedes_each_once(clickhouse: str) -> None:
+    def verdict(name: str, about: str, when: str, **fields: Any) -> dict[str, Any]:
+        said = {"rule": "change_burst", "verdict": "violation", "finding_id": name, "explanation": name}
+        return candidate("", about, 0, 0.0, at(when), **said | fields)
+
+    trail = Trail(clickhouse)
+    undone = {"rule": "rollback_verification", "reason": "same_version_runs_again"}
+    trail.store(
+        RecordType.RECORD,
+        [
+            record("A", "rolled_back", at("10:00"), at("11:00"), rolled_back_by="R"),
+            record("R", "succeeded", at("10:50"), at("11:00"), kind="rollback", rollback_of="A"),
+            record("R-2", "succeeded", at("10:50"), at("11:00"), kind="rollback", rollback_of="A"),
+            # another name of R after all
+            record("R-2", "merged", at("10:50"), at("11:00"), revision=2, rollback_of="A", merged_into="R"),
+        ],
+    )
+    trail.store(RecordType.SIGNAL, [signal("alert_firing", at("10:30"), signal_id="s", incident_id="INC9")])
+    findings = [
+        candidate("s", "A", 1, 0.9, at("10:30"), finding_id="cause"),
+        verdict("of the team", "A", "10:01"),
+        verdict("of the service", "A", "10:02"),
+        verdict("of the region", "A", "10:03"),
+        verdict("the region was quiet", "A", "10:04", supersedes="of the region"),
+        verdict("of another deployment", "R", "10:05", supersedes="of the service"),
+        verdict("in eu-west-1/a", "R", "11:10", **undone),
+        verdict("in eu-west-1/b", "R", "11:11", **undone),
+        verdict("of the other name", "R-2", "11:12", **undone),
+    ]
+    for _ in ("as written", "written again after a crash"):
+        trail.store(RecordType.FINDING, findings)
+    of_deployment = trail.ask("SELECT * FROM {db}.deployment_timeline(deployment_id = 'A') WHERE entry = 'finding'")
+    of_incident = trail.ask("SELECT * FROM {db}.incident_timeline(incident = 'INC9') WHERE entry != 'signal'")
+    trail.close()
+
+    assert [row["detail"] for row in of_deployment] == ["of the team", "the region was quiet"]
+    assert [(r["entry"], r["deployment_id"], r["detail"]) for r in of_incident] == [
+        ("verdict", "A", "in words"),
+        ("rollback", "R", "undoes A"),
+        ("verdict", "R", "in eu-west-1/a"),
+        ("verdict", "R", "in eu-west-1/b"),
+    ]
+
+
 @pytest.mark.requirement("M7.6")
 def test_coverage_is_what_runs_and_was_reported_per_team_and_tool(trail: Trail) -> None:
     rows = by(trail.ask(f"SELECT * FROM {{db}}.coverage({MONDAY})"), "team", "tool")
@@ -265,7 +311,7 @@ def test_ticket_links_that_do_not_hold_both_ways_are_listed(trail: Trail) -> Non
 
     assert found == {
         ("C", "ticket_unknown"),
-        ("P2", "ticket_unknown"),
+        ("P2", "ticket_unknown"),  # registered with it, by whoever deployed it
         ("B", "ticket_names_other_deployment"),
         ("someone-else", "deployment_unknown"),
     }
