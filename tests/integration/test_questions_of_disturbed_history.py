@@ -1,11 +1,12 @@
-"""Questions answered from the tables by place and time give what they gave from the whole history."""
+"""Questions answered from the tables by place and time give what they gave from the whole history; and as of a time
+they give what they give where nothing has been told since."""
 
 from __future__ import annotations
 
 import os
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,8 @@ SEEDS = range(int(os.environ.get("DEPLOYTRAIL_TEST_HISTORY_SEEDS", "1")))
 TABLES = ("policies", "deployment_events", "deployment_revisions", "findings", "signals", "observations", "approvals")
 MONTH = "since = '2025-09-01 00:00:00', until = '2025-10-01 00:00:00'"
 NOW = "as_of = '2026-12-01 00:00:00', environment = 'production'"
-EARLIER = "as_of = '2025-09-20 00:00:00', environment = 'production'"
+EARLY = "2025-09-20 00:00:00"
+EARLIER = f"as_of = '{EARLY}', environment = 'production'"
 QUESTIONS = [
     "what_runs",
     "drift",
@@ -46,6 +48,11 @@ QUESTIONS = [
     f"coverage({MONTH})",
     f"broken_ticket_links({MONTH}, environment = 'production')",
 ]
+AS_OF = [
+    *("counted_deployments", "dora", "change_failures", "deployment_risk"),
+    *("deployment_frequency", "incident_causes"),
+]
+KNOWN_BY = {"deployment_revisions": "recorded_at", "findings": "kafka_timestamp", "policies": "kafka_timestamp"}
 
 
 @pytest.fixture(scope="module", params=SEEDS)
@@ -103,10 +110,14 @@ def disturb(client: Client, database: str, rng: random.Random) -> None:
     columns = list(found.column_names)
     rows = [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.result_rows]
     places = [{k: row[k] for k in ("environment", "service")} for row in rows]
+    in_region: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        in_region.setdefault(row["region"], []).append(row)
     told = []
     for number, row in enumerate(rng.sample(rows, len(rows) // 3)):
         ended = row["finished_at"] or row["recorded_at"]
         other = rng.choice(rows)
+        near = rng.choice(in_region[row["region"]])
         later = ended + timedelta(minutes=rng.randint(1, 100_000))
         change: dict[str, Any] = rng.choice(
             [
@@ -115,9 +126,9 @@ def disturb(client: Client, database: str, rng: random.Random) -> None:
                 {"state": "succeeded", "finished_at": other["finished_at"]} | rng.choice(places),
                 {"superseded_by": other["deployment_id"]},
                 {"state": "voided"},
-                {"merged_into": other["deployment_id"]},
-                {"part_of": other["deployment_id"]},
-                {"part_of": other["deployment_id"], "service": other["service"]},
+                {"merged_into": near["deployment_id"]},
+                {"part_of": near["deployment_id"]},
+                {"part_of": near["deployment_id"], "service": near["service"]},
                 {"version": "", "artifact_digest": ""},
                 {"state": "running", "finished_at": None},
                 rng.choice(places),
@@ -128,11 +139,13 @@ def disturb(client: Client, database: str, rng: random.Random) -> None:
             row = row | {"recorded_at": min(later, datetime(2026, 11, 1, tzinfo=UTC))}
             told.append(row | change)
             change |= rng.choice([{}, {"state": "succeeded", "finished_at": ended}])
-    # Those that end together: the smallest id counts.
+    # Those that end together: the smallest id counts. None that is a part: the reference lets no link be taken back.
+    parts = {row["deployment_id"] for row in (*rows, *told) if row["part_of"]}
+    whole = [row for row in rows if row["deployment_id"] not in parts]
     told += [
         row | {"revision": 9, "state": "succeeded", "finished_at": datetime(2026, 10, 30, tzinfo=UTC)}
         | {"environment": "production", "service": "svc-0001", "kafka_offset": 2_100_000_000 + i}
-        for i, row in enumerate(rng.sample(rows, 20))
+        for i, row in enumerate(rng.sample(whole, 20))
     ]  # fmt: skip
     client.insert(f"{database}.deployment_revisions", [[row[c] for c in columns] for row in told], columns)
 
@@ -148,8 +161,90 @@ def test_a_question_has_the_answer_that_the_whole_history_gives(
     databases: tuple[Client, str, dict[str, str]], question: str, filled: str
 ) -> None:
     client, reference, others = databases
-    before, now = (client.query(f"SELECT * FROM {database}.{question}") for database in (reference, others[filled]))
+    before = client.query(f"SELECT * FROM {reference}.{question}")
+    now = client.query(f"SELECT {', '.join(before.column_names) or '*'} FROM {others[filled]}.{question}")
 
-    assert before.column_names == now.column_names
     assert sorted(map(repr, now.result_rows)) == sorted(map(repr, before.result_rows))
     assert now.result_rows or "WHERE" in question or "changed_before" in question
+
+
+@pytest.fixture(scope="module")
+def told(databases: tuple[Client, str, dict[str, str]]) -> Iterator[tuple[Client, str, str]]:
+    """A history with much that came late, and another one that ends before it came."""
+    client, source, _ = databases
+    late, then = (f"{name}_{uuid.uuid4().hex[:8]}" for name in ("late", "then"))
+    for database in (late, then):
+        migrate(client, database)
+    for table in TABLES:
+        client.command(f"INSERT INTO {late}.{table} SELECT * FROM {source}.{table}")
+    come_late(client, late, random.Random(source))
+    for table in TABLES:
+        known = f"{KNOWN_BY.get(table, 'received_at')} <= '{EARLY}'"
+        client.command(f"INSERT INTO {then}.{table} SELECT * FROM {late}.{table} WHERE {known}")
+    yield client, late, then
+    for name in (late, then):
+        client.command(f"DROP DATABASE {name} SYNC")
+
+
+def come_late(client: Client, database: str, rng: random.Random) -> None:
+    """Of deployments of the month, late by days: links to a whole and away from it, events with another commit, alerts
+    and what may have caused them."""
+    asked = f"SELECT * FROM {database}.current_deployments FINAL WHERE environment = 'production' AND started_at"
+    found = client.query(f"{asked} >= '2025-09-01' AND started_at < '2025-10-01' ORDER BY kafka_offset")
+    columns, offset = list(found.column_names), 2_130_000_000
+    rows = [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.result_rows]
+    revisions = []
+    for row in rng.sample(rows, len(rows) // 2):
+        near = rng.choice([other["deployment_id"] for other in rows if other["region"] == row["region"]])
+        when = row["recorded_at"]
+        for part_of in rng.choice([[near], [near, ""], [near, "", near]]):
+            when, offset = when + timedelta(days=rng.randint(1, 12)), offset + 1
+            row = row | {"revision": row["revision"] + 1, "part_of": part_of, "recorded_at": when}
+            revisions.append(row | {"kafka_offset": offset})
+    client.insert(f"{database}.deployment_revisions", [[row[c] for c in columns] for row in revisions], columns)
+    signals, findings = [], []
+    for row in rng.sample(rows, len(rows) // 2):
+        at, name, place = row["started_at"] + timedelta(minutes=5), f"late-{offset}", [row["region"], row["service"]]
+        received, offset = at + timedelta(days=rng.choice([0, rng.randint(1, 20)])), offset + 3
+        signals.append([offset, name, "alert_firing", *place, "production", "critical", name, at, received])
+        for step, (days, probability) in enumerate([(0, 0.2), (rng.randint(1, 20), 0.8)]):
+            said = received + timedelta(days=days)
+            findings.append([offset + step, said, f"{name}-{step}", "incident_correlation", *place, "production",
+                             "critical", at, row["deployment_id"], name, 1, probability])  # fmt: skip
+    names = (
+        "kafka_offset signal_id signal_type region service environment severity fingerprint corrected_at received_at"
+    )
+    client.insert(f"{database}.signals", signals, names.split())
+    names = (
+        "kafka_offset kafka_timestamp finding_id rule region service environment severity occurred_at deployment_id "
+        "signal_id rank probability"
+    )
+    client.insert(f"{database}.findings", findings, names.split())
+    client.command(
+        f"INSERT INTO {database}.deployment_events SELECT * REPLACE (kafka_offset + 2000000000 AS kafka_offset, "
+        "concat(event_id, '-late') AS event_id, hex(cityHash64(event_id)) AS commit_sha, "
+        "map('committed_at', formatDateTime(corrected_at - INTERVAL 3 DAY, '%Y-%m-%dT%H:%i:%SZ')) AS tags, "
+        "received_at + toIntervalDay(cityHash64(event_id, 1) % 30) AS received_at) "
+        f"FROM {database}.deployment_events WHERE event_type = 'started' AND corrected_at >= '2025-08-25'"
+    )
+
+
+@pytest.mark.requirement("M6.4")
+@pytest.mark.parametrize("question", AS_OF)
+def test_as_of_a_time_a_question_has_the_answer_that_it_had_then(told: tuple[Client, str, str], question: str) -> None:
+    client, late, then = told
+    more = {"incident_causes": "", "deployment_frequency": ", excluded_kinds = [], zone = 'UTC'"}
+    rest = more.get(question, ", excluded_kinds = []")
+    early, since = (
+        [client.query(f"SELECT * FROM {database}.{question}({MONTH}, {as_of}{rest})").result_rows for as_of in times]
+        for database, times in ((then, [EARLIER, NOW]), (late, [EARLIER, NOW]))
+    )
+
+    # As of then: alike, also as seen from then; what came since is seen.
+    assert _rounded(early[0]) == _rounded(early[1]) == _rounded(since[0]) != _rounded(since[1])
+    assert early[0]
+
+
+def _rounded(rows: Iterable[Sequence[Any]]) -> list[str]:
+    """In any order; sums of fractions differ in the last digit by theirs."""
+    return sorted(repr([round(value, 9) if isinstance(value, float) else value for value in row]) for row in rows)

@@ -145,6 +145,8 @@ APPROVALS = [
     approval(
         "approved", at("10:50"), deployment_id="someone-else", change_ticket="CHG2", approver="femi", reporter="dtk_2"
     ),
+    # the deploy script's own word for its ticket, of which no system of tickets ever spoke
+    approval("registered", at("23:25"), deployment_id="P2", change_ticket="CHG9", service="payments", approver=""),
 ]
 OBSERVATIONS = [
     observation(at("20:00"), instance="shop-1", version="1.4"),

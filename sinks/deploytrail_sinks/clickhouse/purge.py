@@ -39,7 +39,7 @@ DERIVED = {
     "placed_deployments": "deployment_revisions",
     "newest_placed": "deployment_revisions",
     "deployment_beginnings": "deployment_revisions",
-    "part_links": "deployment_revisions",
+    "part_history": "deployment_revisions",
     "newest_observations": "observations",
     "config_values": "deployment_events",
 }
