@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +16,15 @@ from typing import Any
 
 import pytest
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.settings import Settings
+from deploytrail_sinks.clickhouse.migrate import migrate_as_set
+from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.reports.pdf import BROWSERS
+from support.clickhouse import ClickHouseProcess
 from support.commands import run
 from support.monday import play
-from support.questions import Trail, at, record
+from support.questions import Trail, at, candidate, record
+from support.values import approval, event, observation, signal
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,31 @@ def test_coverage_says_what_runs_that_nobody_reported(reports: Reports) -> None:
     assert set(found["tables"]) == {"coverage", "unreported", "tickets", "loss"}
 
 
+@pytest.mark.requirement("M7.3", "M8.1")
+def test_a_producer_whose_numbers_lie_on_two_shards_has_lost_none_of_them(clickhouse: str, tmp_path: Path) -> None:
+    received = datetime(2026, 11, 2, 12, tzinfo=UTC)
+    columns = ["kafka_offset", "kafka_timestamp", "received_at", "producer_id", "producer_seq"]
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with ClickHouseProcess(folder) as other:
+        env = {
+            "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
+            "DEPLOYTRAIL_CLICKHOUSE_SHARDS": f"us-east-1={other.url}",
+            "DEPLOYTRAIL_CLICKHOUSE_DATABASE": f"shards_{uuid.uuid4().hex[:8]}",
+        }
+        settings = Settings.load(env)
+        migrate_as_set(settings)
+        for url, numbers in ((clickhouse, (1, 3, 4, 7)), (other.url, (2, 5))):
+            rows = [[seq, received, received, "runner-1", seq] for seq in numbers]
+            connect(settings, url).insert(f"{settings.clickhouse_database}.deployment_events", rows, columns)
+        done = run("report", "coverage", "--month", "2026-11", "--table", "loss", env=env, cwd=tmp_path)
+        connect(settings).command(f"DROP DATABASE {settings.clickhouse_database}")
+
+    assert done.returncode == 0, done.stderr
+    [row] = csv.DictReader(io.StringIO(done.stdout, newline=""))
+    assert (row["producer id"], row["arrived"], row["missing"]) == ("runner-1", "6", "1")
+
+
 @pytest.mark.requirement("M6.4")
 def test_a_teams_scorecard_has_the_four_keys_as_of_a_day(reports: Reports) -> None:
     (row,) = reports.tables("team", "retail", "--month", "2026-11")["tables"]["dora"]
@@ -183,6 +214,62 @@ SAME = (
     ("coverage", "--month", "2026-11"),
     ("team", "retail", "--month", "2026-11"),
 )
+
+
+def _late(trail: Trail, written: int) -> None:
+    """What arrives at `written` of that Monday: of every kind, about what is known of it and what is not."""
+    of_monday = {"received_at": at("12:00")}
+    late = candidate("s-payments", "P1", 1, 0.1, at("09:10"), explanation="another thought")
+    unmapped = {
+        "finding_id": "u1", "rule": "unmapped_name", "verdict": "violation", "reason": "unknown", "occurred_at":
+        at("10:00"), "region": "eu-west-1", "environment": "production", "service": "shop", "severity": "warning",
+        "evidence": {"environment": "production"},
+    }  # fmt: skip
+    for kind, value in (
+        (RecordType.DEPLOYMENT_EVENT, event("started", at("10:01"), deployment_id="A", producer_id="runner-1",
+                                            producer_seq=3, reporter="dtk_1", deployer="zoe", **of_monday)),
+        (RecordType.DEPLOYMENT_EVENT, event("started", at("09:01"), deployment_id="P1", service="payments",
+                                            reporter="dtk_9", **of_monday)),
+        (RecordType.APPROVAL, approval("approved", at("10:55"), deployment_id="B", change_ticket="CHG2",
+                                       approver="gus", reporter="dtk_3", **of_monday)),
+        (RecordType.OBSERVATION, observation(at("20:30"), service="night-cron", version="0.2", **of_monday)),
+        (RecordType.SIGNAL, signal("alert_firing", at("09:20"), signal_id="s-more", fingerprint="f1", title="Errors",
+                                   incident_id="INC1", **of_monday)),
+        (RecordType.RECORD, record("inferred", "succeeded", at("08:00"), at("08:01"), provenance="inferred",
+                                   version="9.9")),
+        (RecordType.RECORD, record("P1", "failed", at("09:00"), at("09:06"), service="payments", revision=2,
+                                   version="7.0.1", change_ticket="CHG-new")),
+        (RecordType.RECORD, record("PR", "succeeded", at("09:30"), at("09:35"), service="payments", kind="rollback",
+                                   rollback_of="P1")),
+        (RecordType.FINDING, late),
+        (RecordType.FINDING, unmapped),
+    ):  # fmt: skip
+        trail.store(kind, [value], written=written)
+    trail.apply("service", "shop", 3, "2026-11-02T01:00:00Z", {"team": "bazaar"}, written)
+    trail.apply("approval", "cab", 1, "2026-01-01T00:00:00Z", {"holders": {"cab": ["una"]}}, written)
+    trail.apply("environment", "qa", 1, "2026-01-01T00:00:00Z", {"production": True}, written)
+
+
+@pytest.mark.requirement("M5.6", "M6.3", "M7.6")
+def test_as_of_an_instant_each_is_the_same_to_the_byte_though_late_events_have_come(
+    clickhouse: str, tmp_path: Path
+) -> None:
+    trail = Trail(clickhouse)
+    play(trail)
+    env = {"DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": trail.database}
+    asked = Reports(env, tmp_path, trail)
+    then = ("--as-of", "2026-11-10T00:00:00Z", "--format", "html")
+    every = SAME[:3]
+    before = {words[0]: (asked.text(*words, *then), asked.text(*words)) for words in every}
+    _late(trail, written=at("09:00", 12))
+    after = {words[0]: (asked.text(*words, *then), asked.text(*words)) for words in every}
+    nothing = asked.text("timeline", "INC1", "--as-of", "2026-11-01T00:00:00Z", code=78)
+    trail.close()
+
+    assert "2026-11-10T00:00:00.000" in before["coverage"][0]
+    assert [name for name, (as_of, _) in after.items() if as_of != before[name][0]] == []
+    assert [name for name, (_, now) in after.items() if now == before[name][1]] == []
+    assert "nothing is known of the incident 'INC1'" in nothing
 
 
 @pytest.mark.parametrize("words", SAME, ids=lambda words: words[0])

@@ -24,6 +24,7 @@ from urllib3.exceptions import HTTPError  # of clickhouse-connect's transport
 from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.failures import reason_of
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
+from deploytrail_sinks.clickhouse.shards import Shards, every_url
 from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.reports import pdf, reach, views
 from deploytrail_sinks.reports.audit import audit
@@ -93,13 +94,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--month", type=_named(month), required=True, metavar="YYYY-MM")
     one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
-    one.add_argument("--population", type=Path, metavar="CSV", help="deployments as somebody else counts them")
+    one.add_argument("--population", type=Path, metavar="CSV", help="every deployment as somebody else counts them")
     one.add_argument("--without", action="append", default=[], choices=("kafka", "archive"), help="do not read it")
-    words.add_parser("access", parents=[common, span], help="who could against who did, unused grants first")
-    words.add_parser("coverage", parents=[common, span, place], help="what runs that nobody reported, and other gaps")
+    words.add_parser("access", parents=[common, as_of, span], help="who could against who did, unused grants first")
+    words.add_parser(
+        "coverage", parents=[common, as_of, span, place], help="what runs that nobody reported, and other gaps"
+    )
     scores = words.add_parser("team", parents=[common, as_of, span, place], help="a team's scorecard")
     scores.add_argument("team")
-    line = words.add_parser("timeline", parents=[common], help="an incident, for its post-mortem, with a picture")
+    line = words.add_parser(
+        "timeline", parents=[common, as_of], help="an incident, for its post-mortem, with a picture"
+    )
     line.add_argument("incident", help="an incident_id or an alert's signal_id")
     return parser
 
@@ -137,12 +142,15 @@ def _audit(given: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _access(given: argparse.Namespace, settings: Settings) -> Report:
-    return views.access(_views(settings), _period(given))
+    return views.access(_views(settings), _period(given), _as_of(given))
 
 
 def _coverage(given: argparse.Namespace, settings: Settings) -> Report:
-    period, trail = _period(given), Trail(connect(settings), settings.clickhouse_database, None)
-    return views.coverage(_views(settings), period, _environments(given, trail, period))
+    period, as_of = _period(given), _as_of(given)
+    trail = Trail(connect(settings), settings.clickhouse_database, as_of)
+    hosts = [] if settings.clickhouse_cluster else every_url(Shards.from_settings(settings))
+    shards = [views.Views(connect(settings, url), settings.clickhouse_database) for url in hosts]
+    return views.coverage(_views(settings), period, _environments(given, trail, period), as_of, shards)
 
 
 def _team(given: argparse.Namespace, settings: Settings) -> Report:
@@ -152,7 +160,7 @@ def _team(given: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _timeline(given: argparse.Namespace, settings: Settings) -> Report:
-    return timeline(_views(settings), given.incident)
+    return timeline(_views(settings), given.incident, _as_of(given))
 
 
 _REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {

@@ -9,15 +9,25 @@ from deploytrail_schemas.errors import ConfigurationError
 
 from deploytrail_sinks.reports.document import Report, Table, rows
 from deploytrail_sinks.reports.picture import Bar, picture
-from deploytrail_sinks.reports.views import Value, Views, text
+from deploytrail_sinks.reports.views import KNOWN, LATEST, Value, Views, as_of_fact, text
 
 COLUMNS = ("at", "± ms", "entry", "what", "service", "deployment", "detail", "source", "provenance", "probability")
+_NAMED = "deployment_id IN {ids:Array(String)} OR rollback_of IN {ids:Array(String)}"
 _CEASES = frozenset({"alert_resolved", "incident_resolved"})
 
 
-def timeline(views: Views, incident: str) -> Report:
-    """The report of an incident, or of an alert by its signal id; ConfigurationError where nothing is known of it."""
-    found = views.ask("SELECT * FROM {db}.incident_timeline(incident = {incident:String})", incident=incident)
+def timeline(views: Views, incident: str, as_of: int | None = None) -> Report:
+    """The report of an incident, or of an alert by its signal id, as of an instant (µs; None: as it is now).
+
+    ConfigurationError where nothing is known of it.
+    """
+    known_at = LATEST if as_of is None else as_of
+    found = views.ask(
+        "SELECT * FROM {db}.incident_timeline_as_of(incident = {incident:String}, "
+        "as_of = fromUnixTimestamp64Micro({as_of:Int64}))",
+        incident=incident,
+        as_of=known_at,
+    )
     if not found:
         raise ConfigurationError(
             f"nothing is known of the incident {incident!r}; expected an incident_id or a signal_id"
@@ -30,13 +40,16 @@ def timeline(views: Views, incident: str) -> Report:
     likely = candidates[0] if candidates else None
     changes = views.ask(
         "SELECT deployment_id, service, version, state, started_at, started_at_uncertainty_ms, finished_at, "
-        "finished_at_uncertainty_ms FROM {db}.deployments WHERE started_at IS NOT NULL AND "
-        "(deployment_id IN {ids:Array(String)} OR rollback_of IN {ids:Array(String)}) "
-        "ORDER BY started_at, deployment_id",
+        "finished_at_uncertainty_ms FROM (SELECT * FROM {db}.deployment_revisions "
+        f"WHERE {KNOWN} AND deployment_id IN (SELECT deployment_id FROM {{db}}.deployment_revisions WHERE {_NAMED}) "
+        "ORDER BY revision DESC, kafka_offset DESC LIMIT 1 BY region, deployment_id) "
+        f"WHERE started_at IS NOT NULL AND merged_into = '' AND ({_NAMED}) ORDER BY started_at, deployment_id, region",
+        as_of=known_at,
         ids=sorted({e["deployment_id"] for e in candidates} - {""}),
     )
     facts = (
         ("Incident", incident),
+        *as_of_fact(as_of),
         ("Began", text(opened)),
         ("Ended", text(closed) or "not known"),
         ("Services", ", ".join(sorted({e["service"] for e in signals}))),

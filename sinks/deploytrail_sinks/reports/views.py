@@ -9,7 +9,9 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.query import QueryResult
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.instants import format_instant, to_micros
 
+from deploytrail_sinks.reports import loss
 from deploytrail_sinks.reports.audit_rows import instant
 from deploytrail_sinks.reports.document import Report, Table, rows
 from deploytrail_sinks.reports.period import Period
@@ -65,46 +67,67 @@ def text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def _within(period: Period, as_of: int | None) -> dict[str, Any]:
-    return {"since": period.start, "until": period.end, "as_of": period.end if as_of is None else as_of}
+def _within(period: Period, as_of: int) -> dict[str, Any]:
+    return {"since": period.start, "until": period.end, "as_of": as_of}
 
 
+LATEST = to_micros(datetime(2099, 12, 31, tzinfo=UTC))  # as of which everything is known that has arrived
 _TEAMS_TOLD = 20
 _SPAN = "since = fromUnixTimestamp64Micro({since:Int64}), until = fromUnixTimestamp64Micro({until:Int64})"
+_SPAN_AS_OF = f"{_SPAN}, as_of = fromUnixTimestamp64Micro({{as_of:Int64}})"
 _COUNTED = (
-    f"{_SPAN}, as_of = fromUnixTimestamp64Micro({{as_of:Int64}}), environment = {{environment:String}}, "
-    "excluded_kinds = ['configuration_change', 'feature_flag']"
+    f"{_SPAN_AS_OF}, environment = {{environment:String}}, excluded_kinds = ['configuration_change', 'feature_flag']"
 )
 
 
-def access(views: Views, period: Period) -> Report:
+KNOWN = "kafka_timestamp <= fromUnixTimestamp64Micro({as_of:Int64})"
+_INFERRED = (
+    "provenance = 'inferred' AND started_at >= fromUnixTimestamp64Micro({since:Int64}) "
+    "AND started_at < fromUnixTimestamp64Micro({until:Int64})"
+)
+
+
+def as_of_fact(as_of: int | None) -> tuple[tuple[str, str], ...]:
+    """The fact that says as of when a report was made, where that was asked for."""
+    return () if as_of is None else (("As of", format_instant(as_of)),)
+
+
+def access(views: Views, period: Period, as_of: int | None = None) -> Report:
     """Who could deploy, register and approve, against who did; unused grants first."""
     table = views.table(
         "access",
         "Who could and who did",
-        f"SELECT * FROM {{db}}.access_review({_SPAN})",
+        f"SELECT * FROM {{db}}.access_review_as_of({_SPAN_AS_OF})",
         "Credentials that held in the period and people who could approve by a role, unused ones first; then who "
         "reported without a grant that is known.",
-        **_within(period, None),
+        **_within(period, LATEST if as_of is None else as_of),
     )
     place = table.columns.index("verdict")
     verdicts = [row[place] for row in table.rows]
     counts = ", ".join(f"{name.replace('_', ' ')} {verdicts.count(name)}" for name in dict.fromkeys(verdicts))
-    facts = (("Period", str(period)), ("Credentials and holders of roles", counts or "none"))
+    facts = (("Period", str(period)), *as_of_fact(as_of), ("Credentials and holders of roles", counts or "none"))
     return Report(f"Review of access, {period.label}", facts, (table,), main="access")
 
 
-def coverage(views: Views, period: Period, environments: Sequence[str]) -> Report:
+def coverage(
+    views: Views,
+    period: Period,
+    environments: Sequence[str],
+    as_of: int | None = None,
+    shards: Sequence[Views] = (),
+) -> Report:
     """What runs of which a deployment was reported, what has no end, what has no name, which tickets lead nowhere.
 
-    `environments`: of which deployments the tickets are looked at, one at least.
+    `environments`: of which deployments the tickets are looked at, one at least. `shards`: every engine that holds
+    rows, where `views` asks one of several.
     """
-    named = _within(period, None)
+    named = _within(period, LATEST if as_of is None else as_of)
+    numbers = [one for shard in shards or (views,) for one in loss.stretches(shard.ask(loss.QUESTION, **named))]
     tables = (
         views.table(
             "coverage",
             "Coverage by team and tool",
-            f"SELECT * FROM {{db}}.coverage({_SPAN})",
+            f"SELECT * FROM {{db}}.coverage_as_of({_SPAN_AS_OF})",
             "Of all that was seen to run, how much somebody reported to have deployed.",
             **named,
         ),
@@ -112,9 +135,10 @@ def coverage(views: Views, period: Period, environments: Sequence[str]) -> Repor
             "unreported",
             "Runs without a deployment",
             "SELECT region, environment, service, deployment_id, version, artifact_digest, confidence, started_at "
-            "FROM {db}.deployments WHERE provenance = 'inferred' "
-            "AND started_at >= fromUnixTimestamp64Micro({since:Int64}) "
-            "AND started_at < fromUnixTimestamp64Micro({until:Int64}) "
+            f"FROM (SELECT * FROM {{db}}.deployment_revisions WHERE {KNOWN} AND (region, deployment_id) IN "
+            f"(SELECT region, deployment_id FROM {{db}}.deployment_revisions WHERE {_INFERRED}) "
+            "ORDER BY revision DESC, kafka_offset DESC LIMIT 1 BY region, deployment_id) "
+            f"WHERE merged_into = '' AND {_INFERRED} "
             "ORDER BY region, environment, service, started_at, deployment_id",
             "Inferred from what runs; nobody reported it since.",
             **named,
@@ -123,22 +147,27 @@ def coverage(views: Views, period: Period, environments: Sequence[str]) -> Repor
             environments,
             "tickets",
             "Links to tickets that do not hold",
-            f"SELECT * FROM {{db}}.broken_ticket_links({_SPAN}, environment = {{environment:String}}) "
+            f"SELECT * FROM {{db}}.broken_ticket_links_as_of({_SPAN_AS_OF}, environment = {{environment:String}}) "
             "ORDER BY at, region, service, deployment_id, ticket, reason",
             **named,
         ),
-        views.table(
+        Table(
             "loss",
             "Events that never arrived",
-            f"SELECT * FROM {{db}}.loss({_SPAN}) WHERE missing > 0 OR told_lost > 0",
+            loss.COLUMNS,
+            rows([text(cell) for cell in row] for row in loss.lost(numbers)),
             "Gaps in what each producer counts.",
-            **named,
         ),
     )
     seen, known = (sum(int(row[tables[0].columns.index(c)]) for row in tables[0].rows)
                    for c in ("running", "running registered"))  # fmt: skip
     share = f"{known} of {seen} ({known / seen:.1%})" if seen else "nothing was seen to run"
-    facts = (("Period", str(period)), ("Tickets", f"of {', '.join(environments)}"), ("Running and reported", share))
+    facts = (
+        ("Period", str(period)),
+        *as_of_fact(as_of),
+        ("Tickets", f"of {', '.join(environments)}"),
+        ("Running and reported", share),
+    )
     return Report(f"Coverage, {period.label}", facts, tables, main="coverage")
 
 
@@ -156,7 +185,7 @@ def team(views: Views, name: str, period: Period, environments: Sequence[str], a
     if name not in known:
         named = f"there are {', '.join(known[:_TEAMS_TOLD])}" if known else "no policy of the kind service names one"
         raise ConfigurationError(f"nothing is known of the team {name!r}; {named}")
-    asked = _within(period, as_of) | {"team": name, "zone": period.zone}
+    asked = _within(period, period.end if as_of is None else as_of) | {"team": name, "zone": period.zone}
     tables = (
         views.by_environment(
             environments,
@@ -193,5 +222,5 @@ def team(views: Views, name: str, period: Period, environments: Sequence[str], a
             **asked,
         ),
     )
-    facts = (("Team", name), ("Period", str(period)), ("Environments", ", ".join(environments)))
+    facts = (("Team", name), ("Period", str(period)), *as_of_fact(as_of), ("Environments", ", ".join(environments)))
     return Report(f"Scorecard of {name}, {period.label}", facts, tables, main="dora")
