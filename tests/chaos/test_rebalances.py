@@ -105,6 +105,7 @@ def test_our_app_loses_nothing_in_rebalances(own_kafka: str, tmp_path: Path) -> 
     assert missing == set()
 
 
+@pytest.mark.skipif(ROUNDS <= 8, reason="in so few rebalances it often loses none: DEPLOYTRAIL_TEST_REBALANCES=80")
 @pytest.mark.timeout(200)
 def test_stock_faust_loses_events_in_the_same_rebalances(own_kafka: str, tmp_path: Path) -> None:
     """Why the repairs are there: once this no longer loses any, they can go."""
