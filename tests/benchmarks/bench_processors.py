@@ -172,8 +172,9 @@ def _rates(kafka: str, folder: Path) -> Rows:
     """Events a second of each app with one worker and with two, of a story that is there at once."""
     rows: Rows = []
     settings = Settings(kafka=kafka)
-    for number, name in enumerate(APPS):
-        _begin_at_end(settings, name)
+    for number, name in enumerate(("intake", *APPS)):
+        if name != "intake":
+            _begin_at_end(settings, name)
         with ExitStack() as stack:
             workers = stack.enter_context(_workers(kafka, folder, (name,), 1))
             one = _rate(settings, name, 2 * number)
@@ -193,19 +194,23 @@ def _begin_at_end(settings: Settings, name: str) -> None:
 
 
 def _rate(settings: Settings, name: str, turn: int) -> float:
+    topic = Topic.INTAKE if name == "intake" else Topic.EVENTS
     stories = [tell(LIVES, p, begin=NOON + turn * MONTH, name=f"{turn}-") for p in LIVE]
-    messages = [message for story in stories for message in encoded(story)]
-    before = sum(end_offsets(settings, Topic.EVENTS).values())
-    _wait_committed(settings, name, before)
+    # Ticks are intake's own word.
+    told = (one for story in stories for one in story if topic is Topic.EVENTS or one[1] is not RecordType.TICK)
+    messages = encoded(told)
+    before = sum(end_offsets(settings, topic).values())
+    if before:
+        _wait_committed(settings, name, topic, before)
     began = time.perf_counter()
-    write(settings.kafka, Topic.EVENTS, messages)
-    _wait_committed(settings, name, before + len(messages))
+    write(settings.kafka, topic, messages)
+    _wait_committed(settings, name, topic, before + len(messages))
     return len(messages) / (time.perf_counter() - began)
 
 
-def _wait_committed(settings: Settings, name: str, total: int) -> None:
+def _wait_committed(settings: Settings, name: str, topic: Topic, total: int) -> None:
     deadline = time.monotonic() + 120
-    while sum(committed(settings, group_of(name, state_format(name)), Topic.EVENTS).values()) < total:
+    while sum(committed(settings, group_of(name, state_format(name)), topic).values()) < total:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{name} did not come to {total}")
         time.sleep(0.05)
