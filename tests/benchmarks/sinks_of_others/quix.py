@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import rows
 from quixstreams import Application
@@ -27,6 +28,7 @@ app = Application(
     commit_every=50_000,
     loglevel="ERROR",
     auto_create_topics=False,
+    state_dir=f"{tempfile.gettempdir()}/bench-quix",  # else a folder in whichever place it runs
 )
 frame = app.dataframe(app.topic(os.environ["BENCH_TOPIC"], value_deserializer="bytes", key_deserializer="bytes"))
 frame.apply(rows.decode).sink(ClickHouse())
