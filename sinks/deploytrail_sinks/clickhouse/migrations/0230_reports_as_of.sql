@@ -214,4 +214,9 @@ COMMENT 'Coverage per owning team and tool: what is seen to run of which a deplo
 CREATE OR REPLACE VIEW {database}.coverage
 AS SELECT * FROM {database}.coverage_as_of(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, as_of = '2299-12-31 00:00:00')
 ORDER BY team, tool
-COMMENT 'Coverage per owning team and tool: what is seen to run of which a deployment was reported, deployments without an end, and in names that no policy knows; what no tool ever deployed has an empty one'
+COMMENT 'Coverage per owning team and tool: what is seen to run of which a deployment was reported, deployments without an end, and in names that no policy knows; what no tool ever deployed has an empty one';
+
+CREATE OR REPLACE VIEW {database}.access_review
+AS SELECT * FROM {database}.access_review_as_of(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, as_of = '2299-12-31 00:00:00')
+ORDER BY indexOf(['unused', 'partly_used', 'no_grant_known', 'unauthenticated', 'used'], verdict), through, credential
+COMMENT 'Who could against who did, unused ones first: each credential that held in [since, until), by the newest reading of the credentials then; who reported without a grant that is known; and each holder of a role of an approval policy in force then, who may approve'

@@ -147,4 +147,13 @@ FROM
     )
 )
 ORDER BY at, entry, kafka_offset, what, service, deployment_id
-COMMENT 'One incident, or the alert of a signal_id: its signals, the changes that may have caused it with their probability, their rollbacks and the verdicts, by corrected time; as it was known at as_of, by Kafka\'s time'
+COMMENT 'One incident, or the alert of a signal_id: its signals, the changes that may have caused it with their probability, their rollbacks and the verdicts, by corrected time; as it was known at as_of, by Kafka\'s time';
+
+CREATE OR REPLACE VIEW {database}.broken_ticket_links
+AS SELECT * FROM {database}.broken_ticket_links_as_of(since = {since:DateTime64(6, 'UTC')}, until = {until:DateTime64(6, 'UTC')}, environment = {environment:String}, as_of = '2299-12-31 00:00:00')
+COMMENT 'Links between deployments and change tickets that do not hold both ways: no ticket, a ticket that only whoever deploys named, a ticket that names other deployments, a ticket that names a deployment nobody reported';
+
+CREATE OR REPLACE VIEW {database}.incident_timeline
+AS SELECT * FROM {database}.incident_timeline_as_of(incident = {incident:String}, as_of = '2299-12-31 00:00:00')
+ORDER BY at, entry, kafka_offset, what, service, deployment_id
+COMMENT 'One incident, or the alert of a signal_id: its signals, the changes that may have caused it with their probability, their rollbacks and the verdicts, by corrected time'
