@@ -85,12 +85,17 @@ def _demo(home: Path, seed: int, keep: bool) -> int:
         sys.stdout.write(f"\n{summary.text()}\n")
         sys.stdout.flush()
         if keep:
-            sys.stdout.write(_where_to_look(stack.settings, home))
-            sys.stdout.flush()
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            _stay(_where_to_look(stack.settings, home))
         say("stopping")
     return 0 if summary.holds else EXIT_DIFFERS
+
+
+def _stay(told: str) -> None:
+    """Wait for Ctrl-C, which is the good way out from the moment that it is told of."""
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.stdout.write(told)
+        sys.stdout.flush()
+        threading.Event().wait()
 
 
 def _empty(home: Path) -> None:
