@@ -56,7 +56,7 @@ def _release(desk: Desk, options: argparse.Namespace) -> int:
     if hold.is_active:
         print(f"{hold.name} still holds: {len(hold.released_by)} of {NEEDED} principals asked for its release")
         return 0
-    HoldsInStore(desk.store, desk.principals).take_off()
+    HoldsInStore(desk.store, desk.principals).take_off(hold)
     print(f"{hold.name} is released, by {' and '.join(hold.released_by)}")
     return 0
 

@@ -34,16 +34,19 @@ class HoldsInStore:
 
     def put_on(self) -> int:
         """Tell the store of every active hold: an earlier command may have died in the middle. How many are held."""
-        names = [name for name in self._store.list("") if not is_of_log(name) and active_on(name, self._all())]
+        holds = self._all()
+        names = [name for name in self._store.list("") if not is_of_log(name) and active_on(name, holds)]
         for name in names:
             self._store.hold(name, True)
         return len(names)
 
-    def take_off(self) -> None:
-        """Take the store's hold off what only released ones cover; what nobody here put on stays."""
+    def take_off(self, released: Hold | None = None) -> None:
+        """Take the store's hold off what a released one covers and no active one does; what it does not cover stays,
+        whoever held that. None: off what any released one covers, also where somebody held it in the store since."""
         holds = self._all()
+        over = [hold for hold in holds if not hold.is_active] if released is None else [released]
         for name in self._store.list(""):
-            if not is_of_log(name) and any(hold.covers(name) for hold in holds) and not active_on(name, holds):
+            if not is_of_log(name) and any(hold.covers(name) for hold in over) and not active_on(name, holds):
                 self._store.hold(name, False)
 
     def _all(self) -> list[Hold]:

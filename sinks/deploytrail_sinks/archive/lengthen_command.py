@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
     """Exit code 0 done, 69 the store is away or a segment cannot be read, 78 a setting is wrong."""
     argparse.ArgumentParser(
         prog="deploytrail archive lengthen",
-        description="Move dates and locks of stored segments, and of the log, on to those of "
-        "DEPLOYTRAIL_ARCHIVE_RETENTION, and of the archived policies of the kind retention; none is shortened.",
+        description="Move dates and locks of stored segments on to those of DEPLOYTRAIL_ARCHIVE_RETENTION, and of the "
+        "archived policies of the kind retention, and the dates of the log with them; none is shortened.",
     ).parse_args(argv)
     try:
         settings = Settings.load()

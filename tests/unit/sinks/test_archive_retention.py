@@ -254,6 +254,20 @@ class TestCommands:
 
         assert all(store.is_held(name) for name in store.list(TOPIC))
 
+    def test_a_release_takes_nothing_off_what_only_an_earlier_hold_covered(self, ask, store: LocalFolder) -> None:  # type: ignore[no-untyped-def]
+        fill(store, range(20))
+        ask("hold", "add", TOPIC, by="ada")
+        ask("hold", "add", f"{TOPIC}/nowhere", by="ada")
+        for who in ("ada", "grace"):
+            ask("hold", "release", "hold-0", by=who)
+        own, *others = store.list(TOPIC)
+        store.hold(own, True)  # by somebody who asks the store alone
+        for who in ("ada", "grace"):
+            ask("hold", "release", "hold-1", by=who)
+
+        assert store.is_held(own)
+        assert not any(store.is_held(name) for name in others)
+
     def test_a_dry_run_says_what_would_go_and_nothing_goes(self, ask, store: LocalFolder) -> None:  # type: ignore[no-untyped-def]
         fill(store, range(40))
         before = list(store.list(""))

@@ -18,7 +18,7 @@ from deploytrail_sinks.archive.log.plan import Plan
 from deploytrail_sinks.archive.log.tiles import Read, TileError, read_entries, read_hashes
 
 _SEGMENT, _OBJECT = b'{"kind":"segment"', b'{"kind":"object"'
-_KEPT = 256  # tiles and bundles that are remembered: they are asked for in order
+_KEPT = 256  # tiles that are remembered: they are asked for in order
 
 
 def said_by(entry: bytes) -> dict[str, Any] | None:
