@@ -17,6 +17,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.archive.segment import Record, Segment, salted, write_segment
 from deploytrail_sinks.archive.store import LocalFolder
 from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.purge import purge, purge_again
 from deploytrail_sinks.clickhouse.writer import connect
 from support.clickhouse import ClickHouseProcess
 from support.commands import run
@@ -88,6 +89,26 @@ def test_a_purge_reaches_every_shard_and_spares_what_a_policy_of_the_first_one_c
     assert [(rows[0][0], json.loads(rows[0][1])["purge_id"]) for rows in kept] == [
         (True, receipt["purge_id"]) for receipt in receipts
     ]
+
+
+@pytest.mark.requirement("M7.2", "M8.1")
+def test_what_one_shard_purged_does_not_come_back_on_another_that_has_the_region_now(
+    env: dict[str, str], clients: tuple[Client, Client]
+) -> None:
+    database, now = env["DEPLOYTRAIL_CLICKHOUSE_DATABASE"], datetime.now(UTC)
+    replayed = f"{database}_replayed"
+    columns = ["kafka_partition", "kafka_offset", "kafka_timestamp", "deployment_id", "environment", "corrected_at"]
+    # The last one came after the purge, about a time before it.
+    rows = [[5, offset, now, "d", "qa", now - timedelta(days=400)] for offset in range(3)]
+    for client in clients:
+        migrate(client, replayed)
+    clients[0].insert(f"{database}.deployment_events", rows[:2], columns)
+    purge(clients, database, now=now, after=timedelta(days=30))
+    clients[1].insert(f"{replayed}.deployment_events", rows, columns)
+    purge_again(clients, database, replayed)
+
+    left = clients[1].query(f"SELECT kafka_offset FROM {replayed}.deployment_events").result_rows
+    assert left == [(2,)]
 
 
 def archived(folder: Path, values: list[dict[str, Any]]) -> str:

@@ -372,7 +372,7 @@ def test_a_replay_that_is_purged_again_brings_the_numbers_of_an_old_purge(client
     expected = client.query(kept).result_rows
     client.command(f"TRUNCATE TABLE {live}.purged_numbers")
     for _ in range(2):
-        purge_again(client, live, replayed)
+        purge_again([client], live, replayed)
 
     assert len(expected) == 6
     assert client.query(kept).result_rows == expected

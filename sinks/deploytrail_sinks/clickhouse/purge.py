@@ -156,15 +156,21 @@ def _purge_shard(
     return receipt
 
 
-def purge_again(client: Client, live: str, target: str) -> None:
-    """Delete from another database's tables what every purge deleted from this one's."""
-    for (text,) in client.query(f"SELECT receipt FROM {live}.purges ORDER BY purged_at").result_rows:
-        tables: list[dict[str, Any]] = json.loads(text)["tables"]
-        for table in (table for table in tables if table["deleted"]):
+def purge_again(shards: Sequence[Client], live: str, target: str) -> None:
+    """Delete from another database's tables what every purge deleted from this one's.
+
+    On each shard what was deleted on any: a region may have lain elsewhere then. A receipt names what it deleted by
+    partition and offset, so that it takes no more on another shard.
+    """
+    query = f"SELECT receipt FROM {live}.purges ORDER BY purged_at"
+    receipts = [json.loads(text) for client in shards for (text,) in client.query(query).result_rows]
+    deleted = [table for receipt in receipts for table in receipt["tables"] if table["deleted"]]
+    for client in shards:
+        for table in deleted:
             # Into the living table, which no swap touches: those of a purge that kept none come that way.
             _keep_numbers(client, target, live, table["table"], table["condition"])
             _delete(client, target, table["table"], table["condition"])
-    _refill(client, target, "1")
+        _refill(client, target, "1")
 
 
 def _purged(client: Client, name: str, condition: str, then: str, where: str, dry_run: bool) -> PurgedTable:

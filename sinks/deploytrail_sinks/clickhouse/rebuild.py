@@ -105,7 +105,7 @@ def rebuild(
                 count += replay.up_to(ends)
                 for some in clients:
                     keeping.behind(some, ends)
-                    purge_again(some, live, shadow)
+                purge_again(clients, live, shadow)
                 compared = tuple(
                     replace(_compare(some, live, shadow, table), shard=shard)
                     for shard, some in enumerate(clients)
