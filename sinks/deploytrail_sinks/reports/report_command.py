@@ -16,7 +16,7 @@ from typing import TextIO
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
-from deploytrail_schemas.instants import parse_instant, to_micros
+from deploytrail_schemas.instants import LATEST, parse_instant
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 from urllib3.exceptions import HTTPError  # of clickhouse-connect's transport
@@ -35,7 +35,7 @@ from deploytrail_sinks.reports.population import Collector, Population, independ
 from deploytrail_sinks.reports.rendering import FORMATS, as_csv, as_html, markdown
 from deploytrail_sinks.reports.sources import of_archive, of_kafka
 from deploytrail_sinks.reports.timeline import timeline
-from deploytrail_sinks.reports.trail import LATEST, Trail
+from deploytrail_sinks.reports.trail import Trail
 from deploytrail_sinks.reports.whole_file import beside
 from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
@@ -125,7 +125,7 @@ def _audit(given: argparse.Namespace, settings: Settings) -> Report:
     as_of, period = _as_of(given), _audited(given)
     trail = Trail(connect(settings), settings.clickhouse_database, as_of)
     environments = _environments(given, trail, period)
-    last = (as_of if as_of is not None else to_micros(LATEST)) // 1000
+    last = (as_of if as_of is not None else LATEST) // 1000
     others: list[Callable[[], Population]] = []
     if "kafka" not in given.without:
         others.append(lambda: of_kafka(settings, Collector("Kafka", period, environments, last)))

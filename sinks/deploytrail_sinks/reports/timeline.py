@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.instants import LATEST
 
 from deploytrail_sinks.reports.document import Report, Table, rows
 from deploytrail_sinks.reports.picture import Bar, picture
-from deploytrail_sinks.reports.views import KNOWN, LATEST, Value, Views, as_of_fact, text
+from deploytrail_sinks.reports.views import KNOWN, Value, Views, as_of_fact, text
 
 COLUMNS = ("at", "± ms", "entry", "what", "service", "deployment", "detail", "source", "provenance", "probability")
 _NAMED = "deployment_id IN {ids:Array(String)} OR rollback_of IN {ids:Array(String)}"

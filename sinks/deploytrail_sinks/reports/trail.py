@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
-from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.instants import LATEST, from_micros
 
 from deploytrail_sinks.reports.period import Period
 from deploytrail_sinks.reports.population import Key, Population
@@ -40,7 +39,6 @@ _FINDING = (
     *("finding_id", "rule", "verdict", "reason", "severity", "occurred_at", "region", "deployment_id", "signal_id"),
     *("rank", "probability", "explanation", "evidence", "policy_version"),
 )
-LATEST = datetime(2099, 12, 31, tzinfo=UTC)
 
 
 class Trail:
@@ -48,7 +46,7 @@ class Trail:
 
     def __init__(self, client: Client, database: str, as_of: int | None = None) -> None:
         self._client, self._database = client, database
-        self.as_of = from_micros(as_of) if as_of is not None else LATEST
+        self.as_of = from_micros(LATEST if as_of is None else as_of)
 
     def deployments(self, period: Period, environments: Sequence[str]) -> Iterator[list[Value]]:
         """The deployments that began in a period, in blocks, by place, time and id."""

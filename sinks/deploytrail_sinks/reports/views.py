@@ -9,7 +9,7 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.query import QueryResult
 from deploytrail_schemas.errors import ConfigurationError
-from deploytrail_schemas.instants import format_instant, to_micros
+from deploytrail_schemas.instants import LATEST, format_instant
 
 from deploytrail_sinks.reports import loss
 from deploytrail_sinks.reports.audit_rows import instant
@@ -71,7 +71,6 @@ def _within(period: Period, as_of: int) -> dict[str, Any]:
     return {"since": period.start, "until": period.end, "as_of": as_of}
 
 
-LATEST = to_micros(datetime(2099, 12, 31, tzinfo=UTC))  # as of which everything is known that has arrived
 _TEAMS_TOLD = 20
 _SPAN = "since = fromUnixTimestamp64Micro({since:Int64}), until = fromUnixTimestamp64Micro({until:Int64})"
 _SPAN_AS_OF = f"{_SPAN}, as_of = fromUnixTimestamp64Micro({{as_of:Int64}})"
