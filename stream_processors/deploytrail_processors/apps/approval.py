@@ -13,6 +13,7 @@ from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import lifecycle, unapproved
+from deploytrail_processors.rules.findings import in_place_of
 from deploytrail_processors.safe_app import SafeApp
 
 
@@ -68,8 +69,7 @@ class Approval:
             standing = row.get("findings", {}).get(rule)
             made = unapproved.to_finding(rule, content, problems, documents, standing, production=production)
             if made is not None and made is not standing:
-                made = self._deployments.anew(row, made)
-                made = standing if standing and standing["finding_id"] == made["finding_id"] else made
+                made = in_place_of(standing, self._deployments.anew(row, made))
             if made is not None:
                 row["findings"] = {**row.get("findings", {}), rule: made}
                 self._context.forward(Topic.FINDINGS, partition, made["finding_id"], RecordType.FINDING, made)

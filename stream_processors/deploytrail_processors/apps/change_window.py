@@ -19,6 +19,7 @@ from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
 from deploytrail_processors.rules.deployment_times import SWITCHES, began
+from deploytrail_processors.rules.findings import in_place_of
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -96,9 +97,11 @@ class ChangeWindow:
     def _overrun(self, partition: int, row: Row, subject: dict[str, str], policies: Policies) -> None:
         content = self._deployments.derive(partition, self._relations.of(partition).applied(row["facts"]))
         now = self._context.partition_time(partition)
-        found = overrun.find_overrun(content, subject, policies, now=now, standing=row.get("overrun"))
+        standing: Row | None = row.get("overrun")
+        found = overrun.find_overrun(content, subject, policies, now=now, standing=standing)
+        if found is not None and found is not standing:
+            found = in_place_of(standing, self._deployments.anew(row, found))
         if found is not None:
-            found = found if "overrun" in row else self._deployments.anew(row, found)
             if found != row.get("overrun"):
                 row["overrun"], row["told_at"] = found, now
             self._write(partition, found)
@@ -114,7 +117,6 @@ class ChangeWindow:
         policies: Policies,
     ) -> Row:
         """The finding about the start: the standing one, or what supersedes it."""
-        standing: Row | None = row.get("finding")
         at, width = begun
         approvals = self._approvals.about(partition, content)
         judgement = change_window.judge(subject, policies, at=at, uncertainty=width)
@@ -122,12 +124,7 @@ class ChangeWindow:
         event = {**content, "corrected_at": at, "uncertainty_ms": width // 1000}
         production = is_production(content["environment"], policies)
         made = change_window.to_finding(event, subject, judgement, production=production, emergency=emergency)
-        found = self._deployments.anew(row, made)
-        if standing is None:
-            return found
-        if standing["finding_id"] == found["finding_id"]:
-            return standing
-        return found | {"supersedes": standing["finding_id"]}
+        return in_place_of(row.get("finding"), self._deployments.anew(row, made))
 
     def _write(self, partition: int, found: Row) -> None:
         self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)

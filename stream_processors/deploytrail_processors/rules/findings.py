@@ -44,6 +44,26 @@ def finding(
     return value
 
 
+def in_place_of(standing: Finding | None, found: Finding) -> Finding:
+    """A finding as it is written in place of the one that stands; that one itself where it says the same.
+
+    Its id follows from what it supersedes as well: an answer that comes back (a place that is amended and amended
+    back) would else supersede what supersedes it, and nothing would stand."""
+    if standing is None:
+        return found
+    before = standing.get("supersedes") or ""
+    if standing["finding_id"] in (found["finding_id"], _behind(found, before)):
+        return standing
+    return found | {
+        "finding_id": _behind(found, standing["finding_id"]),
+        "supersedes": standing["finding_id"],
+    }
+
+
+def _behind(found: Finding, before: str) -> str:
+    return finding_id(found["rule"], found["finding_id"], "behind", before)
+
+
 Link = dict[str, Any]
 
 

@@ -80,7 +80,7 @@ def find_overrun(
     standing: Finding | None = None,
     tzdata: str = zones.VERSION,
 ) -> Finding | None:
-    """The finding about an overrun at partition time `now`; the `standing` one is superseded where it differs.
+    """The finding about an overrun at partition time `now`, to be written in place of the `standing` one.
 
     None while there is nothing to say. An end that is reported late, and lay in time, takes the standing one back.
     """
@@ -89,16 +89,12 @@ def find_overrun(
     unclear = [c for c in passed if _ran_beyond(content, c.due) is None]
     if overrun:
         worst = max(overrun, key=lambda c: (OVERRUN.index(c.overrun), -c.at))
-        found = _finding(content, worst, worst.overrun, Reason.STILL_RUNNING_AFTER_CLOSE, policies, tzdata)
-    elif unclear:
-        found = _finding(content, unclear[0], "inconclusive", Reason.END_TOO_CLOSE_TO_CLOSE, policies, tzdata)
-    elif standing is None or standing["reason"] == Reason.ENDED_BEFORE_CLOSE:
+        return _finding(content, worst, worst.overrun, Reason.STILL_RUNNING_AFTER_CLOSE, policies, tzdata)
+    if unclear:
+        return _finding(content, unclear[0], "inconclusive", Reason.END_TOO_CLOSE_TO_CLOSE, policies, tzdata)
+    if standing is None or standing["reason"] == Reason.ENDED_BEFORE_CLOSE:
         return standing
-    else:
-        found = _taken_back(content, standing)
-    if standing is not None and standing["finding_id"] != found["finding_id"]:
-        return found | {"supersedes": standing["finding_id"]}
-    return standing or found
+    return _taken_back(content, standing)
 
 
 def _ran_beyond(content: Mapping[str, Any], due: int) -> bool | None:
@@ -161,5 +157,4 @@ def _taken_back(content: Mapping[str, Any], standing: Finding) -> Finding:
 
 
 def _end(content: Mapping[str, Any]) -> dict[str, str]:
-    # The end makes each answer another one: an answer that comes back is never the id of one that was superseded.
     return {"ended_at": from_micros(content["finished_at"]).isoformat()} if content["finished_at"] is not None else {}

@@ -17,7 +17,7 @@ from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules import approval_steps
 from deploytrail_processors.rules.approval_steps import Moment
-from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.findings import Finding, finding, in_place_of
 from deploytrail_processors.rules.policies import Document, Policies, Requirement
 from deploytrail_processors.rules.policies.requirement import REQUIRABLE, TICKETS
 
@@ -196,9 +196,7 @@ def judge(
     if reason is None and (standing is None or standing["verdict"] == "ok"):
         return standing
     found = _finding(state, asked, reason, fields + controls, healed)
-    if standing is None or standing["finding_id"] == found["finding_id"]:
-        return standing or found
-    return found | {"supersedes": standing["finding_id"]}
+    return in_place_of(standing, found)
 
 
 def _missing(

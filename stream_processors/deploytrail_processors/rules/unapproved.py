@@ -140,7 +140,7 @@ def to_finding(
     *,
     production: bool,
 ) -> Finding | None:
-    """The finding of a rule; None where there is nothing to say, or nothing new."""
+    """The finding of a rule, to be written in place of the one that stands; None where there is nothing to say."""
     if not problems and (standing is None or standing["verdict"] == "ok"):
         return standing
     hard = [problem for problem in problems if problem.certain]
@@ -157,7 +157,7 @@ def to_finding(
     if started is None:
         bad = bad.replace("started", "was deployed", 1)
     words = f"{bad}: {'; '.join(p.detail for p in problems)}"[:1000] if problems else good
-    made = finding(
+    return finding(
         rule,
         verdict,
         reason,
@@ -170,9 +170,6 @@ def to_finding(
         deployment_id=content["deployment_id"],
         policy_version=", ".join(documents),
     )
-    if standing is not None and standing["finding_id"] == made["finding_id"]:
-        return standing
-    return made | ({"supersedes": standing["finding_id"]} if standing is not None else {})
 
 
 def _against_use(name: str, permit: Step, uses: Sequence[Step]) -> list[Problem]:

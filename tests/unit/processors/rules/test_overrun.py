@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from deploytrail_processors.rules import lifecycle
+from deploytrail_processors.rules.findings import in_place_of
 from deploytrail_processors.rules.overrun import RULE, find_overrun, next_due
 from deploytrail_processors.rules.policies import Policies, read_document
 from deploytrail_schemas.codec import encode
@@ -103,11 +104,13 @@ def test_a_late_report_takes_an_overrun_back_and_another_one_renews_it() -> None
     first = find_overrun(RUNNING, SUBJECT, STRICT, now=now)
     assert first is not None
     in_time = content(STARTED, event("succeeded", CLOSE - MINUTE))
-    back = find_overrun(in_time, SUBJECT, STRICT, now=now, standing=first)
-    assert back is not None
+    taken_back = find_overrun(in_time, SUBJECT, STRICT, now=now, standing=first)
+    assert taken_back is not None
+    back = in_place_of(first, taken_back)
     corrected = content(STARTED, event("succeeded", CLOSE - MINUTE), event("failed", CLOSE + 20 * MINUTE))
-    again = find_overrun(corrected, SUBJECT, STRICT, now=now, standing=back)
-    assert again is not None
+    renewed = find_overrun(corrected, SUBJECT, STRICT, now=now, standing=back)
+    assert renewed is not None
+    again = in_place_of(back, renewed)
 
     assert (back["verdict"], back["reason"], back["supersedes"]) == ("ok", "ended_before_close", first["finding_id"])
     assert find_overrun(in_time, SUBJECT, STRICT, now=now, standing=back) == back
@@ -120,8 +123,9 @@ def test_a_denied_window_closes_with_its_own_words_and_a_stricter_close_supersed
     lunch, evening = NOON + HOUR + 5 * MINUTE, CLOSE + 15 * MINUTE
     warned = find_overrun(RUNNING, SUBJECT, both, now=lunch)
     assert warned is not None
-    worse = find_overrun(RUNNING, SUBJECT, both, now=evening, standing=warned)
-    assert worse is not None
+    stricter = find_overrun(RUNNING, SUBJECT, both, now=evening, standing=warned)
+    assert stricter is not None
+    worse = in_place_of(warned, stricter)
 
     assert (warned["verdict"], warned["occurred_at"], warned["policy_version"]) == (
         "ok",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from deploytrail_processors.rules import lifecycle, unapproved
 from deploytrail_processors.rules.approval_steps import keep
+from deploytrail_processors.rules.findings import in_place_of
 from deploytrail_processors.rules.policies import PolicySet, read_document
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.records import RecordType
@@ -133,7 +134,7 @@ def test_a_finding_is_superseded_by_what_arrives_later() -> None:
         )  # fmt: skip
         assert one is not None
         encode(RecordType.FINDING, one)
-        made.append(one)
+        made.append(in_place_of(standing, one))
 
     assert [(f["verdict"], f["reason"], f["severity"]) for f in made] == [
         ("violation", "unregistered", "error"),
