@@ -36,14 +36,16 @@ class Alias:
     """Other names of an environment or a region."""
 
     aliases: tuple[str, ...] = ()
-    production: bool = False
+    production: bool | None = None  # None: it does not say
 
 
 def read_alias(reader: Reader) -> Alias:
-    return Alias(
-        aliases=reader.texts("aliases", about="Other names of it; * and ? stand for any characters and any one."),
-        production=reader.flag("production", about="Whether what happens there is production."),
-    )
+    about = "Whether what happens there is production; left out: where its name usually says so."
+    aliases = reader.texts("aliases", about="Other names of it; * and ? stand for any characters and any one.")
+    production = reader.flag("production", about=about)
+    if reader.is_wrong("production"):
+        return Alias(aliases, production=True)  # what cannot be read excuses nothing from what production asks
+    return Alias(aliases, production if "production" in reader.raw else None)
 
 
 class Match(NamedTuple):

@@ -32,6 +32,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
     scope: Scope = field(default_factory=Scope)
     text: str = ""  # the spec as canonical JSON, by which versions compare
+    readable: Any = None  # the spec as far as it can be read; None where nothing can
 
     @property
     def key(self) -> str:
@@ -77,7 +78,7 @@ def read(value: object, kinds: Kinds) -> Document:
         problems.extend(reader.finish())
         scope = getattr(spec, "scope", None) or scope_or_all(raw)
     text = json.dumps(raw, sort_keys=True, ensure_ascii=False, default=str)
-    return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope, text)
+    return Document(kind, name, version, effective, None if problems else spec, tuple(problems), scope, text, spec)
 
 
 def _text(value: object) -> str:

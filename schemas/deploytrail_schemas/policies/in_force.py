@@ -41,15 +41,15 @@ class InForce:
         return self._by_name.get((kind, name))
 
     def service(self, name: str) -> Service:
-        """The policy of a service; an empty one where there is none."""
+        """The policy of a service, an invalid one as far as it can be read; an empty one where there is none."""
         document = self._by_name.get(("service", name))
-        return document.spec if document and isinstance(document.spec, Service) else Service()
+        return document.readable if document and isinstance(document.readable, Service) else Service()
 
     @cached_property
     def production(self) -> frozenset[str]:
-        """The environments that are production: the one of that name, and those whose policy says so."""
-        flagged = (d.name for d in self.of_kind("environment") if isinstance(d.spec, Alias) and d.spec.production)
-        return frozenset({PRODUCTION, *flagged})
+        """The environments that are production: the one of that name, those whose policy says so, and those whose
+        policy does not say, where the name usually means it (`prod`) or nothing of the policy can be read."""
+        return frozenset({PRODUCTION, *(d.name for d in self.of_kind("environment") if _is_production(d))})
 
     @cached_property
     def regions(self) -> Aliases:
@@ -87,8 +87,18 @@ class InForce:
         return replace(document, scope=found, spec=replace(spec, scope=found) if hasattr(spec, "scope") else spec)
 
     def _aliases(self, kind: str) -> Aliases:
-        specs = {d.name: d.spec for d in self.documents if d.kind == kind}
+        # An invalid policy still names what it names: else what it covers would go by another name.
+        specs = {d.name: d.readable for d in self.documents if d.kind == kind}
         return Aliases({name: spec.aliases for name, spec in specs.items() if isinstance(spec, (Service, Alias))})
+
+
+def _is_production(document: Document) -> bool:
+    if not isinstance(document.readable, Alias):
+        return True
+    if document.readable.production is not None:
+        return document.readable.production
+    usual = usual_environment(document.name)
+    return usual is not None and usual.name == PRODUCTION
 
 
 def _named(reported: str, found: Match | None) -> str:

@@ -11,6 +11,7 @@ from deploytrail_processors.policy_command import EXIT_INVALID, main
 from deploytrail_processors.rules import aliases, change_window
 from deploytrail_processors.rules.policies import PolicySet, read_document
 from deploytrail_schemas.instants import LATEST, parse_instant
+from deploytrail_schemas.policies.in_force import is_production
 from deploytrail_schemas.policies.scope import CHANGES
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.schema import fields
@@ -77,6 +78,55 @@ def test_a_name_means_what_it_meant_on_that_day() -> None:
 
     assert held.at(CHRISTMAS).change_windows[0].scope.services == ("shop-svc",)
     assert held.at(LATEST).change_windows[0].scope.services == ("shop",)
+
+
+def described(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "spec": spec}
+
+
+def newer(document: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return document | {"version": 2, "spec": document["spec"] | spec}
+
+
+LIVE = described("environment", "live-eu", production=True, aliases=["blue"])
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize(
+    ("documents", "reported", "is_it"),
+    [
+        ((), "prod", True),
+        ((LIVE,), "blue", True),
+        # As a newer version of ours may write it, or somebody who writes to the topic himself.
+        ((LIVE, newer(LIVE, colour="red")), "blue", True),
+        ((LIVE, newer(LIVE, production="yes")), "blue", True),
+        ((LIVE, newer(LIVE) | {"spec": "production"}), "live-eu", True),
+        ((LIVE, newer(LIVE, production=False, colour="red")), "blue", False),
+        # By the names that it usually has, unless the policy says that it is none.
+        ((described("environment", "Production"),), "production", True),
+        ((described("environment", "prod", aliases=["blue"]),), "blue", True),
+        ((described("environment", "live", production=False),), "live", False),
+        ((described("environment", "staging"),), "uat", False),
+    ],
+)
+def test_what_production_is_does_not_hang_on_how_its_policy_is_written(
+    documents: tuple[dict[str, Any], ...], reported: str, is_it: bool
+) -> None:
+    policies = PolicySet().with_documents(map(read_document, documents)).at(LATEST)
+
+    assert is_production(aliases.environment(reported, policies).name, policies) is is_it
+
+
+@pytest.mark.requirement("M1.5")
+def test_an_invalid_policy_of_a_service_holds_as_far_as_it_can_be_read() -> None:
+    regimes = SHOP | {"spec": SHOP["spec"] | {"regimes": ["sox"]}}
+    broken = newer(regimes, colour="red", depends_on="cart")
+    policies = PolicySet().with_documents(map(read_document, (regimes, broken))).at(LATEST)
+
+    assert read_document(broken).spec is None
+    assert policies.service("shop").regimes == ("sox",)
+    assert policies.services.find("shop-svc") == ("shop", "shop-svc")
+    assert position(regimes, broken, freeze(services=["shop-svc"], tiers=["1"])) == "outside"
 
 
 REPORTED = (
