@@ -28,7 +28,7 @@ OWN = {
     "poll": ("deploytrail.poll_command", "main", "ask APIs for what webhooks missed (needs deploytrail[gateway])"),
     "doctor": ("deploytrail._doctor", "main", "say what works and what does not, with the fix"),
     "log": ("deploytrail.log_command", "main", "print records as JSON lines: of the spool, an archive or Kafka"),
-    "subject": ("deploytrail.subject_command", "main", "show and erase whose pseudonym it is"),
+    "subject": ("deploytrail.subject_command", "main", "add, show and erase whose pseudonym it is"),
     "token": ("deploytrail.token_command", "main", "make, list and revoke tokens"),
     "require-permit": (
         "deploytrail.require_permit_command",
@@ -102,8 +102,11 @@ def _foreign(word: str, argv: list[str]) -> int:
 
     for entry in entry_points(group=GROUP, name=word):
         return int(entry.load()(argv) or 0)
+    from deploytrail_schemas.arguments import did_you_mean
+
     words = sorted({*OWN, *(entry.name for entry in entry_points(group=GROUP))})
-    sys.stderr.write(f"deploytrail: there is no command {word!r}; there are {', '.join(words)}\n")
+    meant = did_you_mean(word, words) or f"; there are {', '.join(words)}"
+    sys.stderr.write(f"deploytrail: there is no command {word!r}{meant}\n")
     return USAGE_ERROR
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.pseudonyms import NameMap
 from deploytrail_schemas.settings import Settings
@@ -17,7 +17,7 @@ EXIT_CONFIG = 78  # EX_CONFIG
 
 def main(argv: list[str]) -> int:
     """Exit code 0; 66 where nobody of that name is known, 69 where the table is in use, 78 where a setting is wrong."""
-    parser = argparse.ArgumentParser(prog="deploytrail subject", description="People and their pseudonyms.")
+    parser = Parser(prog="deploytrail subject", description="People and their pseudonyms.")
     words = parser.add_subparsers(dest="word", required=True)
     for word, text in (
         ("add", "know a name before it comes first, so that no text keeps it either; says the pseudonym"),
@@ -31,7 +31,9 @@ def main(argv: list[str]) -> int:
         if not path:
             raise ConfigurationError("DEPLOYTRAIL_PSEUDONYMS is not set; expected the gateway's file of names")
         if options.word != "add" and not Path(path).expanduser().exists():
-            raise ConfigurationError(f"DEPLOYTRAIL_PSEUDONYMS: there is no {path}; the gateway makes it")
+            raise ConfigurationError(
+                f"DEPLOYTRAIL_PSEUDONYMS: there is no {path}; the gateway makes it, or `deploytrail subject add`"
+            )
         return _WORDS[options.word](NameMap(Path(path)), options.name)
     except ConfigurationError as error:
         code, text = EXIT_CONFIG, str(error)

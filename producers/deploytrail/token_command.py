@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.credential_file import CredentialFile, change
 from deploytrail_schemas.credentials import Credential, revoke
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="deploytrail token", description="Make, list and revoke tokens.")
+    made = Parser(prog="deploytrail token", description="Make, list and revoke tokens.")
     made.add_argument("--file", type=Path, help="default: DEPLOYTRAIL_CREDENTIALS")
     words = made.add_subparsers(dest="word", required=True)
     create = words.add_parser("create", help="make a token and print it, once")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from deploytrail_schemas.arguments import did_you_mean
+
 SINKS = {
     "clickhouse": ("deploytrail_sinks.clickhouse.serve", "the trail into ClickHouse's tables"),
     "archive": ("deploytrail_sinks.archive.serve", "every topic into write-once segments"),
@@ -26,6 +28,7 @@ def main(argv: list[str]) -> int:
     asked = bool(argv) and argv[0] in ("-h", "--help")
     lines = ["usage: deploytrail sink NAME", "", *(f"  {name:<12}{text}" for name, (_, text) in SINKS.items())]
     if argv and not asked:
-        lines = [f"deploytrail sink: there is no sink {argv[0]!r}; there are {', '.join(SINKS)}"]
+        meant = did_you_mean(argv[0], SINKS)
+        lines = [f"deploytrail sink: there is no sink {argv[0]!r}; there are {', '.join(SINKS)}{meant}"]
     print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
     return 0 if asked else EXIT_USAGE

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas import logs
+from deploytrail_schemas.arguments import did_you_mean, instant
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -34,7 +35,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     names = list(dict.fromkeys(options.names))
     if unknown := [name for name in names if name not in NAMES]:
-        parser.error(f"there is no processor {', '.join(unknown)}; there are {', '.join(NAMES)}")
+        meant = did_you_mean(unknown[0], NAMES)
+        parser.error(f"there is no processor {', '.join(unknown)}; there are {', '.join(NAMES)}{meant}")
     if options.compare and not options.replay:
         parser.error("--compare says with what a replay is compared: give --replay, too")
     if not names and not options.replay:
@@ -60,11 +62,18 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", action="store_true", help="with what stands on the topics; exit status 1: it differs"
     )
     group.add_argument("--partitions", metavar="N,…", help="of these partitions only")
-    group.add_argument("--until", metavar="OFFSET|TIME", help="up to an offset of one partition, or an RFC 3339 time; "
+    group.add_argument("--until", type=_offset_or_time, metavar="OFFSET|TIME",
+                       help="up to an offset of one partition, or an RFC 3339 time; "
                        "without it as far as each app has come")  # fmt: skip
     group.add_argument("--policies", metavar="PATH", action="append", type=Path,
                        help="as if these files had been applied, in place of policies of the same name")  # fmt: skip
     group.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+
+
+def _offset_or_time(text: str) -> str:
+    if not text.isdecimal():
+        instant(text)
+    return text
 
 
 def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:

@@ -124,11 +124,7 @@ def _until(
             raise ConfigurationError(f"--until {text}: an offset is one of one partition; say which with --partitions")
         ends[partitions[0]] = min(ends[partitions[0]], int(text))
     elif text is not None:
-        try:
-            at = parse_instant(text)
-        except ValueError as error:
-            raise ConfigurationError(f"--until: {error}; expected an offset or a time") from None
-        ends = dict(offsets_at(settings, Topic.EVENTS, at // 1000))
+        ends = dict(offsets_at(settings, Topic.EVENTS, parse_instant(text) // 1000))
     done = {name: committed(settings, group_of(name, state_format(name)), Topic.EVENTS) for name in names}
     return {name: {p: min(end, done[name].get(p, end)) for p, end in ends.items()} for name in names}
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploytrail_schemas import logs
+from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -93,7 +94,7 @@ def _api(options: argparse.Namespace) -> Api:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="deploytrail watch", description="Find what was deployed without a permit.")
+    made = Parser(prog="deploytrail watch", description="Find what was deployed without a permit.")
     add = made.add_argument
     add("platform", choices=["kubernetes"])
     add("--server", metavar="URL", help="API server; default: of the cluster that this pod runs in")

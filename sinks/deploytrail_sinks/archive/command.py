@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 from deploytrail_schemas.registry import WireFormat, wire_format
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
     """
     if argv and (other := _OTHERS.get(argv[0])) is not None:
         return other[0](argv[1:])
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="deploytrail archive",
         description="Check and read the archive, prove what it has, keep its log.",
     )
@@ -103,7 +104,7 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         trust.sequencers if trust else (),
         log_commands.load_checkpoint(store, options.since) if options.since else None,
         [log_commands.load_checkpoint(store, kept) for kept in options.against],
-        read_roots(log_commands.read_file(options.stamp_roots)) if options.stamp_roots else [],
+        read_roots(log_commands.read_file(options.stamp_roots), options.stamp_roots) if options.stamp_roots else [],
         stamps=[(str(path), log_commands.read_file(path)) for path in options.stamp],
         stamp_within=options.stamp_within,
         principals=read_principals(Path(who)) if who else None,

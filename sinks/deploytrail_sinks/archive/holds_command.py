@@ -7,6 +7,8 @@ import json
 import sys
 from dataclasses import asdict
 
+from deploytrail_schemas.arguments import Parser
+
 from deploytrail_sinks.archive.acting import EXIT_REFUSED, Desk, add_actor, at_desk, signer_of
 from deploytrail_sinks.archive.acts import read_acts, record_act
 from deploytrail_sinks.archive.holds import ADDED, NEEDED, RELEASED, Hold, holds_of, name_of
@@ -15,7 +17,7 @@ from deploytrail_sinks.archive.holds_in_store import HoldsInStore
 
 def main(argv: list[str]) -> int:
     """Exit code 0 done, 1 refused, 69 the store is away, 78 a setting or a key is wrong."""
-    parser = argparse.ArgumentParser(prog="deploytrail archive hold", description="Legal holds on the archive.")
+    parser = Parser(prog="deploytrail archive hold", description="Legal holds on the archive.")
     words = parser.add_subparsers(dest="word", required=True)
     add = words.add_parser("add", help="let nothing below a prefix be purged")
     add.add_argument("prefix", metavar="PREFIX", help="a topic, partition, class or object; all of it: ''")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from deploytrail_schemas.errors import ConfigurationError
@@ -43,11 +43,16 @@ def quarter(text: str, zone: str = "UTC") -> Period:
     return _period(text, zone, int(found[1]), int(found[2]) * 3 - 2, 3)
 
 
-def _period(label: str, zone: str, year: int, first: int, months: int) -> Period:
+def zone_of(name: str) -> tzinfo:
+    """The time zone of a name; ConfigurationError."""
     try:
-        where = UTC if zone == "UTC" else ZoneInfo(zone)
+        return UTC if name == "UTC" else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigurationError(f"{zone!r} is no IANA time zone; expected one such as Europe/Berlin") from None
+        raise ConfigurationError(f"{name!r} is no IANA time zone; expected one such as Europe/Berlin") from None
+
+
+def _period(label: str, zone: str, year: int, first: int, months: int) -> Period:
+    where = zone_of(zone)
     behind = year * 12 + first - 1 + months
     begins, ends = datetime(year, first, 1, tzinfo=where), datetime(behind // 12, behind % 12 + 1, 1, tzinfo=where)
     try:

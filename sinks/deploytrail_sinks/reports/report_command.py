@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from deploytrail_schemas.arguments import Parser, instant
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import LATEST, parse_instant
 from deploytrail_schemas.redaction import redact_text
@@ -30,7 +31,7 @@ from deploytrail_sinks.reports import pdf, reach, views
 from deploytrail_sinks.reports.audit import audit
 from deploytrail_sinks.reports.document import Report
 from deploytrail_sinks.reports.environments import production
-from deploytrail_sinks.reports.period import Period, month, quarter
+from deploytrail_sinks.reports.period import Period, month, quarter, zone_of
 from deploytrail_sinks.reports.population import Collector, Population, independent
 from deploytrail_sinks.reports.rendering import FORMATS, as_csv, as_html, markdown
 from deploytrail_sinks.reports.sources import of_archive, of_kafka
@@ -71,20 +72,22 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="deploytrail report", description="Reports for auditors and teams.")
+    parser = Parser(prog="deploytrail report", description="Reports for auditors and teams.")
     words = parser.add_subparsers(dest="word", required=True)
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--format", choices=[*sorted(FORMATS), "pdf"], default="markdown")
     common.add_argument("--table", help="one table as CSV; without it, CSV has the report's main one")
     common.add_argument("--output", type=Path, metavar="FILE", help="instead of standard output")
-    as_of = argparse.ArgumentParser(add_help=False)
-    as_of.add_argument("--as-of", metavar="INSTANT", help="only what had arrived by then, e.g. 2026-11-05T00:00:00Z")
-    span = argparse.ArgumentParser(add_help=False)
+    as_of = Parser(add_help=False)
+    as_of.add_argument(
+        "--as-of", type=instant, metavar="INSTANT", help="only what had arrived by then, e.g. 2026-11-05T00:00:00Z"
+    )
+    span = Parser(add_help=False)
     which = span.add_mutually_exclusive_group(required=True)
     which.add_argument("--month", type=_named(month), metavar="YYYY-MM")
     which.add_argument("--quarter", type=_named(quarter), metavar="YYYY-Qn")
-    span.add_argument("--zone", default="UTC", help="of the period's first and last moment; an IANA name")
-    place = argparse.ArgumentParser(add_help=False)
+    span.add_argument("--zone", type=_zone, default="UTC", help="of the period's first and last moment; an IANA name")
+    place = Parser(add_help=False)
     place.add_argument(
         "--environment", action="append", help="instead of all that are production by policy; several times for several"
     )
@@ -93,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "audit", parents=[common, as_of, place], help="every production deployment, and what is wrong"
     )
     one.add_argument("--month", type=_named(month), required=True, metavar="YYYY-MM")
-    one.add_argument("--zone", default="UTC", help="of the month's first and last moment; an IANA name")
+    one.add_argument("--zone", type=_zone, default="UTC", help="of the month's first and last moment; an IANA name")
     one.add_argument("--population", type=Path, metavar="CSV", help="every deployment as somebody else counts them")
     one.add_argument("--without", action="append", default=[], choices=("kafka", "archive"), help="do not read it")
     words.add_parser("access", parents=[common, as_of, span], help="who could against who did, unused grants first")
@@ -121,8 +124,16 @@ def _named(period: Callable[[str], Period]) -> Callable[[str], str]:
     return read
 
 
+def _zone(text: str) -> str:
+    try:
+        zone_of(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _audit(given: argparse.Namespace, settings: Settings) -> Report:
-    as_of, period = _as_of(given), _audited(given)
+    as_of, period = given.as_of, _audited(given)
     trail = Trail(connect(settings), settings.clickhouse_database, as_of)
     environments = _environments(given, trail, period)
     last = (as_of if as_of is not None else LATEST) // 1000
@@ -142,11 +153,11 @@ def _audit(given: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _access(given: argparse.Namespace, settings: Settings) -> Report:
-    return views.access(_views(settings), _period(given), _as_of(given))
+    return views.access(_views(settings), _period(given), given.as_of)
 
 
 def _coverage(given: argparse.Namespace, settings: Settings) -> Report:
-    period, as_of = _period(given), _as_of(given)
+    period, as_of = _period(given), given.as_of
     trail = Trail(connect(settings), settings.clickhouse_database, as_of)
     hosts = [] if settings.clickhouse_cluster else every_url(Shards.from_settings(settings))
     shards = [views.Views(connect(settings, url), settings.clickhouse_database) for url in hosts]
@@ -154,13 +165,13 @@ def _coverage(given: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _team(given: argparse.Namespace, settings: Settings) -> Report:
-    period, as_of = _period(given), _as_of(given)
+    period, as_of = _period(given), given.as_of
     trail = Trail(connect(settings), settings.clickhouse_database, as_of)
     return views.team(_views(settings), given.team, period, _environments(given, trail, period), as_of)
 
 
 def _timeline(given: argparse.Namespace, settings: Settings) -> Report:
-    return timeline(_views(settings), given.incident, _as_of(given))
+    return timeline(_views(settings), given.incident, given.as_of)
 
 
 _REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {
@@ -199,13 +210,6 @@ def _period(given: argparse.Namespace) -> Period:
 def _environments(given: argparse.Namespace, trail: Trail, period: Period) -> list[str]:
     """Those that were asked for, each once, or every one that was production in the period, as known at the instant."""
     return list(dict.fromkeys(given.environment or production(trail.environment_policies(), period)))
-
-
-def _as_of(given: argparse.Namespace) -> int | None:
-    try:
-        return parse_instant(given.as_of) if given.as_of else None
-    except ValueError as error:
-        raise ConfigurationError(f"--as-of: {error}") from None
 
 
 def _write(report: Report, given: argparse.Namespace) -> int:

@@ -312,3 +312,58 @@ def test_keys_are_made_once_and_kept_secret(tmp_path: Path, capsys: pytest.Captu
     assert command.main(["keygen", ORIGIN, str(file)]) == 78
     assert read_signer(file.read_text()) == signer
     assert file.read_text().strip().split("+")[-1] not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bundle", "trust", "said"),
+    [
+        ("none", "trust", "none cannot be read: No such file or directory"),
+        ("words", "trust", "words cannot be read: Expecting value"),
+        ("proof", "none", "none cannot be read: No such file or directory"),
+        ("proof", "words", "words cannot be read: line 'deploytrail' is not understood"),
+    ],
+)
+def test_the_auditor_is_told_which_of_his_files_cannot_be_read(
+    bundle: str,
+    trust: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("words", "deploytrail\n"), ("proof", "{}"), ("trust", "quorum none\n")):
+        Path(name).write_text(text)
+
+    assert verify_proof.main([bundle, "--trust", trust]) == 66
+    assert capsys.readouterr().err.startswith(f"verify_proof: {said}")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--trust", b"deploytrail\n", "given: trust file, line 1: 'deploytrail' "),
+        ("--trust", b"log x\n", "given: trust file, line 1: "),
+        ("--trust", b"", "given: the trust file has no line `quorum NAME`"),
+        (
+            "--stamp-roots",
+            b"no PEM\n",
+            "given holds no certificates in PEM; expected the authority's root certificates",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_what_was_expected(
+    option: str,
+    text: bytes,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("given").write_bytes(text)
+
+    assert command.main(["verify", option, "given"]) == 78
+    told = capsys.readouterr().err
+    assert told.startswith(f"deploytrail archive: {said}")
+    assert "cryptography.io" not in told

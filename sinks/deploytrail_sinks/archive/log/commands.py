@@ -81,11 +81,14 @@ def read_file(path: Path) -> bytes:
 
 
 def load_trust(path: Path) -> Trust:
-    """The trust of a file; ConfigurationError."""
+    """The trust of a file; ConfigurationError names it."""
+    text = read_file(path)
     try:
-        return read_trust(read_file(path).decode())
+        return read_trust(text.decode())
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
 
 
 def load_key(path: Path) -> Signer:

@@ -81,12 +81,15 @@ def imprint_of(stamp: bytes) -> tuple[str, bytes]:
         raise MissingDependencyError("time stamps need the extra `timestamps`: deploytrail-sinks[timestamps]") from None
 
 
-def read_roots(pem: bytes) -> list[x509.Certificate]:
-    """The authorities' root certificates; ConfigurationError."""
+def read_roots(pem: bytes, file: object = "the file of time stamp roots") -> list[x509.Certificate]:
+    """The authorities' root certificates; ConfigurationError names the file."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise ConfigurationError(f"the time stamp roots are no PEM certificates: {error}") from error
+    except ValueError:  # its words are about the library
+        raise ConfigurationError(
+            f"{file} holds no certificates in PEM; expected the authority's root certificates, "
+            "each from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
+        ) from None
 
 
 def _decode(stamp: bytes) -> TimeStampResponse:

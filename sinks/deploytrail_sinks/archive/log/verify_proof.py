@@ -179,10 +179,7 @@ def check_checkpoint(note: str, trust: Trust) -> tuple[str, int, bytes, dict[str
 
 
 def entry_of(record: dict[str, Any], salt: bytes) -> bytes:
-    """The log's entry for a record: a commitment to its content, hidden by the salt.
-
-    Canonical JSON (RFC 8785); these objects hold strings, null and small integers, so names in order are enough.
-    """
+    """The log's entry for a record: a commitment to its content, hidden by the salt."""
     names = ["headers", "key", "offset", "partition", "timestamp", "timestamp_type", "topic", "value"]
     if sorted(record) != names or len(salt) != SALT_BYTES:
         raise Refused(f"a record has not the fields {', '.join(names)}, or its salt is not {SALT_BYTES} bytes")
@@ -192,7 +189,7 @@ def entry_of(record: dict[str, Any], salt: bytes) -> bytes:
 
 
 def canonical(value: Any) -> bytes:
-    """RFC 8785 for what we have: no fractions, names in ASCII."""
+    """RFC 8785 for what we have, strings, null and small integers: names (in ASCII) in order are enough."""
     refuse_floats(value)
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
@@ -380,12 +377,15 @@ def main(argv: list[str]) -> int:
         options = parser.parse_args(argv)
     except SystemExit as error:
         return 64 if error.code else 0
+    read: list[Any] = []
     try:
-        with open(options.bundle, "rb") as proof, open(options.trust, encoding="utf-8") as trusted:  # noqa: PTH123  # plain
-            bundle, trust = json.loads(proof.read(LIMIT)), Trust(trusted.read())
+        for path, make in ((options.bundle, json.loads), (options.trust, Trust)):
+            with open(path, encoding="utf-8") as file:  # noqa: PTH123  # plain
+                read.append(make(file.read(LIMIT)))
     except (OSError, ValueError, RecursionError) as error:
-        sys.stderr.write(f"verify_proof: a file cannot be read: {error}\n")
+        sys.stderr.write(f"verify_proof: {path} cannot be read: {getattr(error, 'strerror', None) or error}\n")
         return 66
+    bundle, trust = read
     try:
         said = check_bundle(bundle, trust)
     except Refused as error:
