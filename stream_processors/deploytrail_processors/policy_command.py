@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from deploytrail_schemas.arguments import Parser, instant
 from deploytrail_schemas.errors import DeploytrailError
-from deploytrail_schemas.instants import LATEST, parse_instant
+from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_processors.policy_changes import Change, Plan, Source, difference, missing, plan, publish
-from deploytrail_processors.policy_files import missing_calendars, read_files
+from deploytrail_processors.policy_files import SUFFIXES, missing_calendars, read_files
 from deploytrail_processors.policy_names import KINDS, NotNames, read_names, table
 from deploytrail_processors.policy_people import named_people
 from deploytrail_processors.policy_reader import PolicyReader
@@ -34,10 +35,13 @@ EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 
 def main(argv: list[str]) -> int:
     """Exit code 0; 65 where a file is invalid or conflicts with what is applied; 69 where Kafka does not answer."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     if options.word == "schema":
         sys.stdout.write(schema_text())
         return 0
+    if options.word == "names" and options.names is None:
+        _give_back_file(parser, options)
     sources, problems = read_files(options.paths or ())
     if problems:
         return _refuse(problems, applies=options.word == "apply")
@@ -60,7 +64,7 @@ def _refuse(problems: list[str], *, applies: bool = False) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="deploytrail policy", description="Check and apply policy files.")
+    parser = Parser(prog="deploytrail policy", description="Check and apply policy files.")
     words = parser.add_subparsers(dest="word", required=True)
     made = {}
     for word, text in (
@@ -73,13 +77,16 @@ def _parser() -> argparse.ArgumentParser:
         made[word].add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a YAML file, or a folder of them")
     for word in ("check", "diff", "apply"):
         made[word].add_argument("--strict", action="store_true", help="take warnings of names for problems")
-    made["explain"].add_argument("--at", type=_instant, metavar="INSTANT", help="say the next times from then on; now")
+    made["explain"].add_argument("--at", type=instant, metavar="INSTANT", help="say the next times from then on; now")
     made["diff"].add_argument("--exit-code", action="store_true", help="exit with 1 where something would change")
     made["apply"].add_argument("--wait", action="store_true", help="read the topic back until the changes are there")
     text = "say what reported names would be recorded as, by policy files or by what is applied"
     made["names"] = words.add_parser("names", help=text, description=text)
     made["names"].add_argument(
-        "names", metavar="FILE", help="names, one a line, or what `deploytrail log` prints; - reads standard input"
+        "names",
+        nargs="?",  # `--policies` may have taken it
+        metavar="FILE",
+        help="names, one a line, or what `deploytrail log` prints; - reads standard input",
     )
     made["names"].add_argument(
         "--policies", nargs="+", type=Path, metavar="PATH", dest="paths", help="policy files instead of those applied"
@@ -91,11 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _instant(text: str) -> int:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _give_back_file(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """FILE behind `--policies PATH …`, which takes all words up to the next option: the last of them is FILE."""
+    *paths, last = options.paths or [Path()]
+    if not paths or last.is_dir() or last.suffix in SUFFIXES:
+        parser.error("names: the FILE of names is missing; - reads standard input")
+    options.paths, options.names = paths, str(last)
 
 
 def _check(sources: list[Source], options: argparse.Namespace) -> int:
@@ -108,6 +116,8 @@ def _check(sources: list[Source], options: argparse.Namespace) -> int:
 
 def _explain(sources: list[Source], options: argparse.Namespace) -> int:
     policies = PolicySet().with_documents(source.document for source in sources).at(LATEST)
+    for doubt in nothing_means(sources, PolicySet(), frozenset(RegionMap.from_settings(Settings.load()).numbers)):
+        print(f"warning: {doubt}", file=sys.stderr)
     at = options.at if options.at is not None else _now()
     documents = [policies.document(s.document.kind, s.document.name) or s.document for s in sources]
     print("\n\n".join("\n  ".join(in_words(document, policies, at=at)) for document in documents))

@@ -15,6 +15,7 @@ from deploytrail_schemas.policies.alias import plain
 from deploytrail_processors.policy_changes import Source
 from deploytrail_processors.rules.policies import ChangeWindow, PolicySet, Problem, read_document
 
+SUFFIXES = (".yaml", ".yml")
 MAX_CALENDAR = 512 << 10  # bytes; a message may have 1 MiB
 
 
@@ -100,7 +101,7 @@ def missing_calendars(sources: Iterable[Source], standing: PolicySet) -> list[st
 def _files(paths: Iterable[Path], problems: list[str]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml"))
+            found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
             if not found:
                 problems.append(f"{path}: holds no *.yaml file")
             yield from found

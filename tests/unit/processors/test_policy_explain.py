@@ -176,3 +176,14 @@ def test_an_instant_that_is_none_is_refused(policies: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["explain", str(policies), "--at", "tomorrow"])
     assert "'tomorrow' is not an RFC 3339 date-time" in capsys.readouterr().err
+
+
+def test_names_that_no_record_can_have_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(POLICIES.replace("environments: [staging]", "environments: [stagnig]"))
+
+    assert main(["explain", str(path), "--at", AT]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {path}:45: spec.scope.environments: 'stagnig' is no environment that anybody knows; did you mean "
+        "staging?; declare it by a policy of the kind environment if it is one"
+    ]

@@ -71,3 +71,38 @@ def test_where_everything_maps_the_dry_run_ends_well(tmp_path: Path, capsys: pyt
     assert main(["names", str(tmp_path / "names"), "--policies", str(tmp_path / "policies.yaml")]) == 0
     assert capsys.readouterr().err == ""
     assert main(["names", str(tmp_path / "none"), "--policies", str(tmp_path / "policies.yaml")]) == EXIT_INVALID
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "names FILE --policies A B",
+        "names --policies A B FILE",
+        "names --policies=A FILE",
+        "names --policies A FILE --kind environment",
+        "names --kind environment FILE --policies A",
+    ],
+)
+def test_the_file_of_names_may_stand_before_and_behind_the_policies(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("A").write_text(POLICY.partition("---")[0])
+    Path("B").write_text(POLICY.partition("---")[2])
+    Path("FILE").write_text("qa1\n")
+
+    assert main(words.split()) == 0
+    assert "pattern qa* of environment/test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", ["names", "names --policies a.yaml", "names --policies a.yaml b.yml", "names --policies a.yaml ."]
+)
+def test_without_a_file_of_names_no_policy_is_taken_for_one(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(words.split())
+
+    assert "the FILE of names is missing" in capsys.readouterr().err
