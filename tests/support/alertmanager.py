@@ -38,4 +38,4 @@ def alertmanager(folder: Path, config: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

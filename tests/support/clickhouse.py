@@ -23,8 +23,8 @@ class ClickHouseProcess:
         log = self.folder / "clickhouse.log"
         argv = [sys.executable, "-m", "deploytrail_local.clickhouse_server", str(self.folder / "data"), str(self.port)]
         self.process = processes.spawn(argv, log=log, env=self._env)
-        if not processes.wait_until(lambda: ports.answers(self.port) or self.process.poll() is not None, seconds=30):
-            raise AssertionError("ClickHouse did not answer within 30 s")
+        if not processes.wait_until(lambda: ports.answers(self.port) or self.process.poll() is not None, seconds=90):
+            raise AssertionError("ClickHouse did not answer within 90 s")
         assert self.process.poll() is None, processes.tail(log)
         return self
 

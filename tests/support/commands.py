@@ -41,7 +41,7 @@ class Command:
                 self._ready.set()
         self._ready.set()
 
-    def wait_ready(self, seconds: float = 60.0) -> Command:
+    def wait_ready(self, seconds: float = 120.0) -> Command:
         """Return once it has said that it is ready."""
         if not self._ready.wait(seconds) or self.process.poll() is not None:
             self.kill()
@@ -52,9 +52,9 @@ class Command:
         """SIGKILL, and wait."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM, and the exit code; killed after `seconds`."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -76,7 +76,7 @@ def running(*argv: str, env: dict[str, str], cwd: Path, program: Sequence[str] =
 
 
 def run(
-    *argv: str, env: dict[str, str], cwd: Path, seconds: float = 60.0, program: Sequence[str] = DEPLOYTRAIL
+    *argv: str, env: dict[str, str], cwd: Path, seconds: float = 120.0, program: Sequence[str] = DEPLOYTRAIL
 ) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
     return subprocess.run(

@@ -74,7 +74,7 @@ def call(url: str, body: dict[str, Any] | bytes | None = None, **headers: str) -
     data = json.dumps(body).encode() if isinstance(body, dict) else body
     request = urllib.request.Request(url, data=data, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return Answer(answer.status, json.loads(answer.read()), dict(answer.headers))
     except urllib.error.HTTPError as error:
         return Answer(error.code, json.loads(error.read()), dict(error.headers))
@@ -142,7 +142,7 @@ class Gate:
         return call(f"{self.url}/v1/permits", question(deployment_id, **fields))
 
     def jwks(self) -> bytes:
-        with urllib.request.urlopen(f"{self.url}/v1/keys", timeout=15) as answer:
+        with urllib.request.urlopen(f"{self.url}/v1/keys", timeout=30) as answer:
             data: bytes = answer.read()
         return data
 

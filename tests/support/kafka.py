@@ -33,7 +33,7 @@ def read_topic(bootstrap: str, topic: Topic | str, *, since: dict[int, int] | No
         open_ones = {p for p, (_, end) in bounds.items() if positions[p] < end}
         consumer.assign([TopicPartition(name, p, positions[p]) for p in open_ones])
         found: list[Message] = []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while open_ones:
             message = consumer.poll(0.2)
             if time.monotonic() > deadline:
@@ -65,11 +65,11 @@ def end_offsets(bootstrap: str, topic: Topic | str) -> dict[int, int]:
 
 
 def _watermarks(consumer: Consumer, name: str) -> dict[int, tuple[int, int]]:
-    partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
-    deadline = time.monotonic() + 15
+    partitions = consumer.list_topics(name, timeout=30).topics[name].partitions
+    deadline = time.monotonic() + 60
     while True:
         try:
-            return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=10) for p in sorted(partitions)}
+            return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=30) for p in sorted(partitions)}
         except KafkaException as error:
             # A broker lists new partitions before it leads them.
             if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
@@ -97,7 +97,7 @@ def write(
             on_delivery=lambda error, _: error and errors.append(error),
         )
         producer.poll(0)
-    if producer.flush(30) or errors:
+    if producer.flush(60) or errors:
         raise RuntimeError(f"not delivered to {name}: {errors[:3]}")
 
 

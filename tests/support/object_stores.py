@@ -86,7 +86,7 @@ def versitygw(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
