@@ -23,7 +23,7 @@ from deploytrail_schemas.errors import MissingDependencyError
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 SEED = 11
 

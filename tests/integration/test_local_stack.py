@@ -21,6 +21,7 @@ from deploytrail_local import ports, processes
 from deploytrail_local.java import find_java
 from deploytrail_local.stack import Stack
 from deploytrail_local.stack_state import Phase, StackState, is_held, read_state
+from deploytrail_local.supervisor import READY_SECONDS
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, MissingDependencyError
 from deploytrail_schemas.settings import Settings, variable
 from deploytrail_schemas.topics import Topic
@@ -69,13 +70,13 @@ def nothing_runs(state: StackState) -> bool:
 
 
 def query(url: str, sql: str) -> str:
-    with urllib.request.urlopen(url, data=sql.encode(), timeout=10) as response:
+    with urllib.request.urlopen(url, data=sql.encode(), timeout=60) as response:
         return str(response.read().decode()).strip()
 
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=10) as response:
             return bool(response.status == 200)
     except OSError:
         return False
@@ -122,7 +123,7 @@ def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: P
             words = ("--service", service, "--environment", "production", "--region", "eu-west-1")
             reach = {"DEPLOYTRAIL_URL": stack.urls.gateway, "DEPLOYTRAIL_SPOOL": str(tmp_path / "spool")}
             env = environment(home) | reach
-            done = run("run", *words, "--", "true", env=env, cwd=tmp_path)
+            done = run("run", *words, "--wait", "60", "--", "true", env=env, cwd=tmp_path)
 
             assert done.returncode == 0, done.stderr
 
@@ -144,7 +145,7 @@ def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: P
             return now.keys() == first.keys() and not set(now.values()) & set(first.values())
 
         wait_for(all_came_back, seconds=120, what="a new process for each part")
-        # An event that a command could not deliver in its last second waits for the next command.
+        # It answers that it is ready when it can take events, or keep them.
         wait_for(lambda: answers(f"{stack.urls.gateway}/readyz"), seconds=120, what="the gateway")
         deploy("shop")
         wait_for(lambda: seen() == "cart\tsucceeded\nshop\tsucceeded", seconds=120, what="the second deployment")
@@ -215,8 +216,8 @@ def test_killed_part_comes_back_on_its_port(home: Path) -> None:
     with Stack(home, apps=()) as stack:
         first = children(stack.state)["clickhouse"]
         os.kill(first, signal.SIGKILL)
-        processes.wait_until(lambda: children(stack.state).get("clickhouse", first) != first, seconds=60)
-        processes.wait_until(lambda: ports.answers(stack.state.ports["clickhouse"]), seconds=60)
+        wait_for(lambda: children(stack.state).get("clickhouse", first) != first, what="a new process")
+        wait_for(lambda: ports.answers(stack.state.ports["clickhouse"]), what="ClickHouse on its port")
         answer = query(stack.urls.clickhouse, "SELECT 1")
         restarts = {child.name: child.restarts for child in stack.state.children}
 
@@ -268,7 +269,7 @@ with Stack(Path({str(home)!r}), apps=()):
 
     assert ready == "ready\n"
     assert len(children(state)) == 2
-    assert processes.wait_until(lambda: nothing_runs(state), seconds=30)
+    assert processes.wait_until(lambda: nothing_runs(state), seconds=60)
     assert not is_held(home)
 
 
@@ -284,7 +285,7 @@ def test_foreground_stack_stops_everything_on_a_signal(home: Path, number: signa
             break
     state = read_state(home)
     command.send_signal(number)
-    command.communicate(timeout=60)
+    command.communicate(timeout=120)
 
     assert command.returncode == 0
     assert len(children(state)) == 2
@@ -297,10 +298,10 @@ def test_interrupted_start_leaves_nothing(home: Path) -> None:
     command = subprocess.Popen(
         argv, env={**os.environ, **environment(home)}, stderr=subprocess.PIPE, text=True, cwd=home.parent
     )
-    processes.wait_until(lambda: "kafka" in children(read_state(home)), seconds=60)
+    wait_for(lambda: "kafka" in children(read_state(home)), what="the start of Kafka")
     state = read_state(home)
     command.send_signal(signal.SIGINT)
-    command.communicate(timeout=60)
+    command.communicate(timeout=120)
 
     assert command.returncode == 130
     assert "kafka" in children(state)
@@ -312,7 +313,7 @@ def test_killed_supervisor_is_no_hindrance(home: Path) -> None:
     before = read_state(home)
     assert before.supervisor is not None
     os.kill(before.supervisor.pid, signal.SIGKILL)
-    processes.wait_until(lambda: not before.is_supervised, seconds=20)
+    wait_for(lambda: not before.is_supervised, what="the end of the supervisor")
     started = up(home)
     after = read_state(home)
     down(home)
@@ -350,6 +351,6 @@ def test_part_that_cannot_start_is_named_with_the_end_of_its_log(home: Path) -> 
     with pytest.raises(DeploytrailError, match=said):
         Stack(home, apps=()).start()
 
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < READY_SECONDS  # it is not awaited any longer
     assert read_state(home).phase is Phase.FAILED
     assert not is_held(home)

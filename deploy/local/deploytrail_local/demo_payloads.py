@@ -19,7 +19,7 @@ from typing import Any
 
 from deploytrail_schemas.settings import Settings
 
-_TIMEOUT = 10.0
+_TIMEOUT = 60.0
 # Never by a proxy of the environment: the gateway is on this machine.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

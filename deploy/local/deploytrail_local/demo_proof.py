@@ -25,7 +25,7 @@ from deploytrail_local.processes import wait_until
 
 QUESTION = "Can an outsider check the record?"
 _CHECKER = "deploytrail_sinks.archive.log.verify_proof"
-_COVERED_SECONDS = 30.0  # until a published checkpoint covers what was archived
+_COVERED_SECONDS = 120.0  # until a published checkpoint covers what was archived
 _ROOT_LETTERS = 12  # of a root in base64 that are shown
 
 

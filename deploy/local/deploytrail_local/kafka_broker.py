@@ -27,7 +27,7 @@ MIRROR_VERSION = "4.3.0"  # the newest that is published; it speaks with older a
 _LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
-_READY_SECONDS = 60.0
+_READY_SECONDS = 120.0
 
 Progress = Callable[[str], None]
 
@@ -179,7 +179,7 @@ class KafkaBroker:
             [*tool, "format", "--cluster-id", self._cluster.id, "--config", str(self.folder / "server.properties")],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=_READY_SECONDS,
             check=False,
         )
         if done.returncode != 0:

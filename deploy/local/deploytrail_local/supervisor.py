@@ -22,6 +22,7 @@ from deploytrail_local.process_identity import ProcessIdentity
 from deploytrail_local.stack_state import ChildStatus
 
 STARTS = 3  # so often may a child end before it was ever ready
+READY_SECONDS = 180.0  # a dozen programs start at once: a small machine that does more needs a minute for it
 STEADY_SECONDS = 60.0  # who ran so long without ending is restarted at once again
 _LOOK_SECONDS = 0.1
 _LOG_BYTES = 32 << 20
@@ -36,7 +37,7 @@ class Child:
     env: Mapping[str, str]
     log: Path
     is_ready: Callable[[], bool]
-    ready_seconds: float = 60.0
+    ready_seconds: float = READY_SECONDS
     grace_seconds: float = 20.0
 
 
