@@ -52,7 +52,7 @@ def _both(words: list[str], spool: Path, **options: Any) -> list[tuple[int, byte
     env = environment(spool)
     pair = []
     for prefix in ([], [*COMMAND, "run", "--version", "4.2.0", "--"]):
-        done = subprocess.run([*prefix, *words], env=env, capture_output=True, timeout=60, check=False, **options)
+        done = subprocess.run([*prefix, *words], env=env, capture_output=True, timeout=100, check=False, **options)
         pair.append((done.returncode, done.stdout, done.stderr))
     return pair
 
@@ -211,10 +211,14 @@ def test_rollback_command_is_a_deployment_of_its_own(tmp_path: Path) -> None:
     ]
 
 
+# Waits for a signal however late it comes, and for half a second more: for a second one, which must not come.
 COUNTING = """
-trap 'echo int' INT; trap 'echo term' TERM; trap 'echo hup' HUP; trap 'echo usr1' USR1
+heard=0; i=0; left=12
+trap 'echo int; heard=1' INT; trap 'echo term; heard=1' TERM
+trap 'echo hup; heard=1' HUP; trap 'echo usr1; heard=1' USR1
 echo ready
-i=0; while [ $i -lt 12 ]; do sleep 0.05; i=$((i+1)); done
+while [ $heard -eq 0 ] && [ $i -lt 1200 ]; do sleep 0.05; i=$((i+1)); done
+while [ $left -gt 0 ]; do sleep 0.05; left=$((left-1)); done
 exit 5
 """
 
@@ -235,7 +239,7 @@ def test_signal_reaches_the_script_exactly_once(tmp_path: Path, name: str, whole
     run = _begin([*COMMAND, "run", "--"], tmp_path, ["sh", "-c", COUNTING])
     number = getattr(signal, f"SIG{name}")
     (os.killpg if whole_group else os.kill)(run.pid, number)
-    out, _ = run.communicate(timeout=30)
+    out, _ = run.communicate(timeout=120)
 
     assert (run.returncode, out) == (5, f"{name.lower()}\n")
     assert [e["event_type"] for e in stored(tmp_path)] == ["started", "failed"]
@@ -247,9 +251,9 @@ def test_signal_reaches_the_script_exactly_once(tmp_path: Path, name: str, whole
 def test_run_dies_of_the_signal_that_ended_the_script(
     tmp_path: Path, number: signal.Signals, whole_group: bool
 ) -> None:
-    run = _begin([*COMMAND, "run", "--"], tmp_path, ["sh", "-c", "ulimit -c 0; echo ready; exec sleep 30"])
+    run = _begin([*COMMAND, "run", "--"], tmp_path, ["sh", "-c", "ulimit -c 0; echo ready; exec sleep 100"])
     (os.killpg if whole_group else os.kill)(run.pid, number)
-    run.communicate(timeout=30)
+    run.communicate(timeout=80)
     last = stored(tmp_path)[-1]
 
     assert run.returncode == -number
@@ -262,7 +266,7 @@ def test_signals_that_were_ignored_stay_ignored(tmp_path: Path) -> None:
         ["sh", "-c", f"trap '' HUP INT; exec {' '.join(COMMAND)} run -- sh -c 'kill -HUP $$; kill -INT $$; exit 6'"],
         env=environment(tmp_path),
         check=False,
-        timeout=30,
+        timeout=100,
     )
 
     assert ran.returncode == 6
@@ -291,7 +295,7 @@ def test_interrupt_key_at_a_terminal_reaches_the_script_once(tmp_path: Path) -> 
     while b"ready" not in shown:
         shown += os.read(terminal, 1024)
     os.write(terminal, b"\x03")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             shown += os.read(terminal, 1024)
@@ -312,14 +316,14 @@ def test_nothing_is_left_running_and_no_pipe_is_held(tmp_path: Path) -> None:
         env=environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if f"marked-{tmp_path.name}" in _text(path)]
 
     assert done.stdout == "out\n"
     assert left == []
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def _text(path: Path) -> str:
@@ -331,10 +335,10 @@ def _text(path: Path) -> str:
 
 @pytest.mark.requirement("M2.2")
 def test_a_long_command_reports_progress_by_itself(tmp_path: Path) -> None:
-    env = environment(tmp_path / "spool", DEPLOYTRAIL_HEARTBEAT_SECONDS="0.2")
+    env = environment(tmp_path / "spool", DEPLOYTRAIL_HEARTBEAT_SECONDS="0.1")
     began = time.monotonic()
-    done = command("run", "--", "sleep", "1.2", env=env)
-    at_most = (time.monotonic() - began) / 0.2
+    done = command("run", "--", "sleep", "2", env=env)
+    at_most = (time.monotonic() - began) / 0.1
     first, *beats, last = (event["event_type"] for event in stored(tmp_path / "spool"))
 
     assert done.returncode == 0
