@@ -38,9 +38,9 @@ def test_the_sidecars_script_reports_and_keeps_its_exit_code(tmp_path: Path, scr
         settings = environment(tmp_path / "spool", DEPLOYTRAIL_URL=there.url)
         with running(*words, "--port", "0", env=settings, cwd=tmp_path) as process:
             probe = [word.replace(SHARED, str(tmp_path)) for word in agent["startupProbe"]["exec"]["command"]]
-            assert subprocess.run(probe, timeout=10, check=False).returncode == 0
+            assert subprocess.run(probe, timeout=60, check=False).returncode == 0
             argv = [*deploy["command"], deploy["args"][0].replace(SHARED, str(tmp_path))]
-            done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
             assert process.stop() == 0
         told = [(event["event_type"], event["deployment_id"]) for event in there.events]
 
@@ -61,4 +61,4 @@ def test_without_an_agent_the_script_deploys_all_the_same(tmp_path: Path) -> Non
 
     assert done.returncode == 0
     assert (tmp_path / "deployed").exists()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # it asks nobody twice

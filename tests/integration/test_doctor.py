@@ -27,6 +27,7 @@ from support.kafka import make_topics
 from support.spool import command, environment, stored
 
 TOKEN = "dtk_runner_0123456789abcdef"
+SOON = ("--timeout", "2")  # where nobody will answer
 
 
 @contextmanager
@@ -44,13 +45,13 @@ def gateway(**options: Any) -> Iterator[tuple[int, MemoryPublisher]]:
             yield listener.getsockname()[1], publisher
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
 
 
 def checks(tmp_path: Path, *words: str, **settings: str) -> tuple[int, dict[str, tuple[str, str, str]]]:
-    """Exit status, and (state, detail, fix) of the worst check of each thing."""
+    """Exit status, and (state, detail, fix) of the worst check of each thing; what is there may answer late."""
     env = environment(tmp_path / "spool", **settings)
-    done = command("doctor", "--json", "--timeout", "2", *words, env=env)
+    done = command("doctor", "--json", "--timeout", "30", *words, env=env)
     told = json.loads(done.stdout)
     order = ["broken", "warning", "ok"]
     found = sorted(told["checks"], key=lambda check: order.index(check["state"]), reverse=True)
@@ -115,13 +116,13 @@ def test_a_closed_port_is_named(tmp_path: Path) -> None:
 def test_a_port_that_swallows_everything_is_named_in_time(tmp_path: Path) -> None:
     with socket.create_server((ports.LOOPBACK, 0)) as silent:
         began = time.monotonic()
-        code, found = checks(tmp_path, DEPLOYTRAIL_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        code, found = checks(tmp_path, *SOON, DEPLOYTRAIL_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
         took = time.monotonic() - began
 
     assert code == 1
     assert "no answer within 2 s" in found["gateway"][1]
     assert "firewall" in found["gateway"][2]
-    assert took < 10
+    assert took < 20  # two seconds of waiting, and a busy machine's own
 
 
 def test_a_name_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_damage_and_refusals_are_named(tmp_path: Path) -> None:
 
 
 def test_kafka_that_is_away_is_named(tmp_path: Path) -> None:
-    code, found = checks(tmp_path, DEPLOYTRAIL_URL=f"kafka://127.0.0.1:{ports.free_port()}")
+    code, found = checks(tmp_path, *SOON, DEPLOYTRAIL_URL=f"kafka://127.0.0.1:{ports.free_port()}")
 
     assert code == 1
     assert "cannot be reached" in found["kafka"][1]
@@ -317,7 +318,7 @@ def test_kafka_without_topics_and_with_other_partitions_is_named(own_kafka: str,
     make_topics(own_kafka)
     well, found = checks(tmp_path, DEPLOYTRAIL_URL=url)
     other_code, other = checks(tmp_path, DEPLOYTRAIL_URL=url, DEPLOYTRAIL_PARTITIONS="32")
-    seen = AdminClient({"bootstrap.servers": own_kafka}).list_topics(timeout=10).topics
+    seen = AdminClient({"bootstrap.servers": own_kafka}).list_topics(timeout=30).topics
 
     assert (none_code, none["kafka"][1]) == (1, "there is no topic deploytrail.intake")
     assert (well, found["kafka"]) == (0, ("ok", "deploytrail.intake has 16 partitions, as the settings say", ""))
