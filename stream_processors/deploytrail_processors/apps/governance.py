@@ -32,8 +32,8 @@ MOST_WAITING = 1000
 class Governance:
     """Tables: `deployments` (what is known, standing findings), `tickets` (what is told, who waits), `services`
     (starts, standing findings, `since` when some are new, the spans of time that were `said` to have too many, what was
-    found `late` last), `daily` (what was said today, each with the event that it was said on); and steps of
-    approvals."""
+    found `late` last, whether it is to be told `again`), `daily` (what was said today, each with the event that it was
+    said on); and steps of approvals."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -243,50 +243,54 @@ class Governance:
         }
         document = velocity.policy_for(place, policies)
         counted = velocity.once(starts, lambda name: self._names.stands_for(partition, name))
-        late, passed = self._hear_late(row, counted, place, now)
-        said, due = dict(row.get("said", {})), None
-        for one in late:
-            self._forward(partition, one)
-        for rule, spans in passed.items():
-            said[rule] = velocity.spans_said(said.get(rule, []), spans, now)
+        said, due, found = dict(row.get("said", {})), None, dict[str, Finding]()
         if document is not None and isinstance(document.spec, Velocity):
             for limit in velocity.limits_of(document.spec):
-                found = velocity.judge(counted, document, standing.get(limit.rule), limit, place, now=now)
-                if found is not None:
-                    standing[limit.rule] = found
-                    self._forward(partition, found)
+                one = velocity.judge(counted, document, standing.get(limit.rule), limit, place, now=now)
+                found |= {limit.rule: one} if one is not None else {}
                 spans = velocity.current(counted, document, limit, now)
                 said[limit.rule] = velocity.spans_said(said.get(limit.rule, []), spans, now)
-            due = velocity.next_change(counted, document, standing, now)
-        newest = max((start[0] or 0 for start in starts.values()), default=0)
+            due = velocity.next_change(counted, document, standing | found, now)
+        late = self._hear_late(row, counted, said, place, now)
+        # A tick does not come again: the next one says once more what this one's crash might have lost.
+        again = [*row.get("late", ()), *standing.values()] if row.get("again") else []
+        for told in (*again, *late, *found.values()):
+            self._forward(partition, told)
+        is_new = bool(late or found)
+        newest = max(map(velocity.last_of, starts.values()))
         self._services[key] = row | {
             "starts": starts,
-            "standing": standing,
+            "standing": standing | found,
             "said": said,
             "late": late or row.get("late", []),
-            "since": row["since"] if (row.get("since") or 0) > now else None,
-            "due": max(now + 1, due if due is not None else newest + velocity.KEEP),
+            "again": is_new,
+            "since": min((at for at, *_ in starts.values() if (at or 0) > now), default=None),
+            "due": now + 1 if is_new else max(now + 1, due if due is not None else newest + velocity.KEEP),
         }
         self._due.put(partition, key, self._services[key])
 
     def _hear_late(
-        self, row: Row, starts: velocity.Starts, place: dict[str, str], now: int
-    ) -> tuple[list[Finding], dict[str, list[velocity.Span]]]:
-        """What was too many in a time that had passed when it was reported, by the policy of that time; by rule, which
-        times these were."""
-        since, said = row.get("since"), row.get("said", {})
-        document = velocity.policy_for(place, self._context.policies_at(since)) if since is not None else None
-        if since is None or since > now or document is None or not isinstance(document.spec, Velocity):
-            return [], {}
-        found: list[Finding] = []
-        spans: dict[str, list[velocity.Span]] = {}
-        for limit in velocity.limits_of(document.spec):
-            known = [*said.get(limit.rule, []), *velocity.current(starts, document, limit, now)]
-            more, spans[limit.rule] = velocity.heard_of_late(
-                starts, document, limit, place, known, since=since, now=now
+        self, row: Row, starts: velocity.Starts, said: dict[str, list[velocity.Span]], place: dict[str, str], now: int
+    ) -> list[Finding]:
+        """What was too many in a time that had passed when it was reported, by the policy of that time; of which times
+        it speaks is added to what was `said`."""
+        since, found = row.get("since"), list[Finding]()
+        if since is None or since > now:
+            return found
+        for rule in velocity.RULES:
+            more, spans = velocity.heard_of_late(
+                starts,
+                rule,
+                lambda at: velocity.policy_for(place, self._context.policies_at(at)),
+                place,
+                said.get(rule, []),
+                since=since,
+                now=now,
             )
+            if spans:
+                said[rule] = velocity.spans_said(said.get(rule, []), spans, now)
             found += more
-        return found, spans
+        return found
 
     def _forward(self, partition: int, found: Finding) -> None:
         self._context.forward(Topic.FINDINGS, partition, found["finding_id"], RecordType.FINDING, found)

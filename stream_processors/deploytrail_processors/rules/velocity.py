@@ -23,11 +23,12 @@ from deploytrail_processors.rules.policies.velocity import LONGEST, MOST
 
 MINUTE = 60_000_000
 KEEP = LONGEST * MINUTE
+RULES = ("change_budget", "change_burst")
 # Of more starts than any policy can count, the oldest are forgotten.
 MOST_STARTS = 2 * MOST
 _LISTED = 20
 _BEGUN = frozenset({"started", "progressed", "succeeded", "failed", "cancelled", "rolled_back"})
-Starts = dict[str, list[Any]]  # deployment → its earliest time, kind, whether voided
+Starts = dict[str, list[Any]]  # deployment → its earliest time, kind, when it was voided (0: not)
 Span = list[int]  # first and last start, µs
 
 
@@ -46,10 +47,10 @@ def with_event(starts: Starts, event: Mapping[str, Any]) -> Starts:
     name, voided = event["deployment_id"], event["event_type"] == "voided"
     if event["parent_deployment_id"] or (event["event_type"] not in _BEGUN and not voided):
         return starts
-    at, kind, was_voided = starts.get(name, [None, "", False])
+    at, kind, was_voided = starts.get(name, [None, "", 0])
     at = at if voided else min(filter(None, (at, event["corrected_at"])))
     kind = max(kind, event["kind"] if event["kind"] != "unknown" else "")
-    grown = starts | {name: [at, kind, voided or was_voided]}
+    grown = starts | {name: [at, kind, max(was_voided, event["corrected_at"] if voided else 0)]}
     if len(grown) > MOST_STARTS:
         oldest = min(grown, key=lambda one: (grown[one][0] or 0, one))
         grown = {one: start for one, start in grown.items() if one != oldest}
@@ -58,7 +59,12 @@ def with_event(starts: Starts, event: Mapping[str, Any]) -> Starts:
 
 def without_old(starts: Starts, now: int) -> Starts:
     """The starts that a limit may still count."""
-    return {name: start for name, start in starts.items() if start[0] is None or start[0] > now - KEEP}
+    return {name: start for name, start in starts.items() if last_of(start) > now - KEEP}
+
+
+def last_of(start: list[Any]) -> int:
+    """The time by which a start is forgotten: where only the word is known that takes it back, that of the word."""
+    return int(start[2] if start[0] is None else start[0])
 
 
 def once(starts: Starts, stands_for: Callable[[str], str]) -> Starts:
@@ -66,9 +72,9 @@ def once(starts: Starts, stands_for: Callable[[str], str]) -> Starts:
     found: Starts = {}
     for name in sorted(starts):
         at, kind, voided = starts[name]
-        known_at, known_kind, known_voided = found.get(stands_for(name), [None, "", False])
+        known_at, known_kind, known_voided = found.get(stands_for(name), [None, "", 0])
         earliest = min((one for one in (at, known_at) if one is not None), default=None)
-        found[stands_for(name)] = [earliest, max(kind, known_kind), voided or known_voided]
+        found[stands_for(name)] = [earliest, max(kind, known_kind), max(voided, known_voided)]
     return found
 
 
@@ -90,10 +96,10 @@ def limits_of(policy: Velocity) -> Iterator[Limit]:
     """The limits of a policy; `allowed` starts are still no violation."""
     if policy.budget is not None:
         span = int(policy.budget_minutes * MINUTE)
-        yield Limit("change_budget", policy.budget, span, Reason.OVER_BUDGET, Reason.WITHIN_BUDGET_AGAIN)
+        yield Limit(RULES[0], policy.budget, span, Reason.OVER_BUDGET, Reason.WITHIN_BUDGET_AGAIN)
     if policy.burst is not None:
         span = int(policy.burst_minutes * MINUTE)
-        yield Limit("change_burst", policy.burst - 1, span, Reason.BURST_OF_CHANGES, Reason.BURST_OVER)
+        yield Limit(RULES[1], policy.burst - 1, span, Reason.BURST_OF_CHANGES, Reason.BURST_OVER)
 
 
 def counted(starts: Starts, policy: Velocity, limit: Limit, now: int) -> list[tuple[int, str]]:
@@ -140,34 +146,70 @@ def current(starts: Starts, document: Document, limit: Limit, now: int) -> list[
 
 
 def heard_of_late(
-    starts: Starts, document: Document, limit: Limit, place: dict[str, str], said: list[Span], *, since: int, now: int
+    starts: Starts,
+    rule: str,
+    document_at: Callable[[int], Document | None],
+    place: dict[str, str],
+    said: list[Span],
+    *,
+    since: int,
+    now: int,
 ) -> tuple[list[Finding], list[Span]]:
     """What was too many in a time that has passed: a violation and what supersedes it, for each such time; and these.
 
-    `since`: the earliest start that was not known before. `said`: times that violations have spoken of.
+    `document_at`: the policy of a time; each is judged by its own. `since`: the earliest start that was not known
+    before. `said`: times that violations have spoken of.
     """
-    assert isinstance(document.spec, Velocity)
-    known = counted(starts, document.spec, limit._replace(span=now - (since - limit.span)), now)
-    times = [at for at, _ in known]
-    fullest: list[tuple[Span, list[tuple[int, str]]]] = []  # of starts too near to each other, with the fullest window
-    for end, at in enumerate(times):
-        window = known[bisect_right(times, at - limit.span) : end + 1]
-        if at < since or len(window) <= limit.allowed:
+    fullest: list[_Passed] = []  # of starts too near to each other, with the fullest window
+    known: dict[str, list[tuple[int, str]]] = {}
+    for at in sorted({start[0] for start in starts.values() if since <= (start[0] or 0) <= now}):
+        asked = _asked(document_at(at), rule)
+        if asked is None:
             continue
-        span = [window[0][0], at]
-        if fullest and span[0] <= fullest[-1][0][1]:
-            before, most = fullest[-1]
-            fullest[-1] = [before[0], at], max(most, window, key=len)
-        else:
-            fullest.append((span, window))
+        document, limit = asked
+        assert isinstance(document.spec, Velocity)
+        if document.key not in known:
+            span = now - since + limit.span
+            known[document.key] = counted(starts, document.spec, limit._replace(span=span), now)
+        counts = known[document.key]
+        begin, end = (bisect_right(counts, moment, key=_time) for moment in (at - limit.span, at))
+        window = counts[begin:end]
+        if len(window) <= limit.allowed or window[-1][0] != at:
+            continue
+        found = _Passed(window[0][0], at, window, document, limit)
+        if fullest and found.first <= fullest[-1].last:
+            before = fullest.pop()
+            found = max(before, found, key=lambda one: len(one.window))._replace(first=before.first, last=at)
+        fullest.append(found)
     findings: list[Finding] = []
-    for (first, last), window in fullest:
-        if not any(first <= until and last >= begin for begin, until in said):
-            reached = _reached(window, document, limit, place)
-            until = min(now, last + limit.span)
-            left = len(counted(starts, document.spec, limit, until))
-            findings += [reached, _passed(left, document, limit, place, reached, until=until)]
-    return findings, [span for span, _ in fullest]
+    for one in fullest:
+        if not any(one.first <= until and one.last >= begin for begin, until in said):
+            reached = _reached(one.window, one.document, one.limit, place)
+            until = min(now, one.last + one.limit.span)
+            assert isinstance(one.document.spec, Velocity)
+            left = len(counted(starts, one.document.spec, one.limit, until))
+            findings += [reached, _passed(left, one.document, one.limit, place, reached, until=until)]
+    return findings, [[one.first, one.last] for one in fullest]
+
+
+class _Passed(NamedTuple):
+    """A time with too many starts: its first and last one, the fullest window, and by what they are too many."""
+
+    first: int
+    last: int
+    window: list[tuple[int, str]]
+    document: Document
+    limit: Limit
+
+
+def _asked(document: Document | None, rule: str) -> tuple[Document, Limit] | None:
+    if document is None or not isinstance(document.spec, Velocity):
+        return None
+    return next(((document, limit) for limit in limits_of(document.spec) if limit.rule == rule), None)
+
+
+def _time(start: tuple[int, str]) -> int:
+    return start[0]
 
 
 def _reached(found: list[tuple[int, str]], document: Document, limit: Limit, place: dict[str, str]) -> Finding:
