@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.headers import bearer
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -40,7 +41,7 @@ def connection(settings: Settings, timeout: float) -> Iterator[Check]:
     url = settings.url
     scheme = url.partition("://")[0].lower()
     if not url:
-        fix = "set DEPLOYTRAIL_URL to https://… (a gateway) or kafka://host:port"
+        fix = f"set DEPLOYTRAIL_URL to https://… (a gateway) or kafka://host:port{if_not_set('url', url)}"
         yield Check(WARNING, "connection", "DEPLOYTRAIL_URL is not set: events stay in the spool", fix)
     elif scheme in {"http", "https"}:
         yield from gateway(settings, timeout)

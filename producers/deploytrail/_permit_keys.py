@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.permits import Authority, PermitKeys, read_keys
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def authority(settings: Settings) -> Authority:
     unset = [name for name in ("permit_keys", "permit_issuer", "permit_audience") if not getattr(settings, name)]
     if unset:
         names = ", ".join(f"DEPLOYTRAIL_{name.upper()}" for name in unset)
-        raise ConfigurationError(f"whose permits are believed? Set {names}")
+        unset_keys = if_not_set("permit_keys", settings.permit_keys)
+        raise ConfigurationError(f"whose permits are believed? Set {names}{unset_keys}")
     return Authority(load(settings.permit_keys), settings.permit_issuer, settings.permit_audience)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 from deploytrail_schemas.json_values import JsonError, parse_json
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.permits import Permit, Subject, verify_permit
 from deploytrail_schemas.settings import Settings
 
@@ -102,7 +103,7 @@ def require_permit(
 
 def _gate_url(settings: Settings) -> str:
     if not settings.gate_url:
-        raise ConfigurationError("which gate? Set DEPLOYTRAIL_GATE_URL")
+        raise ConfigurationError(f"which gate? Set DEPLOYTRAIL_GATE_URL{if_not_set('gate_url', settings.gate_url)}")
     parts = urlsplit(settings.gate_url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOCAL):
         raise ConfigurationError(f"the gate would be asked over {parts.scheme or 'nothing'}://; expected https://")

@@ -24,6 +24,7 @@ from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range, parse_instant
 from deploytrail_schemas.json_values import JsonError, parse_json, validate
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_text, redact_value
@@ -248,6 +249,7 @@ class _Delivery:
             raise RetryLater(
                 f"{left + len(self._errors)} records were not acknowledged by Kafka at {settings.kafka} ({why}); "
                 "run the same again: what has arrived already is known by its id"
+                f"{if_not_set('kafka', settings.kafka)}"
             )
 
     def _on_delivery(self, error: object, _: object) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import DeploytrailError, MissingDependencyError, RetryLater
 from deploytrail_schemas.json_lines import json_line
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_text, redact_value
 from deploytrail_schemas.registry import wire_format
@@ -178,7 +179,8 @@ def _of_kafka(topic: Topic, settings: Settings, *, follow: bool) -> Iterator[Mes
             found = consumer.list_topics(topic.value, 10.0).topics[topic.value].partitions
             bounds = {n: consumer.get_watermark_offsets(TopicPartition(topic.value, n), 10.0) for n in sorted(found)}
         except KafkaException as error:
-            raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error.args[0].str()}") from error
+            unset = if_not_set("kafka", settings.kafka)
+            raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error.args[0].str()}{unset}") from error
         if not bounds:
             raise RetryLater(f"Kafka at {settings.kafka} has no topic {topic.value}")
         begins = {n: end if follow else low for n, (low, end) in bounds.items()}

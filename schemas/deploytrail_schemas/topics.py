@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,5 +125,6 @@ def _existing(admin: AdminClient, settings: Settings, timeout: float) -> dict[st
     try:
         topics = admin.list_topics(timeout=timeout).topics
     except KafkaException as error:
-        raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error}") from error
+        unset = if_not_set("kafka", settings.kafka)
+        raise RetryLater(f"Kafka at {settings.kafka} does not answer: {error}{unset}") from error
     return {name: len(found.partitions) for name, found in topics.items()}

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -38,7 +39,7 @@ class PolicyTopic:
         except KafkaException as error:
             raise RetryLater(
                 f"the policies cannot be read from Kafka at {self._settings.kafka}: {error.args[0].str()}; "
-                "is DEPLOYTRAIL_KAFKA right, and does it run?"
+                f"is DEPLOYTRAIL_KAFKA right, and does it run?{if_not_set('kafka', self._settings.kafka)}"
             ) from error
         self._consumer.assign([TopicPartition(Topic.POLICIES.value, 0, low)])
         waited = 0.0

@@ -15,6 +15,7 @@ from typing import Any
 from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> int:
         store = open_store(settings.archive)
         if options.word == "verify":
             return _verify(store, settings, options)
-        return _cat(store, options.names, wire_format(settings) if options.decode else None)
+        return _cat(store, settings.archive, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
@@ -123,7 +124,7 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
     if nothing and (not report.flaws or (not kept and _is_empty(store))):
         print(
             f"deploytrail archive: {url} holds no segment; expected the archive's folder in DEPLOYTRAIL_ARCHIVE "
-            "(a sink writes the first after DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS)",
+            f"(a sink writes the first after DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS){if_not_set('archive', url)}",
             file=sys.stderr,
         )
         return EXIT_NOTHING
@@ -167,12 +168,13 @@ def _is_empty(store: ObjectStore) -> bool:
     return next(iter(store.list("")), None) is None
 
 
-def _cat(store: ObjectStore, names: list[str], wire: WireFormat | None) -> int:
+def _cat(store: ObjectStore, url: str, names: list[str], wire: WireFormat | None) -> int:
     flawed = 0
     for wanted in names or [""]:
         found = [wanted] if wanted.endswith(".avro") else [n for n in store.list(wanted) if not is_of_log(n)]
         if not found:
-            print(f"deploytrail archive: there is no object below {wanted or 'the archive'}", file=sys.stderr)
+            below = wanted or f"the archive {url}{if_not_set('archive', url)}"
+            print(f"deploytrail archive: there is no object below {below}", file=sys.stderr)
             flawed = flawed or EXIT_NOTHING
         for name in found:
             try:

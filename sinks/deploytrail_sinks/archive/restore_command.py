@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 EXIT_FLAWED = 1
@@ -15,9 +16,12 @@ EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 def main(argv: list[str]) -> int:
     """Exit code 0 restored, 1 an object is damaged, 69 ClickHouse or the store is away, 78 a setting is wrong."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     from deploytrail_sinks.archive.restore import restore
     from deploytrail_sinks.archive.segment import SegmentError
     from deploytrail_sinks.archive.store import open_store
+    from deploytrail_sinks.clickhouse.away import in_words
     from deploytrail_sinks.clickhouse.serve import quieten_drivers
 
     parser = argparse.ArgumentParser(
@@ -38,6 +42,8 @@ def main(argv: list[str]) -> int:
         code, text = EXIT_FLAWED, str(error)
     except DeploytrailError as error:
         code, text = EXIT_UNAVAILABLE, str(error)
+    except (ClickHouseError, OSError) as error:
+        code, text = EXIT_UNAVAILABLE, redact_text(in_words(settings.clickhouse_url, error))
     else:
         print(f"{done.messages} messages of {done.partitions} partitions are restored")
         return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from deploytrail_schemas.local_stack import if_not_set
+
 _CAUSE = re.compile(r"\[Errno -?\d+\] ([^\"')]+)")
 _MOST = 500  # characters of what is told
 
@@ -14,4 +16,7 @@ def in_words(url: str, error: Exception) -> str:
     cause = _CAUSE.search(said) if getattr(error, "code", None) is None else None
     if cause is None:
         return f"ClickHouse at {url}: {said[:_MOST]}"
-    return f"ClickHouse at {url} does not answer: {cause[1]}; is DEPLOYTRAIL_CLICKHOUSE_URL right, and does it run?"
+    unset = if_not_set("clickhouse_url", url)
+    return (
+        f"ClickHouse at {url} does not answer: {cause[1]}; is DEPLOYTRAIL_CLICKHOUSE_URL right, and does it run?{unset}"
+    )

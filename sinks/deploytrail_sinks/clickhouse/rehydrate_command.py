@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
         _say(str(error))
         return EXIT_UNAVAILABLE
     if not done.segments:
-        _say(f"{settings.archive} holds nothing of these days")
+        _say(f"{settings.archive} holds nothing of these days{if_not_set('archive', settings.archive)}")
     unreadable = f"; {done.unreadable} messages cannot be read: they are dead letters" if done.unreadable else ""
     print(f"{done.rows} rows of {done.segments} segments{unreadable}")
     return 0

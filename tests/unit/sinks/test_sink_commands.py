@@ -40,6 +40,10 @@ def test_a_clickhouse_that_is_away_is_told_without_the_layers_of_its_client() ->
         "ClickHouse at http://db:1 does not answer: Connection refused; "
         "is DEPLOYTRAIL_CLICKHOUSE_URL right, and does it run?"
     )
+    assert in_words("http://127.0.0.1:8123", error).endswith(
+        "does it run?; where `deploytrail up` made a stack on this machine, "
+        'eval "$(deploytrail up --env)" points the shell to it'
+    )
     assert in_words("http://db:1", OperationalError("busy\nand more")) == "ClickHouse at http://db:1: busy"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.registry import wire_format
 from deploytrail_schemas.settings import Settings
 
@@ -122,7 +123,7 @@ def _prove(options: argparse.Namespace, settings: Settings) -> int:
     try:
         bundle, later = prove(_store(settings), options.deployment, wire_format(settings))
     except NothingToProve as error:
-        print(f"deploytrail archive: {error}", file=sys.stderr)
+        print(f"deploytrail archive: {error}{if_not_set('archive', settings.archive)}", file=sys.stderr)
         return EXIT_NOTHING
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in options.deployment)
     path = options.output or Path(f"{name}.proof.json")
