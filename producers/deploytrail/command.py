@@ -105,8 +105,8 @@ def _foreign(word: str, argv: list[str]) -> int:
     from deploytrail_schemas.arguments import did_you_mean
 
     words = sorted({*OWN, *(entry.name for entry in entry_points(group=GROUP))})
-    meant = did_you_mean(word, words) or f"; there are {', '.join(words)}"
-    sys.stderr.write(f"deploytrail: there is no command {word!r}{meant}\n")
+    listed = ", ".join(words)
+    sys.stderr.write(f"deploytrail: there is no command {word!r}; there are {listed}{did_you_mean(word, words)}\n")
     return USAGE_ERROR
 
 
