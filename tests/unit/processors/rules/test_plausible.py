@@ -9,9 +9,9 @@ import pytest
 from deploytrail_processors.rules.plausible import problem
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.records import RecordType
-from support.values import event, signal
+from support.values import MINUTE, NOON, approval, event, signal
 
-EVENT, SIGNAL = RecordType.DEPLOYMENT_EVENT, RecordType.SIGNAL
+EVENT, SIGNAL, APPROVAL = RecordType.DEPLOYMENT_EVENT, RecordType.SIGNAL, RecordType.APPROVAL
 
 
 @pytest.mark.requirement("M2.1")
@@ -26,6 +26,11 @@ EVENT, SIGNAL = RecordType.DEPLOYMENT_EVENT, RecordType.SIGNAL
         (EVENT, event("started", event_id=""), "event_id is empty"),
         (EVENT, event("started", deployment_id=""), "deployment_id is empty"),
         (SIGNAL, signal(occurred_at=5), "occurred_at: "),
+        (SIGNAL, signal(ended_at=-62_135_596_800_000_000), "ended_at: "),  # 0001-01-01, as Go says never
+        (APPROVAL, approval(valid_from=NOON, valid_until=NOON + MINUTE), ""),
+        (APPROVAL, approval("registered", valid_until=-(1 << 63)), "valid_until: "),
+        (APPROVAL, approval(valid_from=(1 << 63) - 1), "valid_from: "),
+        (EVENT, event("started", sent_at=5), ""),  # says the intake app itself
     ],
 )
 def test_a_record_that_nothing_can_rest_on_is_told_by_name(kind: RecordType, value: dict[str, Any], words: str) -> None:
