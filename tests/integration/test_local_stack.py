@@ -22,10 +22,11 @@ from deploytrail_local.java import find_java
 from deploytrail_local.stack import Stack
 from deploytrail_local.stack_state import Phase, StackState, is_held, read_state
 from deploytrail_local.supervisor import READY_SECONDS
+from deploytrail_local.up_command import _where
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, MissingDependencyError
 from deploytrail_schemas.settings import Settings, variable
 from deploytrail_schemas.topics import Topic
-from support.commands import run
+from support.commands import BIN, run
 from support.kafka import read_topic, wait_for, write
 
 NO_APPS = ("--apps", "")
@@ -156,6 +157,17 @@ def test_whole_stack_goes_on_after_every_part_was_killed(home: Path, tmp_path: P
         place = ("--service", "shop", "--environment", "production", "--region", "eu-west-1")
         what = ("--deployment-id", "nobody-registered-it", "--artifact-digest", "sha256:" + "1b" * 32)
         asked = run("require-permit", *what, *place, env=environment(home) | gate, cwd=tmp_path)
+        [pasted] = [line for line in _where(stack).splitlines() if line.startswith("Ask its gate then:")]
+        pointed = {"DEPLOYTRAIL_URL": stack.urls.gateway, "DEPLOYTRAIL_SPOOL": str(tmp_path / "spool")}
+        path = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+        def permit() -> str:
+            """What the line gives that `up` prints; a registration is on the trail a moment after it was told."""
+            env = os.environ | environment(home) | gate | pointed | path
+            script = pasted.partition(":")[2]
+            return subprocess.run(["sh", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True).stdout
+
+        wait_for(lambda: permit().count(".") == 2, seconds=120, what="a permit by the line that `up` prints")
         trusting = ("--trust", stack.settings.archive_trust)
         archive = {"DEPLOYTRAIL_ARCHIVE": stack.urls.archive}
 

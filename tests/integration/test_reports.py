@@ -173,6 +173,14 @@ def test_what_only_one_of_report_and_independent_population_counts_is_named(stor
     assert whole["facts"]["Population"] == "reconciles: ClickHouse, the independent population"
 
 
+def test_a_month_without_data_is_told_in_the_report_and_on_standard_error(stores: Stores) -> None:
+    words = ("--month", "2025-01", "--without", "kafka", "--without", "archive", "--format", "json")
+    done = run("report", "audit", *words, env=stores.env, cwd=stores.folder)
+
+    assert (done.returncode, done.stderr.count("no deployment of the period is on record")) == (0, 1)
+    assert next(iter(json.loads(done.stdout)["facts"])) == "No data"
+
+
 @pytest.mark.requirement("M5.2")
 def test_what_comes_later_changes_nothing_as_of_before(stores: Stores) -> None:
     now = run("report", "audit", "--month", "2026-11", "--format", "json", env=stores.env, cwd=stores.folder)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.local_stack import POINTS_A_SHELL
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_local.process_identity import ProcessIdentity
@@ -22,6 +23,13 @@ from deploytrail_local.stack_state import ChildStatus, Phase, StackState, only_o
 from deploytrail_local.supervisor import Supervisor
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+GATE = "verdicts"  # the process that has it
+# A whole line, for a shell that points to the stack. Staging needs no approval, but what is asked about is registered.
+ASK_THE_GATE = (
+    "(export DEPLOYTRAIL_SERVICE=checkout DEPLOYTRAIL_ENVIRONMENT=staging DEPLOYTRAIL_REGION=eu-west-1 "
+    f"D=sha256:{'0' * 64}; "
+    'deploytrail require-permit --artifact-digest $D --deployment-id "$(deploytrail register --artifact-digest $D)")'
+)
 _EXPORTED = ("url", "kafka", "clickhouse_url", "archive", "home", "gate_url", "permit_issuer", "permit_keys")
 
 
@@ -140,12 +148,13 @@ def _where(stack: Stack) -> str:
         f"  Kafka        {urls.kafka}",
         f"  archive      {urls.archive}",
         *([f"  its log      deploytrail archive verify --trust {trust}"] if Path(trust).is_file() else []),
-        f"  gate         {stack.settings.gate_url}   deploytrail require-permit --artifact-digest sha256:…",
+        f"  gate         {stack.settings.gate_url}",
         f"  logs         {stack.log.parent}",
         *([f"  restarts     {', '.join(restarted)}"] if restarted else []),
         *([] if stack.settings.oncall_url else ["  pages        nowhere: DEPLOYTRAIL_ONCALL_URL is not set"]),
         "",
-        'Point a shell to it:  eval "$(deploytrail up --env)"',
+        f"Point a shell to it:  {POINTS_A_SHELL}",
+        *([f"Ask its gate then:    {ASK_THE_GATE}"] if any(child.name == GATE for child in state.children) else []),
         "Stop it:              deploytrail down",
     ]
     return "\n".join(lines)

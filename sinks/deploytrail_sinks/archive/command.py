@@ -67,9 +67,19 @@ def main(argv: list[str]) -> int:
         default=[],
         help="another that you kept: read everything, which must follow from it; may be repeated",
     )
-    check.add_argument("--stamp-roots", metavar="PEM", type=Path, help="certificates of the time stamp authorities")
     check.add_argument(
-        "--stamp", metavar="FILE", type=Path, action="append", default=[], help="a time stamp that you kept elsewhere"
+        "--stamp-roots",
+        metavar="PEM",
+        type=Path,
+        help="root certificates of the time stamp authorities (that of `sign`: DEPLOYTRAIL_ARCHIVE_TIMESTAMP_URL)",
+    )
+    check.add_argument(
+        "--stamp",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a time stamp that you kept elsewhere, such as a copy from log/timestamps",
     )
     check.add_argument(
         "--stamp-within", metavar="DAYS", type=_days, default="7", help="records are stamped by then (default: 7)"

@@ -23,7 +23,12 @@ from deploytrail_sinks.reports.population import (
 from deploytrail_sinks.reports.steps import Steps
 from deploytrail_sinks.reports.trail import CLICKHOUSE, Trail, by_deployment
 
+NO_DATA = "No data"
 _INDEPENDENT = "independent population"
+_NO_DATA = (
+    "no deployment of the period is on record in these environments; where some are expected, look at the month, at "
+    "--environment, and whether DEPLOYTRAIL_CLICKHOUSE_URL and DEPLOYTRAIL_CLICKHOUSE_DATABASE are the right ones"
+)
 _EVIDENCE = ("deployment_revisions", "deployment_events", "approvals", "findings")
 
 
@@ -65,6 +70,7 @@ def audit(
     )
     unknown += uncounted
     facts = (
+        *([] if len(month.listed) else [(NO_DATA, _NO_DATA)]),
         ("Period", str(period)),
         ("Environments", ", ".join(environments)),
         ("As of", format_instant(as_of) if as_of is not None else "all that had arrived: see the ranges"),

@@ -28,7 +28,7 @@ from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.shards import Shards, every_url
 from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.reports import pdf, reach, views
-from deploytrail_sinks.reports.audit import audit
+from deploytrail_sinks.reports.audit import NO_DATA, audit
 from deploytrail_sinks.reports.document import Report
 from deploytrail_sinks.reports.environments import production
 from deploytrail_sinks.reports.period import Period, month, quarter, zone_of
@@ -190,8 +190,9 @@ def _marked(report: Report, given: argparse.Namespace, settings: Settings) -> Re
     else:
         since = (_audited(given) if given.word == "audit" else _period(given)).start
     marked = reach.marked(report, since, reach.days_kept(connect(settings), settings), datetime.now(UTC))
-    if marked is not report:
-        sys.stderr.write(f"deploytrail report: {marked.facts[0][1]}\n")
+    for label, said in marked.facts:
+        if label in (reach.LABEL, NO_DATA):
+            sys.stderr.write(f"deploytrail report: {said}\n")
     return marked
 
 

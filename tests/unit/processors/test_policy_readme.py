@@ -17,7 +17,6 @@ def test_a_policy_of_the_readme_is_valid_and_can_be_explained(
     block: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "policies.yaml").write_text(block)
-    (tmp_path / "holidays.ics").write_text("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:shop\r\nEND:VCALENDAR\r\n")
     checked = main(["check", str(tmp_path / "policies.yaml")])
     told = capsys.readouterr()
     explained = main(["explain", "--at", "2026-12-16T10:00:00Z", str(tmp_path / "policies.yaml")])

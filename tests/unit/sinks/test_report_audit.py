@@ -6,12 +6,13 @@ import errno
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.records import RecordType
+from deploytrail_sinks.reports.audit import NO_DATA, audit
 from deploytrail_sinks.reports.audit_rows import COLUMNS, audited
 from deploytrail_sinks.reports.environments import production
 from deploytrail_sinks.reports.period import month
@@ -25,6 +26,7 @@ from deploytrail_sinks.reports.population import (
     independent,
 )
 from deploytrail_sinks.reports.steps import Steps
+from deploytrail_sinks.reports.trail import Trail
 from deploytrail_sinks.reports.whole_file import beside
 
 STARTED = datetime(2026, 10, 5, 9, tzinfo=UTC)
@@ -293,3 +295,24 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
     with beside(wanted) as path:
         path.write_text("of this one")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["of this one"]
+
+
+class NothingOnRecord:
+    """A trail of a month in which nothing happened, or of the wrong database."""
+
+    def deployments(self, *_: Any) -> list[Any]:
+        return []
+
+    def population(self, *_: Any) -> Population:
+        return Population("ClickHouse", {}, {})
+
+    def ranges(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+
+def test_a_month_without_deployments_says_so_before_anything_else() -> None:
+    report = audit(cast(Trail, NothingOnRecord()), OCTOBER, ["production"])
+
+    label, said = report.facts[0]
+    assert label == NO_DATA
+    assert said.startswith("no deployment of the period is on record in these environments")

@@ -76,3 +76,10 @@ def test_help_of_the_archive_lists_every_word(capsys: pytest.CaptureFixture[str]
 
     words = ("verify", "cat", "prove", "verify-proof", "consistency", "keygen", "sequence", "sign", "witness")
     assert [word for word in (*words, "hold", "purge", "lengthen", "restore") if f"\n    {word} " not in told] == []
+
+
+def test_help_of_verify_says_where_time_stamps_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        archive_command.main(["verify", "--help"])
+
+    assert "DEPLOYTRAIL_ARCHIVE_TIMESTAMP_URL" in capsys.readouterr().out
