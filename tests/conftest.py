@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,18 @@ import pytest
 from deploytrail_schemas.errors import MissingDependencyError
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_signal_is_ignored() -> Iterator[None]:
+    """What tests start begins as at a terminal, also where the tests themselves run under nohup or behind an `&`."""
+    told = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+    ignored = [number for number in told if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")
