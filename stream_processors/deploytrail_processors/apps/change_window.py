@@ -51,7 +51,9 @@ class ChangeWindow:
         elif kind is RecordType.APPROVAL:
             for deployment_id in self._approvals.add(partition, value):
                 row = self._deployments.get(partition, deployment_id)
-                if row["facts"]["ids"]:  # else it is judged with the approval once something of it is known
+                if lifecycle.is_reported(
+                    row["facts"]
+                ):  # else it is judged with the approval once something of it is known
                     self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:

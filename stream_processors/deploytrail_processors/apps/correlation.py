@@ -140,7 +140,7 @@ class Correlation:
 
     def _begin(self, partition: int, facts: lifecycle.Facts) -> int:
         """When a deployment began at the earliest; NEVER where it is not known to have."""
-        begun = began(self._deployments.derive(partition, facts)) if facts["ids"] else None
+        begun = began(self._deployments.derive(partition, facts)) if lifecycle.is_reported(facts) else None
         return begun[0] - begun[1] if begun is not None else NEVER
 
     def _around(self, partition: int, at: int) -> list[tuple[str, Row]]:

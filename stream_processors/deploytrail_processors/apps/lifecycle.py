@@ -53,10 +53,11 @@ class Lifecycle:
     def _take(self, partition: int, changed: Changed) -> None:
         merged = [row["facts"]["id"] for row in changed.merged]
         contents = {row["facts"]["id"]: self._deployments.derive(partition, row["facts"]) for row in changed.rows}
-        lives = [life_of(row["facts"], contents[row["facts"]["id"]]) for row in changed.rows if row["facts"]["ids"]]
+        reported = [row for row in changed.rows if lifecycle.is_reported(row["facts"])]
+        lives = [life_of(row["facts"], contents[row["facts"]["id"]]) for row in reported]
         others = self._relations.of(partition).change(merged, lives)
         for row in changed.rows:
-            if row["facts"]["ids"]:
+            if lifecycle.is_reported(row["facts"]):
                 self._write(partition, row, by_itself=contents[row["facts"]["id"]])
             else:  # an approval came before anything of what it is about; its record begins when that comes
                 self._deployments.put(partition, row)

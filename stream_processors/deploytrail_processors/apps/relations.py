@@ -238,9 +238,8 @@ class PartitionRelations:
     def of(self, partition: int) -> Relations:
         """Of one partition. To be asked for before rows change of which `change` is to tell."""
         if partition not in self._made:
-            rows = self._deployments.rows(partition)
-            # One without reports is known by its approvals only.
-            self._made[partition] = Relations(self.life(partition, row) for row in rows if row["facts"]["ids"])
+            rows = (row for row in self._deployments.rows(partition) if lifecycle.is_reported(row["facts"]))
+            self._made[partition] = Relations(self.life(partition, row) for row in rows)
         return self._made[partition]
 
     def life(self, partition: int, row: Row) -> Life:

@@ -129,7 +129,7 @@ class Verification:
 
     def _content(self, partition: int, deployment_id: str) -> dict[str, Any] | None:
         facts = self._deployments.get(partition, deployment_id)["facts"]
-        return self._deployments.derive(partition, facts) if facts["ids"] else None
+        return self._deployments.derive(partition, facts) if lifecycle.is_reported(facts) else None
 
     def _before(self, partition: int, rollback: dict[str, Any], undone: dict[str, Any] | None) -> dict[str, Any] | None:
         """The last deployment of the place that had succeeded before what was undone, or before the rollback."""

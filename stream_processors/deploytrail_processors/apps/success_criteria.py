@@ -92,8 +92,8 @@ class Success:
         """Correlation has answered a signal: note it with each deployment that it speaks of."""
         signal = answer["signal"]
         for deployment_id, found in answer["findings"].items():
-            row = self._deployments.get(partition, deployment_id) if deployment_id else {"facts": {"ids": []}}
-            if not row["facts"]["ids"] or row["facts"]["id"] != deployment_id:
+            row = self._deployments.get(partition, deployment_id)
+            if not lifecycle.is_reported(row["facts"]) or row["facts"]["id"] != deployment_id:
                 continue  # of another name nothing is noted: the answer names the one that stands for it, too
             incidents = dict(row.get("incidents", {}))
             if found["probability"] < success.POSSIBLE:
@@ -123,7 +123,7 @@ class Success:
     def _note_end(self, partition: int, deployment_id: str) -> set[str]:
         """Note a deployment's end among those of its place; the deployments behind it, whose rate it is part of."""
         row = self._deployments.get(partition, deployment_id)
-        if not row["facts"]["ids"]:
+        if not lifecycle.is_reported(row["facts"]):
             return set()
         content = self._content(partition, deployment_id)
         place = _place_key(partition, content)
@@ -164,7 +164,7 @@ class Success:
 
     def _judge(self, partition: int, deployment_id: str, *, by_tick: bool = False) -> None:
         row = self._deployments.get(partition, deployment_id)
-        if not row["facts"]["ids"]:
+        if not lifecycle.is_reported(row["facts"]):
             return
         content, standing = self._content(partition, deployment_id), _standing(row)
         row["due"], found = None, None

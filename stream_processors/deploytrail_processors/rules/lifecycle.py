@@ -257,6 +257,11 @@ def is_open(facts: Facts) -> bool:
     return _became(facts, outcome.read(facts)).state in OPEN
 
 
+def is_reported(facts: Facts) -> bool:
+    """Whether any event of it is known, be it of its progress alone: else it is known by its approvals only."""
+    return bool(facts["ids"]) or has_begun(facts)
+
+
 def has_begun(facts: Facts) -> bool:
     """Whether an event of its life is known: not only of what is said about it."""
     return bool(facts["marks"] or facts["ends"])

@@ -445,3 +445,10 @@ def test_a_replay_gives_identical_records_and_a_restart_changes_none(events: lis
 
     assert Trail().read(*events).records() == whole
     assert broken.records() | again.records() == whole
+
+
+@pytest.mark.requirement("M2.2")
+def test_a_deployment_of_which_only_progress_is_known_has_a_record_too_and_is_lost_in_the_end() -> None:
+    trail = Trail().read(event("progressed", deployment_id="canary", cohort="blue"))
+    assert trail.states() == {"canary": "running"}
+    assert trail.tick(NOON + 2 * DAY).states() == {"canary": "lost"}

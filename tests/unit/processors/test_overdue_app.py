@@ -178,3 +178,14 @@ def test_a_parent_is_not_overdue_once_its_children_have_ended() -> None:
     assert set(reasons(still)) == {"child", "shop-1"}
     assert ended.findings == []
     assert reasons(still.tell(child[1])) == {"child": "ended_in_time", "shop-1": "ended_in_time"}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_part_of_which_only_progress_is_known_keeps_the_whole_open_before_a_restart_and_after(restarts: bool) -> None:
+    part = {"parent_deployment_id": "whole", "service": "cart"}
+    told = Handled(Overdue).tell(event("started", at(0), deployment_id="whole"), *deploy("done", 1, 5, **part))
+    told.tell(event("progressed", at(1), deployment_id="running", **part))
+    if restarts:
+        told.handler.on_recovered()
+
+    assert reasons(told.tell(tick(at(61)))) == {"whole": "running_longer_than_expected"}
