@@ -22,7 +22,6 @@ from deploytrail_schemas.reasons import Reason
 from deploytrail_processors.rules import break_glass, change_window
 from deploytrail_processors.rules.approval_required import required
 from deploytrail_processors.rules.approval_steps import (
-    UNSAID,
     Asked,
     Moment,
     Problem,
@@ -35,6 +34,7 @@ from deploytrail_processors.rules.approval_steps import (
     width_of,
 )
 from deploytrail_processors.rules.policies import Approvals, Policies
+from deploytrail_processors.rules.registration import in_force, is_inside, span
 
 PoliciesAt = Callable[[int], Policies]
 MINUTE = 60_000_000
@@ -84,7 +84,7 @@ def judge(asked: Asked, steps: Iterable[Step], policies_at: PoliciesAt, moment: 
     registrations = [
         s for s in ordered if s["approval_type"] == "registered" and deployment_of(s) == asked.deployment_id
     ]
-    registration, problems = _registration(asked, registrations, requirement, moment)
+    registration, problems = in_force(asked, registrations, requirement, moment)
     found = _Approving(asked, requirement, policies_at, moment, registrations, registration).judge(ordered)
     problems += found.problems
     window = change_window.judge(asked.subject(), policies, at=moment.at, uncertainty=moment.uncertainty)
@@ -126,51 +126,6 @@ def judge(asked: Asked, steps: Iterable[Step], policies_at: PoliciesAt, moment: 
         min(ends, default=None),
         window.next_open,
     )
-
-
-def _registration(
-    asked: Asked, registrations: Sequence[Step], requirement: Approvals, moment: Moment
-) -> tuple[Step | None, list[Problem]]:
-    """The registration in force, and what is wrong with it."""
-    problems = []
-    if not asked.artifact_digest and (requirement.registration or requirement.count):
-        problems.append(Problem(Reason.NO_ARTIFACT_DIGEST, "nobody says which artifact it is: give its sha256 digest"))
-    before = [step for step in registrations if side_of(step, moment) < 1]
-    registration = before[-1] if before else None
-    if registration is None:
-        if requirement.registration and registrations:
-            at = format_instant(registrations[0]["corrected_at"])
-            problems.append(Problem(Reason.LATE_REGISTRATION, f"it was registered at {at}, after it had begun"))
-        elif requirement.registration:
-            said = f"the deployment {asked.deployment_id!r} is not registered: deploytrail register …"
-            problems.append(Problem(Reason.UNREGISTERED, said))
-        return (registrations[0] if registrations else None), problems
-    if side_of(registration, moment) == 0 and requirement.registration and len(before) == 1:
-        said = "its clocks cannot tell whether it was registered before it began"
-        problems.append(Problem(Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, said, certain=False))
-    digest = registration.get("artifact_digest", "")
-    if asked.artifact_digest and digest and digest != asked.artifact_digest:
-        said = f"registered is {digest}; this is {asked.artifact_digest}"
-        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_ARTIFACT, said))
-    elif requirement.registration and asked.artifact_digest and not digest:
-        said = "the registration names no digest: register it with --artifact-digest"
-        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_ARTIFACT, said))
-    for name in ("service", "environment", "region"):
-        given, wanted = registration.get(name, ""), getattr(asked, name)
-        if given not in UNSAID and given != wanted:
-            said = f"it is registered for the {name} {given!r}; this is {wanted!r}"
-            problems.append(Problem(Reason.REGISTERED_FOR_OTHER_PLACE, said))
-    inside = _is_inside(registration, moment)
-    if inside is False:
-        said = f"it is registered for the time {_span(registration)}"
-        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_TIME, said))
-    elif inside is None:
-        said = f"its clocks cannot tell whether it began in the time that it is registered for, {_span(registration)}"
-        problems.append(Problem(Reason.REGISTERED_FOR_OTHER_TIME, said, certain=False))
-    if requirement.count and not registration.get("change_ticket"):
-        said = "the registration names no change ticket: register it with --change-ticket"
-        problems.append(Problem(Reason.NO_CHANGE_TICKET, said))
-    return registration, problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +215,14 @@ class _Approving:
                     for name in [name for name in latest if name == who or is_same(name, who)]:
                         del latest[name]
                 said = f"{step.get('approver') or 'somebody'} rejected {self._what()}"
-                no[who] = Problem(Reason.REJECTED, said, certain=lies < 0)
+                # A word that may have come too late makes one that came in time no less certain.
+                if who not in no or not no[who].certain:
+                    no[who] = Problem(Reason.REJECTED, said, certain=lies < 0)
             else:
                 for name in [name for name in latest if name == who or is_same(name, who)] or list(latest):
-                    latest[name] = (latest[name][0], step)
+                    given, withdrawn = latest[name]
+                    if withdrawn is None or side_of(withdrawn, self._moment) == 0:
+                        latest[name] = (given, step)
         return list(latest.values()), list(no.values())
 
     def _against(self, step: Step, withdrawn: Step | None) -> list[Problem]:
@@ -313,8 +272,8 @@ class _Approving:
         # what it speaks of.
         before = [r for r in self._registrations if r["corrected_at"] <= step["corrected_at"]]
         meant = before[-1] if before else {}
-        if meant != self._registration and not step.get("valid_until") and _is_inside(meant, self._moment) is False:
-            said = f"{who} approved it for the time {_span(meant)}, and it was registered anew since"
+        if meant != self._registration and not step.get("valid_until") and is_inside(meant, self._moment) is False:
+            said = f"{who} approved it for the time {span(meant)}, and it was registered anew since"
             return [Problem(Reason.APPROVED_OTHER_TIME, said)]
         digest = digest or meant.get("artifact_digest", "")
         if not digest and not self._requirement.unbound:
@@ -376,17 +335,3 @@ def _window_problem(window: change_window.Judgement) -> Problem | None:
     if window.next_open is not None:
         said += f"; the next one opens at {format_instant(window.next_open)}"
     return Problem(window.reason, said, certain=window.position is change_window.Position.OUTSIDE)
-
-
-def _is_inside(registration: Step, moment: Moment) -> bool | None:
-    """Whether a moment lies in the time that something is registered for; None where the clocks cannot tell."""
-    begins, ends = registration.get("valid_from"), registration.get("valid_until")
-    earliest, latest = moment.at - moment.uncertainty, moment.at + moment.uncertainty
-    if (begins and latest < begins) or (ends and earliest >= ends):
-        return False
-    return None if (begins and earliest < begins) or (ends and latest >= ends) else True
-
-
-def _span(registration: Step) -> str:
-    ends = (("from", registration.get("valid_from")), ("until", registration.get("valid_until")))
-    return " ".join(f"{word} {format_instant(at)}" for word, at in ends if at)

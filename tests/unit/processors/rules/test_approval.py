@@ -295,6 +295,52 @@ def test_what_came_after_the_start_is_late() -> None:
     assert reasons(registered(), approved(), approved("ada", NOON + MINUTE), moment=BEGAN) == []
 
 
+def around_the_start(kind: str, **fields: Any) -> dict[str, Any]:
+    """A step that may have been taken after the start."""
+    return approval(kind, NOON + fields.pop("later", 0), uncertainty_ms=2_000, **fields)
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [
+        (approval("revoked", NOON - 5 * MINUTE, approver="ada"), "revoked"),
+        (approval("rejected", NOON - 5 * MINUTE, approver="bob"), "rejected"),
+    ],
+)
+def test_a_refusal_that_is_said_again_at_the_start_is_no_less_certain(first: dict[str, Any], kind: str) -> None:
+    once = verdict(registered(), approved(), first, moment=BEGAN)
+    again = around_the_start(kind, approver=first["approver"])
+
+    assert once.position == "refused"
+    assert verdict(registered(), approved(), first, again, moment=BEGAN) == once
+
+
+@pytest.mark.requirement("M5.4")
+@pytest.mark.parametrize(
+    ("before", "around", "position"),
+    [
+        ([OTHER], [DIGEST], "uncertain"),  # what is registered for certain is another artifact
+        ([DIGEST], [OTHER], "uncertain"),
+        ([DIGEST], [DIGEST], "allowed"),
+        ([OTHER], [OTHER], "refused"),
+        ([], [DIGEST], "uncertain"),
+        ([], [DIGEST, DIGEST], "uncertain"),
+        ([OTHER, DIGEST], [DIGEST, DIGEST], "allowed"),
+    ],
+)
+def test_a_registration_that_may_have_come_after_the_start_hides_none_that_came_before(
+    before: list[str], around: list[str], position: str
+) -> None:
+    tags = {"deployer": "dora"}
+    fields = {"change_ticket": "CHG1", "tags": tags}
+    steps = [registered(NOON - (60 - n) * MINUTE, artifact_digest=one) for n, one in enumerate(before)]
+    steps += [around_the_start("registered", later=n, artifact_digest=one, **fields) for n, one in enumerate(around)]
+
+    found = verdict(*steps, approved(artifact_digest=DIGEST), moment=BEGAN)
+    assert found.position == position
+
+
 def test_clocks_that_cannot_tell_make_it_uncertain() -> None:
     around = approved("ada", NOON - 2 * SECOND, uncertainty_ms=5_000)
     found = verdict(registered(), around, moment=BEGAN)
