@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploytrail_schemas.codec import encode
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.records import RecordType
@@ -169,7 +170,8 @@ def main(argv: list[str]) -> int:
         options.socket.unlink(missing_ok=True)
     left = agent.stop(options.last_try)
     if left:
-        sys.stderr.write(f"deploytrail agent: {left} events are not delivered; they wait in the spool\n")
+        waiting = counted(left, "event is not delivered; it waits", "events are not delivered; they wait")
+        sys.stderr.write(f"deploytrail agent: {waiting} in the spool\n")
     return 0
 
 

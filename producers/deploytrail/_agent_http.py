@@ -19,6 +19,7 @@ import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.json_values import JsonError, Violation
 from deploytrail_schemas.records import RecordType
 
@@ -90,7 +91,7 @@ def handler_of(
                 self._problem(413 if error.too_large else 400, error.detail)
                 return
             if wrong:
-                self._problem(422, f"{len(wrong)} violations; nothing was accepted", wrong)
+                self._problem(422, f"{counted(len(wrong), 'violation')}; nothing was accepted", wrong)
                 return
             try:
                 ids = store(kind, values)

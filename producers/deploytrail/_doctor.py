@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.redaction import redact_text
 
 from deploytrail import _doctor_connection, _doctor_host, _doctor_serving
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
         for check in map(_clean, checks):
             sys.stdout.write(line(check) + "\n")
         warned = sum(check.state not in (OK, BROKEN) for check in checks)
-        sys.stdout.write(f"{broken} broken, {warned} warnings, {len(checks) - broken - warned} ok\n")
+        sys.stdout.write(f"{broken} broken, {counted(warned, 'warning')}, {len(checks) - broken - warned} ok\n")
     return EXIT_BROKEN if broken else 0
 
 

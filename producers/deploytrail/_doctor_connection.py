@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.headers import bearer
 from deploytrail_schemas.local_stack import if_not_set
@@ -202,10 +203,10 @@ def kafka(settings: Settings, timeout: float, name: str = "DEPLOYTRAIL_URL") -> 
         yield Check(BROKEN, "kafka", f"there is no topic {name}", fix)
     elif (count := len(topics[name].partitions)) != settings.partitions:
         fix = f"set DEPLOYTRAIL_PARTITIONS={count}, and see that DEPLOYTRAIL_REGIONS fits"
-        detail = f"{name} has {count} partitions, the settings say {settings.partitions}"
+        detail = f"{name} has {counted(count, 'partition')}, the settings say {settings.partitions}"
         yield Check(BROKEN, "kafka", detail, fix)
     else:
-        yield Check(OK, "kafka", f"{name} has {count} partitions, as the settings say")
+        yield Check(OK, "kafka", f"{name} has {counted(count, 'partition')}, as the settings say")
 
 
 def _kafka_unreachable(brokers: str, why: str, settings: Settings, name: str) -> Check:

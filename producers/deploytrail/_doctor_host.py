@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from deploytrail_schemas.codec import decode_routing
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import PREFIX, Settings, variable
@@ -93,7 +94,7 @@ def variables(environ: Mapping[str, str]) -> Iterator[Check]:
         flawed += 1
         yield Check(BROKEN, "settings", str(error), "correct it: events of a wrong map go to the wrong partition")
     if not flawed:
-        yield Check(OK, "settings", f"{len(given)} variables, all of them known and readable")
+        yield Check(OK, "settings", f"{counted(len(given), 'variable')}, all of them known and readable")
 
 
 def place(settings: Settings) -> Iterator[Check]:
@@ -219,32 +220,48 @@ def _waiting(folder: Path, settings: Settings) -> Iterator[Check]:
                     oldest = min(filter(None, (oldest, _occurred_at(found.payload))), default=None)
     if damaged:
         fix = f"nothing to do: the sender goes on behind, and keeps the bytes in {folder}/damaged; look at the disk"
-        yield Check(WARNING, "spool damage", f"{damaged} stretches of the spool are no events", fix)
+        yield Check(
+            WARNING,
+            "spool damage",
+            counted(damaged, "stretch of the spool is no event", "stretches of the spool are no events"),
+            fix,
+        )
     if lost:
         fix = "they are gone, their numbers show the gap: make room before it happens again"
-        yield Check(WARNING, "spool losses", f"{lost} events found no room here", fix)
+        yield Check(WARNING, "spool losses", f"{counted(lost, 'event')} found no room here", fix)
     age = (time.time_ns() // 1000 - oldest) / 1e6 if oldest else 0.0
+    waiting = f"{counted(count, 'event waits', 'events wait')}, the oldest for {_age(age)}"
     if not count:
         yield Check(OK, "waiting", "no event waits for delivery")
     elif not settings.url:
-        yield Check(WARNING, "waiting", f"{count} events wait, the oldest for {_age(age)}", "set DEPLOYTRAIL_URL")
+        yield Check(WARNING, "waiting", waiting, "set DEPLOYTRAIL_URL")
     elif age > _OLD_SECONDS:
         fix = "see what is said of the connection; then deploytrail progress, or any next event, sends them"
-        yield Check(WARNING, "waiting", f"{count} events wait, the oldest for {_age(age)}", fix)
+        yield Check(WARNING, "waiting", waiting, fix)
     else:
-        yield Check(OK, "waiting", f"{count} events wait, the oldest for {_age(age)}")
+        yield Check(OK, "waiting", waiting)
 
 
 def _set_aside(folder: Path) -> Iterator[Check]:
     kept = sorted((folder / "damaged").glob("*.bin"))
     if kept:
         fix = "look at the disk; the files may be removed once nobody needs the bytes"
-        yield Check(WARNING, "damaged", f"{len(kept)} damaged stretches are kept in {folder}/damaged", fix)
+        yield Check(
+            WARNING,
+            "damaged",
+            f"{counted(len(kept), 'damaged stretch is', 'damaged stretches are')} kept in {folder}/damaged",
+            fix,
+        )
     refused = folder / "rejected.jsonl"
     if refused.exists():
         lines = refused.read_bytes().splitlines()
         fix = "the lines say why; mend what sends them, then remove the file"
-        yield Check(WARNING, "rejected", f"{len(lines)} refused events are kept in {refused}", fix)
+        yield Check(
+            WARNING,
+            "rejected",
+            f"{counted(len(lines), 'refused event is', 'refused events are')} kept in {refused}",
+            fix,
+        )
 
 
 def _occurred_at(payload: bytes) -> int | None:
@@ -259,11 +276,11 @@ def size(count: int) -> str:
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
+    return counted(count, "byte")
 
 
 def _age(seconds: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} seconds"
+    return counted(round(max(seconds, 0)), "second")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.credential_file import CredentialFile
 from deploytrail_schemas.credentials import Credential, Credentials, authenticate
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
@@ -59,10 +60,12 @@ def _tokens(settings: Settings) -> Iterator[Check]:
     now = time.time_ns() // 1000
     hold = sum(credential.refusal_at(now) is None for credential in found.values())
     if hold:
-        yield Check(OK, "tokens", f"{hold} of {len(found)} tokens hold")
+        yield Check(OK, "tokens", f"{hold} of {counted(len(found), 'token')} {'hold' if len(found) > 1 else 'holds'}")
     else:
         fix = "make one with `deploytrail token create`"
-        yield Check(WARNING, "tokens", f"none of {len(found)} tokens holds: nobody who shows one is let in", fix)
+        yield Check(
+            WARNING, "tokens", f"none of {counted(len(found), 'token')} holds: nobody who shows one is let in", fix
+        )
 
 
 def _relay_token(settings: Settings) -> Iterator[Check]:
@@ -123,8 +126,12 @@ def _webhook_secrets(settings: Settings) -> Iterator[Check]:
             "webhooks",
             variable("webhook_secrets"),
             "correct it: source=secret;…, names of sources by `deploytrail adapters`",
-            lambda: f"{len(_secrets(settings.webhook_secrets))} sources of webhooks are checked by their secrets",
+            lambda: _checked(len(_secrets(settings.webhook_secrets))),
         )
+
+
+def _checked(count: int) -> str:
+    return f"{counted(count, 'source of webhooks is', 'sources of webhooks are')} checked by their secrets"
 
 
 def _secrets(setting: str) -> Mapping[str, list[str]]:
@@ -139,7 +146,9 @@ def _oidc(settings: Settings) -> Iterator[Check]:
         return
     name = variable("oidc")
     fix = f"correct the file that {name} names"
-    checked = _read("oidc", name, fix, lambda: f"{len(_issuers(settings.oidc))} issuers are believed")
+    checked = _read(
+        "oidc", name, fix, lambda: counted(len(_issuers(settings.oidc)), "issuer is believed", "issuers are believed")
+    )
     yield checked
     if checked.state != OK:
         return
@@ -152,7 +161,7 @@ def _oidc(settings: Settings) -> Iterator[Check]:
             fix = f"see that jwks of {url} in {settings.oidc} is right and that this host may reach it"
             yield Check(BROKEN, "oidc keys", f"{source} gives no keys: {error}; jobs of {url} are refused", fix)
         else:
-            yield Check(OK, "oidc keys", f"{count} keys of {url}")
+            yield Check(OK, "oidc keys", f"{counted(count, 'key')} of {url}")
 
 
 def _issuers(path: str) -> dict[str, str]:
@@ -168,7 +177,7 @@ def _csv_maps(settings: Settings) -> Iterator[Check]:
         from deploytrail import csv_maps
 
         def told() -> str:
-            return f"{len(csv_maps.load(Path(settings.csv_maps)))} maps of CSV are read"
+            return counted(len(csv_maps.load(Path(settings.csv_maps))), "map of CSV is read", "maps of CSV are read")
 
         yield _read("csv maps", variable("csv_maps"), f"correct {settings.csv_maps}", told)
 
@@ -214,7 +223,8 @@ def _sources(path: str) -> tuple[str, dict[str, str]]:
     from deploytrail.polling import config
 
     found = config.load(Path(path))
-    return f"{len(found)} sources are asked for what webhooks missed", {one.name: one.token_env for one in found}
+    asked = counted(len(found), "source is asked", "sources are asked")
+    return f"{asked} for what webhooks missed", {one.name: one.token_env for one in found}
 
 
 def _gateway_spool(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
@@ -238,7 +248,10 @@ def _gateway_spool(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
         yield Check(OK, "gateway spool", said)
     if kept := sorted(folder.rglob("damaged/*")):
         fix = "look at the disk; the files may be removed once nobody needs the bytes"
-        yield Check(WARNING, "gateway spool", f"{len(kept)} files of what Kafka or the disk refused lie there", fix)
+        said = counted(
+            len(kept), "file of what Kafka or the disk refused lies", "files of what Kafka or the disk refused lie"
+        )
+        yield Check(WARNING, "gateway spool", f"{said} there", fix)
 
 
 def _registry(settings: Settings, timeout: float) -> Iterator[Check]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from deploytrail_schemas import headers
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range, parse_instant
@@ -102,13 +103,13 @@ def _load(file: BinaryIO, path: Path, until: int | None, *, only_check: bool) ->
     if problems:
         for problem in problems[:_MOST_PROBLEMS]:
             sys.stderr.write(f"{redact_text(problem)}\n")
-        return _say(EXIT_INVALID, f"{len(problems)} problems; nothing was loaded")
+        return _say(EXIT_INVALID, f"{counted(len(problems), 'problem')}; nothing was loaded")
     if only_check:
-        return _say(0, f"{len(order)} lines, no problem")
+        return _say(0, f"{counted(len(order), 'line')}, no problem")
     settings = Settings.load()
     entries = (_entry_at(file, offset) for _, offset in order)
     sent = _send(settings, entries, until or (order[-1][0] if order else None))
-    return _say(0, f"{sent} records are on the intake topic")
+    return _say(0, f"{counted(sent, 'record is', 'records are')} on the intake topic")
 
 
 def _check(file: BinaryIO, path: Path) -> tuple[list[tuple[int, int]], list[str]]:
@@ -246,8 +247,9 @@ class _Delivery:
         left = self._producer.flush(_DELIVERY_SECONDS)
         if left or self._errors:
             why = self._errors[0] if self._errors else "no answer"
+            records = counted(left + len(self._errors), "record was", "records were")
             raise RetryLater(
-                f"{left + len(self._errors)} records were not acknowledged by Kafka at {settings.kafka} ({why}); "
+                f"{records} not acknowledged by Kafka at {settings.kafka} ({why}); "
                 "run the same again: what has arrived already is known by its id"
                 f"{if_not_set('kafka', settings.kafka)}"
             )

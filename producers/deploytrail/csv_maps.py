@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import format_instant, to_micros
@@ -174,7 +175,7 @@ def _line(
     mapping: CsvMap, header: list[str], cells: list[str], received_at: int
 ) -> tuple[dict[str, Any], list[Violation]]:
     if len(cells) != len(header):
-        return {}, [Violation("", f"has {len(cells)} cells; the header has {len(header)}")]
+        return {}, [Violation("", f"has {counted(len(cells), 'cell')}; the header has {len(header)}")]
     row = dict(zip(header, cells, strict=True))
     pairs = [*mapping.constants.items(), *((ours, row[theirs].strip()) for ours, theirs in mapping.columns.items())]
     wrong: list[Violation] = []

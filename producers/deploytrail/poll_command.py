@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from deploytrail_schemas import logs
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -85,7 +86,7 @@ async def _poll(settings: Settings, *, once: bool) -> int:
         if once:
             rounds = [await round_of(api, watched, memory, relay.publish) for watched, api in asked]
             return 0 if all(until == 0.0 for until in rounds) else EXIT_FAILED
-        sys.stderr.write(f"deploytrail poll: ready, {len(sources)} sources\n")
+        sys.stderr.write(f"deploytrail poll: ready, {counted(len(sources), 'source')}\n")
         sys.stderr.flush()
         tasks = [asyncio.create_task(_keep_asking(api, w, memory, relay.publish)) for w, api in asked]
         await stopping.wait()

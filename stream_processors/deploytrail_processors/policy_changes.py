@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.kafka import producer_config
@@ -191,7 +192,9 @@ def publish(settings: Settings, documents: Iterable[dict[str, Any]]) -> None:
         )
     left = producer.flush(30)
     if left or failed:
-        raise DeploytrailError(f"{left + len(failed)} documents were not delivered; apply again. {failed[:1]}")
+        raise DeploytrailError(
+            f"{counted(left + len(failed), 'document was', 'documents were')} not delivered; apply again. {failed[:1]}"
+        )
 
 
 def missing(changes: Iterable[Change], standing: PolicySet) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from deploytrail_schemas.arguments import Parser, instant
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.regions import RegionMap
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
 def _refuse(problems: list[str], *, applies: bool = False) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    count = counted(len(problems), "problem")
     print(f"{count}; nothing was applied" if applies else count, file=sys.stderr)
     return EXIT_INVALID
 
@@ -110,7 +111,7 @@ def _check(sources: list[Source], options: argparse.Namespace) -> int:
     refused = _tell(Plan(()), sources, PolicySet(), options)
     if refused:
         return refused
-    print(f"{len(sources)} documents, no problem")
+    print(f"{counted(len(sources), 'document')}, no problem")
     return 0
 
 
@@ -137,7 +138,8 @@ def _names(sources: list[Source], options: argparse.Namespace) -> int:
     lines, unmapped = table(reported, known.at(LATEST if options.paths else _now()), regions)
     print("\n".join(lines))
     if unmapped:
-        print(f"{unmapped} names of environments and regions are unmapped", file=sys.stderr)
+        names = counted(unmapped, "name of an environment or region is", "names of environments and regions are")
+        print(f"{names} unmapped", file=sys.stderr)
     return EXIT_UNMAPPED if unmapped else 0
 
 
@@ -189,7 +191,7 @@ def _tell(
 
 
 def _summary(planned: Plan, sources: list[Source]) -> str:
-    return f"{len(planned.changes)} of {len(sources)} documents changed"
+    return f"{len(planned.changes)} of {counted(len(sources), 'document')} changed"
 
 
 def _standing(settings: Settings) -> PolicySet:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.instants import parse_instant
 from deploytrail_schemas.settings import Settings
@@ -40,7 +41,7 @@ def run_replay(names: list[str], options: argparse.Namespace, settings: Settings
     if options.policies:
         sources, problems = read_files(options.policies)
         if problems:
-            print("\n".join([*problems, f"{len(problems)} problems; nothing was replayed"]), file=sys.stderr)
+            print("\n".join([*problems, f"{counted(len(problems), 'problem')}; nothing was replayed"]), file=sys.stderr)
             return EXIT_INVALID
         policies = as_if_applied(policies, (source.document for source in sources))
     partitions = _partitions(options.partitions, settings)
@@ -131,7 +132,9 @@ def _until(
 
 def _lines(names: list[str], told: list[Replayed], found: list[Difference], *, compared: bool) -> list[str]:
     records, seconds = sum(one.records for one in told), sum(one.seconds for one in told)
-    lines = [f"{records} records of the trail in {seconds:.1f} s, {records / max(seconds, 1e-6):.0f} a second"]
+    lines = [
+        f"{counted(records, 'record')} of the trail in {seconds:.1f} s, {records / max(seconds, 1e-6):.0f} a second"
+    ]
     lines += [
         f"partition {one.partition}: the trail begins at offset {one.begin}; what is older cannot be told again"
         for one in told
@@ -140,16 +143,18 @@ def _lines(names: list[str], told: list[Replayed], found: list[Difference], *, c
     for name in names:
         outputs = [one.outputs[name] for one in told]
         standing = Counter(found["rule"] for output in outputs for found in output.standing().values())
-        parts = [f"{sum(len(output.records) for output in outputs)} deployments recorded"] if any(
+        parts = [f"{counted(sum(len(output.records) for output in outputs), 'deployment')} recorded"] if any(
             output.records for output in outputs
         ) else []  # fmt: skip
-        parts += [f"{count} findings of {rule}" for rule, count in sorted(standing.items())]
+        parts += [f"{counted(count, 'finding')} of {rule}" for rule, count in sorted(standing.items())]
         lines.append(f"{name}: {', '.join(parts) or 'nothing'}")
     if compared:
         lines += [str(one) for one in found]
         counts = Counter(one.what for one in found)
         said = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-        lines.append(f"{len(found)} differences: {said}" if found else "no difference to what stands on the topics")
+        lines.append(
+            f"{counted(len(found), 'difference')}: {said}" if found else "no difference to what stands on the topics"
+        )
     return lines
 
 

@@ -299,10 +299,10 @@ def test_damage_and_refusals_are_named(tmp_path: Path) -> None:
     backlog.reject(backlog.read(9, 1 << 20)[0], "the gateway answers 422")
     _, found = checks(tmp_path)
 
-    assert unread["spool damage"][1] == "1 stretches of the spool are no events"
+    assert unread["spool damage"][1] == "1 stretch of the spool is no event"
     assert "damaged" not in unread
-    assert found["damaged"][:2] == ("warning", f"1 damaged stretches are kept in {spool}/damaged")
-    assert found["rejected"][:2] == ("warning", f"1 refused events are kept in {spool}/rejected.jsonl")
+    assert found["damaged"][:2] == ("warning", f"1 damaged stretch is kept in {spool}/damaged")
+    assert found["rejected"][:2] == ("warning", f"1 refused event is kept in {spool}/rejected.jsonl")
 
 
 def test_kafka_that_is_away_is_named(tmp_path: Path) -> None:

@@ -107,8 +107,8 @@ def test_issuers_are_read_and_their_keys_asked_for(tmp_path: Path) -> None:
     oidc.write_text("audience: x\n")
     wrong = checks(tmp_path, OIDC=str(oidc))
 
-    assert well["oidc"] == [("ok", "1 issuers are believed", "")]
-    assert well["oidc keys"] == [("ok", "1 keys of https://token.actions.githubusercontent.com", "")]
+    assert well["oidc"] == [("ok", "1 issuer is believed", "")]
+    assert well["oidc keys"] == [("ok", "1 key of https://token.actions.githubusercontent.com", "")]
     assert away["oidc keys"][0][0] == "broken"
     assert "Connection refused" in away["oidc keys"][0][1]
     assert wrong["oidc"][0][:1] == ("broken",)
@@ -122,7 +122,7 @@ def test_maps_of_csv_that_make_no_sense_are_named(tmp_path: Path) -> None:
     maps.write_text("old: {columns: {no_such_field: Nr}}\n")
     [wrong] = checks(tmp_path, CSV_MAPS=str(maps))["csv maps"]
 
-    assert well == ("ok", "1 maps of CSV are read", "")
+    assert well == ("ok", "1 map of CSV is read", "")
     assert wrong[0] == "broken"
     assert "no_such_field" in wrong[1]
     assert str(maps) in wrong[2]
@@ -153,7 +153,7 @@ def test_what_a_poller_needs_is_told(tmp_path: Path) -> None:
     path.write_text("sources: [{kind: gitbub}]\n")
     wrong = checks(tmp_path, **settings)["poll"]
 
-    assert well == [("ok", "1 sources are asked for what webhooks missed", "")]
+    assert well == [("ok", "1 source is asked for what webhooks missed", "")]
     assert without[1] == (
         "broken",
         "github:api.github.com needs ASKING, which is empty",

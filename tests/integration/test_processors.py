@@ -457,7 +457,7 @@ def test_a_change_is_shown_applied_waited_for_and_then_in_force(worker: str, tmp
     assert applied.stdout.startswith("environment/lab/1 from 2")
     assert names.returncode == 0, names.stdout
     assert "pattern bench-* of environment/lab" in names.stdout
-    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "0 of 1 documents changed")
+    assert (again.returncode, again.stdout.splitlines()[0]) == (0, "0 of 1 document changed")
 
     path.write_text("kind: environment\nname: lab\nversion: 1\nspec: {aliases: [bench-*, lab-*]}\n")
     refused = run("policy", "apply", "lab.yaml", env=env, cwd=tmp_path)

@@ -67,7 +67,7 @@ def test_a_rebuild_replays_every_shard_and_moves_what_an_earlier_map_left_elsewh
         left = [c.command(f"EXISTS DATABASE {database}_rebuild") for c in (home, away)]
 
         assert refused.returncode == 1, refused.stderr
-        assert "signals on shard 1: 1 rows, DIFFERS: the trail gives 2 rows" in refused.stdout.splitlines()
+        assert "signals on shard 1: 1 row, DIFFERS: the trail gives 2 rows" in refused.stdout.splitlines()
         assert (US, "early") in unchanged[0] and unchanged[1] == [(US, "late")]
         assert moved.returncode == 0, moved.stderr
         assert titles(away, database) == [(US, "early"), (US, "late")]

@@ -239,7 +239,7 @@ def test_the_listing_is_compared_with_what_clickhouse_counts_by_itself(stores: S
                 yield [d for d in block if d["deployment_id"] != "shop-3"]
 
     report = audit(Forgetful(connect(settings), settings.clickhouse_database), month("2026-11"), ["production"])
-    assert dict(report.facts)["Population"] == "does not reconcile: 1 differences"
+    assert dict(report.facts)["Population"] == "does not reconcile: 1 difference"
     assert list(report.table("differences").rows) == [
         ("ClickHouse", "eu-west-1/shop-3", "the report does not hold it, ClickHouse has revision 2")
     ]

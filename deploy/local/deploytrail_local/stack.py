@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.settings import Settings, variable
 
@@ -214,5 +215,5 @@ def stop_stack(home: Path, *, progress: Callable[[str], None] = quiet) -> bool:
         pids = ", ".join(str(process.pid) for process in left)
         raise DeploytrailError(f"processes {pids} do not end; end them by hand (kill -9)")
     if late:
-        progress(f"{len(late)} processes had to be ended one by one")
+        progress(f"{counted(len(late), 'process', 'processes')} had to be ended one by one")
     return bool(found)

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploytrail_schemas import headers as names
 from deploytrail_schemas.codec import MAX_MESSAGE_BYTES, encode
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import EncodeError, RetryLater
 from deploytrail_schemas.instants import check_range
 from deploytrail_schemas.json_values import Violation
@@ -70,7 +71,7 @@ class Acceptance:
                 wrong.append(Violation(f"/{index}/producer_id", "is too long: Kafka would refuse the record"))
             outgoing.append(self._relay.outgoing(value, data, given))
         if wrong:
-            raise Problem(422, f"{len(wrong)} records cannot be stored; nothing was accepted", wrong)
+            raise Problem(422, f"{counted(len(wrong), 'record')} cannot be stored; nothing was accepted", wrong)
         try:
             await self._publisher.publish(outgoing)
         except Busy as error:
@@ -108,7 +109,7 @@ def _within_scope(
         first = records[wrong[0][0]][1]
         raise Refused(
             403,
-            f"{len(wrong)} violations of what {caller.name} may say; nothing was accepted",
+            f"{counted(len(wrong), 'violation')} of what {caller.name} may say; nothing was accepted",
             Refusal.OUT_OF_SCOPE,
             caller=caller.name,
             violations=[Violation(f"/{index}{v.pointer}", v.detail) for index, v in wrong],

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import RetryLater
 
 from deploytrail.gateway import metrics
@@ -58,7 +59,7 @@ class DurablePublisher:
         size = sum(len(record.value) for record in records)
         waiting, waiting_bytes = self._waiting + len(records), self._waiting_bytes + size
         if self._waiting and (waiting > MAX_WAITING or waiting_bytes > MAX_WAITING_BYTES):
-            raise Busy(f"{self._waiting} records are waiting to be stored")
+            raise Busy(f"{counted(self._waiting, 'record is', 'records are')} waiting to be stored")
         self._waiting, self._waiting_bytes = waiting, waiting_bytes
         try:
             if not self._direct or not await self._is_published(records):
@@ -73,7 +74,8 @@ class DurablePublisher:
             return Readiness(True, "ready", kafka=True)
         if self._spool is None:
             return Readiness(False, "Kafka does not answer, and there is no spool")
-        held = f"{self._spool.waiting} records wait in the spool, {self._spool.used} of {self._spool.max_bytes} bytes"
+        waiting = counted(self._spool.waiting, "record waits", "records wait")
+        held = f"{waiting} in the spool, {self._spool.used} of {self._spool.max_bytes} bytes"
         if self._spool.is_full:
             return Readiness(False, f"Kafka does not answer, and the spool is full: {held}")
         if self._away or self._direct:

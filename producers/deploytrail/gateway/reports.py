@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.json_values import JsonError
 from deploytrail_schemas.records import RecordType
@@ -55,7 +56,7 @@ class Reports:
             except JsonError as error:
                 raise unreadable(error) from error
             if wrong:
-                raise Problem(422, f"{len(wrong)} violations; nothing was accepted", wrong)
+                raise Problem(422, f"{counted(len(wrong), 'violation')}; nothing was accepted", wrong)
             return await self._acceptance.accept(request, [(kind, value) for value in values], received_at, caller)
 
         return handle

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploytrail_schemas import logs
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -163,7 +164,8 @@ async def _serve(
         looking.cancel()
         left = await asyncio.to_thread(outbox.close, _LAST_TRY_SECONDS)
     if left:
-        print(f"deploytrail admission: {left} records are not delivered; they wait in the spool", file=sys.stderr)
+        waiting = counted(left, "record is not delivered; it waits", "records are not delivered; they wait")
+        print(f"deploytrail admission: {waiting} in the spool", file=sys.stderr)
     return 0
 
 

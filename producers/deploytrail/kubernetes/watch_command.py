@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploytrail_schemas import logs
 from deploytrail_schemas.arguments import Parser
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -83,7 +84,8 @@ def _run(settings: Settings, api: Api, options: argparse.Namespace, stopping: th
     trail.save(state)
     left = outbox.close(_LAST_TRY_SECONDS)
     if left:
-        print(f"deploytrail watch: {left} records are not delivered; they wait in the spool", file=sys.stderr)
+        waiting = counted(left, "record is not delivered; it waits", "records are not delivered; they wait")
+        print(f"deploytrail watch: {waiting} in the spool", file=sys.stderr)
     return 0 if stopping.is_set() else EXIT_SOFTWARE
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.registry import WireFormat, wire_format
@@ -144,23 +145,28 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         print(f"gap: {gap.name}: {gap.detail}")
     for flaw in report.flaws:
         print(f"FLAW: {flaw.name}: {flaw.detail}")
-    verdict = "whole" if whole else f"{len(report.flaws)} flaws"
+    verdict = "whole" if whole else counted(len(report.flaws), "flaw")
     if of_log is not None:
         keys = "signatures checked" if of_log.trusted else "SIGNATURES NOT CHECKED: no --trust"
-        of = f" of {of_log.oldest_stamp} to {of_log.newest_stamp}, {of_log.stamped} entries" if of_log.stamped else ""
+        entries, stamped = (counted(n, "entry", "entries") for n in (of_log.entries, of_log.stamped))
+        of = f" of {of_log.oldest_stamp} to {of_log.newest_stamp}, {stamped}" if of_log.stamped else ""
         print(
-            f"log: {of_log.entries} entries published, root {of_log.root or 'unknown'}, {of_log.unpublished} not yet; "
-            f"{of_log.checkpoints} checkpoints, "
-            f"{keys}; {of_log.timestamps} time stamps{of}; {of_log.uncovered_segments} segments not in it yet"
+            f"log: {entries} published, root {of_log.root or 'unknown'}, {of_log.unpublished} not yet; "
+            f"{counted(of_log.checkpoints, 'checkpoint')}, "
+            f"{keys}; {counted(of_log.timestamps, 'time stamp')}{of}; "
+            f"{counted(of_log.uncovered_segments, 'segment')} not in it yet"
         )
         if not of_log.trusted:
             print("without keys only accidents show: whoever may write to the store could have made all of it anew")
     if options.since is not None:
-        print(f"{report.known} segments that the checkpoint covers are there and were not read")
+        known = counted(
+            report.known, "segment that the checkpoint covers is", "segments that the checkpoint covers are"
+        )
+        print(f"{known} there and {'was' if report.known == 1 else 'were'} not read")
     if report.purged:
-        went = "1 segment was" if report.purged == 1 else f"{report.purged} segments were"
-        print(f"{went} purged, with a principal's receipt")
-    print(f"{report.records} records in {report.segments} segments of {report.partitions} partitions: {verdict}")
+        print(f"{counted(report.purged, 'segment was', 'segments were')} purged, with a principal's receipt")
+    read = f"{counted(report.records, 'record')} in {counted(report.segments, 'segment')}"
+    print(f"{read} of {counted(report.partitions, 'partition')}: {verdict}")
     return 0 if whole else EXIT_FLAWED
 
 

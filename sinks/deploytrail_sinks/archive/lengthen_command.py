@@ -13,6 +13,7 @@ from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.policies import SHARED, document
@@ -63,7 +64,8 @@ def main(argv: list[str]) -> int:
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail archive: {error}\n")
         return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
-    print(f"{moved.segments} segments and {moved.of_log} objects of the log are kept longer, or more firmly")
+    segments, objects = counted(moved.segments, "segment"), counted(moved.of_log, "object")
+    print(f"{segments} and {objects} of the log are kept longer, or more firmly")
     return 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from deploytrail_schemas.counted import counted
+
 from deploytrail_sinks.archive.acting import Desk, add_actor, at_desk, signer_of
 from deploytrail_sinks.archive.acts import read_acts
 from deploytrail_sinks.archive.holds import holds_of
@@ -37,9 +39,10 @@ def _purge(desk: Desk, options: argparse.Namespace) -> int:
     else:
         gone, stays = purge(desk.store, prefix, options.reason, signer_of(desk, options), desk.principals, desk.now)
     for item in gone:
-        print(f"{'would go' if options.dry_run else 'gone'}: {item.name} ({item.records} records)")
+        print(f"{'would go' if options.dry_run else 'gone'}: {item.name} ({counted(item.records, 'record')})")
     for kept in stays:
         print(f"stays: {kept.name}: {kept.why}")
-    records = sum(item.records for item in gone)
-    print(f"{records} records in {len(gone)} segments {'would go' if options.dry_run else 'are gone'}")
+    records = counted(sum(item.records for item in gone), "record")
+    went = "would go" if options.dry_run else "is gone" if len(gone) == 1 else "are gone"
+    print(f"{records} in {counted(len(gone), 'segment')} {went}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -45,7 +46,8 @@ def main(argv: list[str]) -> int:
     except (ClickHouseError, OSError) as error:
         code, text = EXIT_UNAVAILABLE, redact_text(in_words(settings.clickhouse_url, error))
     else:
-        print(f"{done.messages} messages of {done.partitions} partitions are restored")
+        messages = counted(done.messages, "message")
+        print(f"{messages} of {counted(done.partitions, 'partition')} {'is' if done.messages == 1 else 'are'} restored")
         return 0
     sys.stderr.write(f"deploytrail archive: {text}\n")
     return code

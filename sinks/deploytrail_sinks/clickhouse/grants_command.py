@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.credential_file import CredentialFile
 from deploytrail_schemas.credentials import Credential
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     except (DeploytrailError, OSError) as error:
         print(f"deploytrail sink grants: {error}", file=sys.stderr)
         return EXIT_UNAVAILABLE
-    print(f"{len(rows)} credentials of {path}")
+    print(f"{counted(len(rows), 'credential')} of {path}")
     return 0
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.settings import Settings
 
@@ -142,7 +143,8 @@ def _wait_for_sinks(settings: Settings, patience: float, say: Callable[[str], No
             say("replayed; waiting for the sinks to step aside, which wait until this has ended")
             said = True
         if time.monotonic() > deadline:
-            raise RetryLater(f"{count} sinks still have partitions; stop them and run this again: nothing was changed")
+            sinks = counted(count, "sink still has", "sinks still have")
+            raise RetryLater(f"{sinks} partitions; stop them and run this again: nothing was changed")
         time.sleep(0.5)
 
 

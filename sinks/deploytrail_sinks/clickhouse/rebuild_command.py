@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -44,11 +45,11 @@ def main(argv: list[str]) -> int:
         say(str(error))
         return EXIT_UNAVAILABLE
     for table in done.tables:
-        verdict = "identical" if table.same else f"DIFFERS: the trail gives {table.replayed_rows} rows"
+        verdict = "identical" if table.same else f"DIFFERS: the trail gives {counted(table.replayed_rows, 'row')}"
         where = f" on shard {table.shard}" if settings.clickhouse_shards else ""
-        print(f"{table.table}{where}: {table.rows} rows, {verdict}")
+        print(f"{table.table}{where}: {counted(table.rows, 'row')}, {verdict}")
     if not done.swapped:
         say("nothing was changed; --accept takes what the trail gives")
         return 1
-    print(f"rebuilt from {done.messages} messages")
+    print(f"rebuilt from {counted(done.messages, 'message')}")
     return 0

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from clickhouse_connect.driver.client import Client
 from deploytrail_schemas.codec import DecodeError, decode
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.instants import to_micros
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -67,7 +68,7 @@ def rehydrate(
                 whole = Range(segment.topic, segment.partition, tuple(part), attempt=attempt)
                 writer.insert(whole, kind, version, part, shard)
                 rows += len(part)
-        say(f"{name}: {len(wanted)} records")
+        say(f"{name}: {counted(len(wanted), 'record')}")
     return Rehydrated(segments, rows, unreadable)
 
 

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.redaction import redact_text
@@ -19,6 +20,8 @@ from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.shards import Shards, every_url, tables_suffix
 from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
+
+_DEAD_LETTERS = "messages cannot be read: they are dead letters"
 
 
 def main(argv: list[str]) -> int:
@@ -54,8 +57,9 @@ def main(argv: list[str]) -> int:
         return EXIT_UNAVAILABLE
     if not done.segments:
         _say(f"{settings.archive} holds nothing of these days{if_not_set('archive', settings.archive)}")
-    unreadable = f"; {done.unreadable} messages cannot be read: they are dead letters" if done.unreadable else ""
-    print(f"{done.rows} rows of {done.segments} segments{unreadable}")
+    dead = counted(done.unreadable, "message cannot be read: it is a dead letter", _DEAD_LETTERS)
+    unreadable = f"; {dead}" if done.unreadable else ""
+    print(f"{counted(done.rows, 'row')} of {counted(done.segments, 'segment')}{unreadable}")
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import client_config, consumer_config
 from deploytrail_schemas.settings import Settings
@@ -111,9 +112,8 @@ class Replay:
                 if self._next[place] >= ends[place]:
                     open_ones.discard(place)
             if time.monotonic() - heard > _QUIET_SECONDS:
-                raise RetryLater(
-                    f"Kafka gave nothing for {_QUIET_SECONDS:.0f} s, and {len(open_ones)} partitions are not read"
-                )
+                unread = counted(len(open_ones), "partition is", "partitions are")
+                raise RetryLater(f"Kafka gave nothing for {_QUIET_SECONDS:.0f} s, and {unread} not read")
             if buffer.is_whole() or (not open_ones and buffer.rows):
                 self._store(buffer)
                 say(count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.instants import format_instant
 
 from deploytrail_sinks.reports.audit_rows import COLUMNS, EXCEPTION_COLUMNS, Audited, Value, audited
@@ -76,7 +77,7 @@ def audit(
         ("As of", format_instant(as_of) if as_of is not None else "all that had arrived: see the ranges"),
         ("Deployments", str(len(month.listed))),
         ("Outcomes", ", ".join(f"{name} {count}" for name, count in sorted(month.outcomes.items())) or "none"),
-        ("With exceptions", f"{month.flawed}, {len(month.exceptions)} exceptions"),
+        ("With exceptions", f"{month.flawed}, {counted(len(month.exceptions), 'exception')}"),
         ("Population", _verdict(stores, aged, len(apart) + len(unknown), independent is not None)),
     )
     tables = (*_of_population(mine, stores, aged, [*apart, *unknown]), *month.tables(), _evidence(trail))
@@ -144,7 +145,7 @@ def _evidence(trail: Trail) -> Table:
 
 def _verdict(stores: Sequence[Population], aged: Mapping[str, int], apart: int, counted_elsewhere: bool) -> str:
     if apart:
-        return f"does not reconcile: {apart} differences"
+        return f"does not reconcile: {counted(apart, 'difference')}"
     read = [store.source for store in stores if not store.note]
     if read == [CLICKHOUSE] and not counted_elsewhere:
         return "not reconciled: nothing but ClickHouse was read"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from clickhouse_connect.driver.client import Client
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.instants import to_micros
 from deploytrail_schemas.settings import Settings
 
@@ -36,5 +37,7 @@ def marked(report: Report, since: int | None, days: int | None, now: datetime) -
     """The report, with a fact that says so where it begins before what the tables keep. `since`: µs."""
     if since is None or days is None or since >= to_micros(now - timedelta(days=days)):
         return report
-    said = f"it begins before what the tables keep, {days} days; what is older is in the archive alone: {_HOW}"
+    said = (
+        f"it begins before what the tables keep, {counted(days, 'day')}; what is older is in the archive alone: {_HOW}"
+    )
     return replace(report, facts=((LABEL, said), *report.facts))

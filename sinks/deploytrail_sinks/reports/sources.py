@@ -7,6 +7,7 @@ import uuid
 from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.kafka import consumer_config
 from deploytrail_schemas.settings import Settings
@@ -38,9 +39,8 @@ def of_kafka(settings: Settings, collector: Collector) -> Population:
         while open_ones:
             messages = consumer.consume(5_000, 0.5)
             if not messages and time.monotonic() - heard > _PATIENCE:
-                return Population(
-                    "Kafka", {}, {}, f"stopped answering; {len(open_ones)} partitions were not read whole"
-                )
+                unread = counted(len(open_ones), "partition was", "partitions were")
+                return Population("Kafka", {}, {}, f"stopped answering; {unread} not read whole")
             for message in messages:
                 if message.error() is not None:
                     continue

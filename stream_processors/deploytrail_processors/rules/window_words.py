@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.instants import from_micros, to_micros
 
 from deploytrail_processors.rules.policies import SCOPE_FIELDS, ChangeWindow, Document, Policies, Scope
@@ -39,7 +40,7 @@ def explain(document: Document, policies: Policies, *, at: int) -> list[str]:
     if times.added:
         lines.append(f"Besides: {', '.join(_local(local) for local in sorted(times.added))}.")
     if window.overrun != "allow":
-        grace = f" {window.grace_minutes:g} minutes later" if window.grace_minutes else ""
+        grace = f" {counted(window.grace_minutes, 'minute')} later" if window.grace_minutes else ""
         finding = "a warning" if window.overrun == "warn" else "a violation"
         where = "it closes" if window.allow else "it begins"
         lines.append(f"What still runs when {where} is {finding}{grace}.")

@@ -95,7 +95,7 @@ def test_every_kind_has_its_route(path: str) -> None:
         (b'{"a": NaN}', 400, "NaN is not JSON"),
         (b'{"a"', 400, "not JSON"),
         (b"[" * 40, 400, "nested deeper"),
-        (b"3", 422, "1 violations"),
+        (b"3", 422, "1 violation;"),
         (json.dumps(EVENT | {"error": "x" * (1 << 20)}).encode(), 422, "cannot be stored"),
         (json.dumps(EVENT | {"producer_id": "x" * (600 << 10)}).encode(), 422, "cannot be stored"),
         (b" " * ((16 << 20) + 1), 413, "more than 16777216 bytes"),

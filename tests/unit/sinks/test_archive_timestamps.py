@@ -243,7 +243,7 @@ def test_the_command_says_from_when_to_when_the_log_was_stamped(
     assert (code, "FLAW: log/timestamps/" in said) == (1, True)
     code, said = ask(*trusting, "--stamp-within", "60")
     assert code == 0
-    today = f"1 time stamps of {datetime.now(UTC).year}-"
+    today = f"1 time stamp of {datetime.now(UTC).year}-"
     assert (today in said, f", {log.publisher.size} entries;" in said) == (True, True)
     report = json.loads(ask(*trusting, "--stamp-within", "60", "--json")[1])["log"]
     assert report["oldest_stamp"] == report["newest_stamp"] != ""

@@ -9,6 +9,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.registry import wire_format
@@ -132,9 +133,12 @@ def _prove(options: argparse.Namespace, settings: Settings) -> int:
         options.tlog_proofs.mkdir(parents=True, exist_ok=True)
         for row, record in enumerate(bundle["records"]):
             (options.tlog_proofs / f"{record['index']}.tlog-proof").write_text(tlog_proof(bundle, row))
-    print(f"{path}: {len(bundle['records'])} records of deployment {options.deployment}")
+    print(f"{path}: {counted(len(bundle['records']), 'record')} of deployment {options.deployment}")
     if later:
-        print(f"{later} more wait for the next checkpoint; prove again then", file=sys.stderr)
+        print(
+            f"{counted(later, 'more waits', 'more wait')} for the next checkpoint; prove again then",
+            file=sys.stderr,
+        )
     return 0
 
 

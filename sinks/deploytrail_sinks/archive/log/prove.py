@@ -61,9 +61,8 @@ def prove(store: ObjectStore, deployment: str, wire: WireFormat) -> tuple[dict[s
         prefix, schema = _schema(found.record.value or b"", wire)
         schemas[prefix] = schema
     if not rows:
-        raise NothingToProve(
-            f"no record of deployment {deployment!r} is covered by the newest checkpoint; {later} wait for the next one"
-        )
+        waiting = f"{later} {'waits' if later == 1 else 'wait'} for the next one"
+        raise NothingToProve(f"no record of deployment {deployment!r} is covered by the newest checkpoint; {waiting}")
     bundle = {
         "checkpoint": data.decode(),
         "deployment": deployment,

@@ -385,13 +385,13 @@ def main(argv: list[str]) -> int:
     except (OSError, ValueError, RecursionError) as error:
         sys.stderr.write(f"verify_proof: {path} cannot be read: {getattr(error, 'strerror', None) or error}\n")
         return 66
-    bundle, trust = read
     try:
-        said = check_bundle(bundle, trust)
+        said = check_bundle(*read)
     except Refused as error:
         say(f"REFUSED: {error}")
         return 1
-    for line in (*said, f"the proof holds: {len(bundle['records'])} records of deployment {bundle['deployment']!r}"):
+    count, name = len(read[0]["records"]), read[0]["deployment"]
+    for line in (*said, f"the proof holds: {count} record{'s' * (count > 1)} of deployment {name!r}"):
         say(line)
     return 0
 

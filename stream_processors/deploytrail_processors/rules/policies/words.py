@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from deploytrail_schemas.counted import counted
 from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.policies.document import Document
 from deploytrail_schemas.policies.scope import SCOPE_FIELDS, Scope
@@ -147,7 +148,11 @@ def _success_criteria(_: str, raw: Raw) -> Iterator[str]:
     if "max_duration_minutes" in raw:
         yield f"It takes {_minutes(raw['max_duration_minutes'])} at most."
     if (rate := raw.get("rollback_rate")) is not None:
-        span = f"of the last {rate['days']} days" if "days" in rate else f"of the last {rate.get('deployments')}"
+        span = (
+            f"of the last {counted(rate['days'], 'day')}"
+            if "days" in rate
+            else f"of the last {rate.get('deployments')}"
+        )
         yield f"Of the changes {span} of its service there, {rate.get('max_percent')} % at most were rolled back."
     if (incident := raw.get("incident")) is not None:
         severity, within = incident.get("severity", "error"), _minutes(incident.get("within_minutes", 60))
@@ -163,12 +168,12 @@ def _escalation(_: str, raw: Raw) -> Iterator[str]:
         minutes = _minutes(level.get("acknowledge_minutes", 10))
         yield f"Level {number}: {_and(level['notify'])}; after {minutes} without an answer it goes on."
     if raw.get("rounds", 1) > 1:
-        yield f"The levels are gone through {raw['rounds']} times."
+        yield f"The levels are gone through {counted(raw['rounds'], 'time')}."
 
 
 def _retention(_: str, raw: Raw) -> Iterator[str]:
     firm = f", locked by {raw['lock']}" if raw.get("lock") else ""
-    yield f"The archive keeps these records for {raw['days']} days as {raw['class']}{firm}."
+    yield f"The archive keeps these records for {counted(raw['days'], 'day')} as {raw['class']}{firm}."
     if raw.get("regimes"):
         yield f"They are those of services under {_or(raw['regimes'])}."
 
@@ -257,8 +262,8 @@ def _value(value: object) -> str:
 
 def _minutes(value: float) -> str:
     if value >= 120 and value % 60 == 0:
-        return f"{value / 60:g} hours"
-    return f"{value:g} minutes"
+        return counted(value / 60, "hour")
+    return counted(value, "minute")
 
 
 def _and(words: list[Any]) -> str:
