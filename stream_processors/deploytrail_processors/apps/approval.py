@@ -73,7 +73,7 @@ class Approval:
             if made is not None:
                 row["findings"] = {**row.get("findings", {}), rule: made}
                 self._context.forward(Topic.FINDINGS, partition, made["finding_id"], RecordType.FINDING, made)
-        if lifecycle.has_begun(row["facts"]) or row.get("findings"):
+        if lifecycle.is_reported(row["facts"]) or row.get("findings"):
             self._deployments.put(partition, row)
 
     def _due(self, row: Row) -> int | None:

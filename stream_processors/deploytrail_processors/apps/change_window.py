@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploytrail_schemas.policies.in_force import is_production
+from deploytrail_schemas.reasons import Reason
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -19,7 +20,7 @@ from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
 from deploytrail_processors.rules.deployment_times import SWITCHES, began
-from deploytrail_processors.rules.findings import in_place_of
+from deploytrail_processors.rules.findings import in_place_of, voided
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -94,7 +95,21 @@ class ChangeWindow:
                 row["finding"] = self._start(partition, row, content, begun, subject, policies)
                 self._write(partition, row["finding"])
             self._overrun(partition, row, subject, policies)
+        elif content["state"] == "voided":
+            self._void(partition, row)
         self._deployments.put(partition, row)
+
+    def _void(self, partition: int, row: Row) -> None:
+        """Take back what stands against a deployment that was none, whatever came first."""
+        for name in ("finding", "overrun"):
+            standing: Row | None = row.get(name)
+            if standing is None or (standing["severity"] == "info" and standing["verdict"] == "ok" and
+                                    standing["reason"] != Reason.DEPLOYMENT_VOIDED):  # fmt: skip
+                continue  # nothing stands against it; what was taken back is told again
+            found = in_place_of(standing, self._deployments.anew(row, voided(standing)))
+            if found != standing:
+                row[name], row["told_at"] = found, self._context.partition_time(partition)
+            self._write(partition, found)
 
     def _overrun(self, partition: int, row: Row, subject: dict[str, str], policies: Policies) -> None:
         content = self._deployments.derive(partition, self._relations.of(partition).applied(row["facts"]))

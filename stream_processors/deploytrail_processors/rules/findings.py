@@ -102,6 +102,23 @@ def taken_back(standing: Mapping[str, Any], known_as: str, times: int) -> Findin
     return found | {"supersedes": standing["finding_id"]}
 
 
+def voided(standing: Mapping[str, Any]) -> Finding:
+    """What supersedes a finding about a deployment that turned out to be none."""
+    return finding(
+        standing["rule"],
+        "ok",
+        Reason.DEPLOYMENT_VOIDED,
+        subject=standing["deployment_id"],
+        place=dict(standing),
+        occurred_at=standing["occurred_at"],
+        severity="info",
+        explanation=f"the deployment {standing['deployment_id']} was voided: there is nothing to judge",
+        evidence={},
+        deployment_id=standing["deployment_id"],
+        policy_version=standing["policy_version"],
+    )
+
+
 def anew(found: Finding, before: Mapping[str, Any] | None, times: int) -> Finding:
     """A finding about an id that stands for itself again: with an id of its own, or what took it back would supersede
     it. `before`: what took it back."""

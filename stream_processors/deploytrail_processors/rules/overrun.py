@@ -84,7 +84,10 @@ def find_overrun(
 
     None while there is nothing to say. An end that is reported late, and lay in time, takes the standing one back.
     """
-    passed = [c for c in closings(content, subject, policies) if c.due <= now]
+    # What has ended needs no tick: it may be reported before partition time has come to its end.
+    end = content["finished_at"]
+    until = now if end is None else max(now, end + (content["finished_at_uncertainty_ms"] or 0) * 1000)
+    passed = [c for c in closings(content, subject, policies) if c.due <= until]
     overrun = [c for c in passed if _ran_beyond(content, c.due) is True]
     unclear = [c for c in passed if _ran_beyond(content, c.due) is None]
     if overrun:
