@@ -35,9 +35,9 @@ def freeze(**scope: Any) -> dict[str, Any]:
     return {"kind": "change_window", "name": "christmas", "spec": spec}
 
 
-def position(*documents: dict[str, Any]) -> str:
+def position(*documents: dict[str, Any], **recorded: str) -> str:
     policies = PolicySet().with_documents(map(read_document, documents)).at(LATEST)
-    return change_window.judge(RECORDED, policies, at=CHRISTMAS, uncertainty=0).position.value
+    return change_window.judge(RECORDED | recorded, policies, at=CHRISTMAS, uncertainty=0).position.value
 
 
 @pytest.mark.requirement("M2.1")
@@ -54,6 +54,17 @@ def position(*documents: dict[str, Any]) -> str:
 )
 def test_a_freeze_holds_by_whatever_name_it_is_written(scope: dict[str, Any]) -> None:
     assert position(SHOP, PRODUCTION, REGION, freeze(**scope)) == "outside"
+
+
+@pytest.mark.requirement("M4.2")
+@pytest.mark.parametrize("region", ["global", "ALL", "*"])
+def test_what_is_changed_everywhere_does_not_pass_a_freeze_of_one_region(region: str) -> None:
+    frozen = freeze(regions=["eu-west-1"], environments=["production"])
+
+    assert position(frozen, region=region) == "outside"
+    assert position(freeze(regions=["eu-west-1"], kind=["x"]), region=region) == "outside"  # nor one that is invalid
+    assert position(frozen, region=region, environment="staging") == "inside"
+    assert position(frozen, region="us-east-1") == "inside"
 
 
 @pytest.mark.parametrize("scope", [{"environments": ["staging"]}, {"services": ["cart"]}, {"regions": ["us-east-1"]}])
