@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_sinks.archive import segment, verify
 from deploytrail_sinks.archive.acts import record_act
 from deploytrail_sinks.archive.holds import ADDED
-from deploytrail_sinks.archive.log import archive_check, check, notes, sequencer, stamp_check, tiles
+from deploytrail_sinks.archive.log import archive_check, bundles, check, notes, sequencer, stamp_check, tiles
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.notes import KeyKind, Signature, Signer
 from deploytrail_sinks.archive.log.trust import Trust
@@ -36,7 +36,7 @@ Attacks = Iterable[tuple[str, Callable[[], dict[str, bytes | None]]]]
 RECORDS = "deploytrail.records"
 _PURE = (
     *((module, "read_segment") for module in (segment, verify)),
-    (check, "leaf_hash"),
+    (bundles, "leaf_hash"),
     (check, "open_checkpoint"),
     (verify, "digest"),
     (sequencer, "read_plan"),
@@ -156,7 +156,7 @@ def remembering() -> Iterator[None]:
             stack.enter_context(
                 patch.object(module, name, lru_cache(4096 if name == "leaf_hash" else 512)(getattr(module, name)))
             )
-        for module in (check, tiles):
+        for module in (bundles, tiles):
             stack.enter_context(patch.object(module, "root_of", _of_tuple(module.root_of)))
         stack.enter_context(patch.object(tiles, "join_bundle", _of_tuple(tiles.join_bundle)))
         for module, name, told_by in ((archive_check, "seen_of", 1), (stamp_check, "check_stamp", 2)):

@@ -158,6 +158,8 @@ def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace)
         )
         if not of_log.trusted:
             print("without keys only accidents show: whoever may write to the store could have made all of it anew")
+        if of_log.minimum_index:
+            print(f"entries of the log before index {of_log.minimum_index} were pruned, with a principal's receipt")
     if options.since is not None:
         known = counted(
             report.known, "segment that the checkpoint covers is", "segments that the checkpoint covers are"

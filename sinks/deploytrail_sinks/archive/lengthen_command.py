@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,7 +22,9 @@ from deploytrail_schemas.registry import SingleObject, WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from deploytrail_sinks.archive.log.names import CHECKPOINT, is_of_log
+from deploytrail_sinks.archive.log.names import CHECKPOINT, TILE_WIDTH, bundle_of, is_of_log
+from deploytrail_sinks.archive.log.objects import LogConflict
+from deploytrail_sinks.archive.log.sequencer import entered
 from deploytrail_sinks.archive.partition import plain_value
 from deploytrail_sinks.archive.retention import (
     Judge,
@@ -80,17 +82,18 @@ def lengthen(
     """What is kept longer, or more firmly, now. A segment without records, whose newest nobody knows, stays as it is.
 
     The log is kept as long as the segment that is kept longest: without the oldest of its objects nothing newer can be
-    proven.
+    proven. Its bundles of entries only as long as the segments that they are of: behind that a purge may take them.
     """
     wire, versions, moved = wire or SingleObject(), archived_policies(store), 0
     today, then = (Judge(regulated), versions.at(now)), Judge(regulated)
-    longest, of_log = None, []
+    of_log: list[str] = []
+    dates: dict[str, str | None] = {}
     for name in store.list(""):
         if is_of_log(name):
             of_log += [name] if name != CHECKPOINT else []  # which is replaced, and kept in log/checkpoints
             continue
         segment = stored_segment(store, name)
-        longest = latest(longest, store.retain_until(name), segment.retain_until)
+        dates[name] = latest(store.retain_until(name), segment.retain_until)
         if not segment.records:
             continue
         kept = RetentionClass(segment.retention_class)
@@ -104,12 +107,26 @@ def lengthen(
         # What it was created to be kept until stands in it: a date beside it that is lost comes back.
         until = latest(until, segment.retain_until) or until
         moved += store.lengthen(name, until, keep.terms)
-        longest = latest(longest, until)
-    if longest is None:
-        return Moved(moved, 0)
-    until = longest
+        dates[name] = latest(dates[name], until)
+    return Moved(moved, _lengthen_log(store, of_log, dates))
+
+
+def _lengthen_log(store: ObjectStore, of_log: list[str], dates: Mapping[str, str | None]) -> int:
+    longest, bundles = latest(*dates.values()), dict[int, str | None]()
+    try:
+        for index, planned in entered(store):
+            for at in range(index // TILE_WIDTH, (index + planned.entries - 1) // TILE_WIDTH + 1):
+                bundles[at] = latest(bundles.get(at), dates.get(planned.name))
+    except LogConflict:  # which entries are whose, nobody can tell: then all of them are kept
+        bundles = {}
+
+    def move(name: str) -> bool:
+        bundle = bundle_of(name)
+        until = longest if bundle is None else bundles.get(bundle[0], longest)
+        return until is not None and store.lengthen(name, until)
+
     with ThreadPoolExecutor(_AT_ONCE, "lengthen") as threads:
-        return Moved(moved, sum(threads.map(lambda name: store.lengthen(name, until), of_log)))
+        return sum(threads.map(move, of_log))
 
 
 def archived_policies(store: ObjectStore) -> Versions:

@@ -7,10 +7,7 @@ import argparse
 from deploytrail_schemas.counted import counted
 
 from deploytrail_sinks.archive.acting import Desk, add_actor, at_desk, signer_of
-from deploytrail_sinks.archive.acts import read_acts
-from deploytrail_sinks.archive.holds import holds_of
-from deploytrail_sinks.archive.purge import plan, purge
-from deploytrail_sinks.archive.receipts import Gone
+from deploytrail_sinks.archive.purge import look, purge
 
 
 def main(argv: list[str]) -> int:
@@ -30,18 +27,20 @@ def main(argv: list[str]) -> int:
 
 
 def _purge(desk: Desk, options: argparse.Namespace) -> int:
-    prefix = options.prefix.strip("/")
+    prefix, verb = options.prefix.strip("/"), "would go" if options.dry_run else "gone"
     if options.dry_run:
-        holds = holds_of(read_acts(desk.store, desk.principals)).values()
-        found = list(plan(desk.store, prefix, desk.now, holds))
-        gone = [item for item in found if isinstance(item, Gone)]
-        stays = [item for item in found if not isinstance(item, Gone)]
+        found = look(desk.store, prefix, desk.principals, desk.now)
     else:
-        gone, stays = purge(desk.store, prefix, options.reason, signer_of(desk, options), desk.principals, desk.now)
+        found = purge(desk.store, prefix, options.reason, signer_of(desk, options), desk.principals, desk.now)
+    gone, of_log = found.goes, found.of_log
     for item in gone:
-        print(f"{'would go' if options.dry_run else 'gone'}: {item.name} ({counted(item.records, 'record')})")
-    for kept in stays:
+        print(f"{verb}: {item.name} ({counted(item.records, 'record')})")
+    for kept in found.stays:
         print(f"stays: {kept.name}: {kept.why}")
+    if of_log.objects:
+        print(f"{verb}: entries of the log before index {of_log.minimum} ({counted(len(of_log.objects), 'object')})")
+    if of_log.ends_at:
+        print(f"stays: entries of the log from index {of_log.minimum} on: {of_log.ends_at}")
     records = counted(sum(item.records for item in gone), "record")
     went = "would go" if options.dry_run else "is gone" if len(gone) == 1 else "are gone"
     print(f"{records} in {counted(len(gone), 'segment')} {went}")

@@ -2,20 +2,23 @@
 
 Whoever may write to the store can write a receipt, and one principal alone must not undo what two have to release.
 So a receipt excuses a segment where a principal signed it, no hold was on the segment at that act, and the date that it
-names was over then, and is.
+names was over then, and is. It may say the log's minimum index, too: bundles of entries below it may be gone then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from deploytrail_sinks.archive.acts import Act
 from deploytrail_sinks.archive.holds import Hold, active_on, holds_of
+from deploytrail_sinks.archive.log.names import TILE_WIDTH
+from deploytrail_sinks.archive.segment import gaps_in
 from deploytrail_sinks.archive.store import is_date
 
 PURGED = "purged"
+MINIMUM = "minimum_index"  # what a receipt calls that of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,35 @@ class Gone:
     last_offset: int
     records: int
     retain_until: str = ""
+    gaps: str = ""  # as the segment wrote them: its entries in the log can be made again, all but those of records
 
     @property
     def folder(self) -> str:
         """The sequence that it is of."""
         return self.name.rpartition("/")[0]
+
+    @property
+    def entries(self) -> int:
+        """How many it has in the log; 0 where nobody can tell."""
+        try:
+            return 1 + len(gaps_in(self.gaps)) + self.records
+        except ValueError:
+            return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """The log's minimum index: no bundle that ends at it or before need be there, since `at`. `why_not`: why a receipt
+    that says more does not count."""
+
+    index: int = 0
+    at: datetime = datetime.min.replace(tzinfo=UTC)
+    why_not: str = ""
+
+    @property
+    def bundles(self) -> int:
+        """How many bundles, from the first on, need not be there."""
+        return self.index // TILE_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +69,7 @@ class Receipts:
 
     gone: tuple[Gone, ...] = ()
     void: Mapping[str, str] = field(default_factory=dict)
+    minimum: Minimum = Minimum()
 
 
 NO_RECEIPTS = Receipts()
@@ -52,9 +80,11 @@ def judge(acts: Iterable[Act], now: datetime) -> Receipts:
     before: list[Act] = []
     gone: list[Gone] = []
     void: dict[str, str] = {}
+    minimum = Minimum()
     for act in acts:
         if act.kind == PURGED:
             unsigned = _unsigned(act)
+            minimum = _raised(minimum, act, unsigned, now)
             holds = [] if unsigned else list(holds_of(before).values())
             for item in _named(act):
                 why = unsigned or _why_not(item, act, holds, now)
@@ -64,7 +94,17 @@ def judge(acts: Iterable[Act], now: datetime) -> Receipts:
                     gone.append(item)
         before.append(act)
     excused = {item.name for item in gone}
-    return Receipts(tuple(gone), {name: why for name, why in void.items() if name not in excused})
+    return Receipts(tuple(gone), {name: why for name, why in void.items() if name not in excused}, minimum)
+
+
+def _raised(before: Minimum, act: Act, unsigned: str, now: datetime) -> Minimum:
+    """The minimum index behind a receipt: it only rises."""
+    index = act.said.get(MINIMUM)
+    if type(index) is not int or index <= before.index:
+        return before
+    if why := unsigned or ("" if is_date(act.at) else "it says no date that it is of"):
+        return replace(before, why_not=f"the receipt of act {act.number} does not excuse it: {why}")
+    return Minimum(index, min(datetime.fromisoformat(act.at), now), before.why_not)
 
 
 def _unsigned(act: Act) -> str:
@@ -97,6 +137,7 @@ def _named(act: Act) -> Iterator[Gone]:
                 int(item["last_offset"]),
                 int(item["records"]),
                 str(item.get("retain_until", "")),
+                str(item.get("gaps", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue

@@ -36,6 +36,8 @@ __all__ = [
     "content_digest",
     "digest",
     "folder_name",
+    "gaps_in",
+    "gaps_text",
     "is_segment",
     "read_segment",
     "salted",
@@ -122,7 +124,7 @@ def write_segment(segment: Segment) -> bytes:
         "records": str(len(segment.records)),
         "content_sha256": content.hexdigest(),
         "compacted": "true" if segment.compacted else "false",
-        "gaps": ",".join(f"{first}-{last}" for first, last in segment.gaps),
+        "gaps": gaps_text(segment.gaps),
     }
     marker = hashlib.sha256(repr(sorted(metadata.items())).encode()).digest()[:16]
     out = io.BytesIO()
@@ -161,7 +163,7 @@ def read_segment(data: bytes) -> Segment:
             int(said["last_offset"]),
             said["prev_segment_sha256"],
             records,
-            tuple(_gap(text) for text in said["gaps"].split(",") if text),
+            gaps_in(said["gaps"]),
             said["compacted"] == "true",
             said.get("prev_segment_version", ""),
             said.get("retain_until", ""),
@@ -216,6 +218,11 @@ def _check(segment: Segment, count: int) -> None:
             raise SegmentError(f"holds records in the gap that it says is from {first} to {last}")
 
 
-def _gap(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    return int(first), int(last)
+def gaps_text(gaps: tuple[tuple[int, int], ...]) -> str:
+    """Gaps as a segment's metadata, and a receipt, say them: 3-5,9-9."""
+    return ",".join(f"{first}-{last}" for first, last in gaps)
+
+
+def gaps_in(text: str) -> tuple[tuple[int, int], ...]:
+    """The gaps of such a text; ValueError."""
+    return tuple((int(first), int(last)) for first, _, last in (gap.partition("-") for gap in text.split(",") if gap))

@@ -158,7 +158,7 @@ def test_a_receipt_that_makes_no_sense_excuses_nothing(
 @pytest.mark.requirement("M7.2", "M5.5")
 def test_a_true_purge_says_until_when_each_segment_was_kept_and_is_counted(store: LocalFolder, log: Published) -> None:
     kept = {name: read_segment(store.read(name)).retain_until for name in store.list(f"{TOPIC}/001/production")}
-    goes, _ = purge(store, f"{TOPIC}/001/production", "over", ADA, PRINCIPALS, IN_FORTY_YEARS)
+    goes = purge(store, f"{TOPIC}/001/production", "over", ADA, PRINCIPALS, IN_FORTY_YEARS).goes
     log.publish()
     report = look(log, now=IN_FORTY_YEARS)
 
@@ -187,7 +187,7 @@ def test_a_hold_that_came_amid_a_purge_keeps_what_it_covers_and_a_new_receipt_le
     for who in (ADA, GRACE):
         record_act(store, RELEASED, {"hold": "hold-0"}, who, IN_FORTY_YEARS)
     assert look(log, now=IN_FORTY_YEARS).flaws == []  # the receipt is void, and nothing is gone
-    goes, _ = purge(store, below, "over", ADA, PRINCIPALS, IN_FORTY_YEARS)
+    goes = purge(store, below, "over", ADA, PRINCIPALS, IN_FORTY_YEARS).goes
 
     assert len(goes) == 2
     assert [act.number for act in read_acts(store) if act.kind == PURGED] == [1, 4]

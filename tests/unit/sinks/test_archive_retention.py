@@ -292,7 +292,7 @@ class TestPurge:
     ) -> None:
         fill(store, range(60))
         production = {name: store.read(name) for name in store.list(f"{ALL}/production")}
-        goes, _ = purge(store, f"{ALL}/non-production", "a year is over", people["ada"], principals, NOW)
+        goes = purge(store, f"{ALL}/non-production", "a year is over", people["ada"], principals, NOW).goes
 
         assert (len(goes), sum(item.records for item in goes)) == (5, 25)
         assert {name: store.read(name) for name in store.list(f"{ALL}/production")} == production
@@ -302,7 +302,7 @@ class TestPurge:
         # And the sequence goes on, is purged again, and is whole again.
         fill(store, range(60, 90))
         assert flaws(store, principals) == []
-        goes, _ = purge(store, f"{ALL}/non-production", "again", people["ada"], principals, NOW)
+        goes = purge(store, f"{ALL}/non-production", "again", people["ada"], principals, NOW).goes
         assert len(goes) == 3
         assert flaws(store, principals) == []
 
@@ -366,7 +366,7 @@ class TestPurge:
         fill(store, range(60))
         log = published(tmp_path / "signer", store)
         before = read_checkpoint(log.publish())  # kept elsewhere
-        goes, _ = purge(store, f"{ALL}/non-production", "over", people["ada"], principals, NOW)
+        goes = purge(store, f"{ALL}/non-production", "over", people["ada"], principals, NOW).goes
         fill(store, range(60, 70))
         log.publish()
         report, of_log = log.check(principals=principals)
@@ -385,12 +385,12 @@ class TestPurge:
         log = published(tmp_path / "signer", store)
         fill(store, range(20, 60))
         below = f"{ALL}/non-production"
-        goes, stays = purge(store, below, "over", people["ada"], principals, NOW)
+        found = purge(store, below, "over", people["ada"], principals, NOW)
 
-        assert (len(goes), stays[0].why) == (2, "no published checkpoint of the log covers it yet")
+        assert (len(found.goes), found.stays[0].why) == (2, "no published checkpoint of the log covers it yet")
         log.publish()
-        goes, stays = purge(store, below, "over", people["ada"], principals, NOW)
-        assert (len(goes), stays[0].why) == (3, "it is the newest of its sequence")
+        found = purge(store, below, "over", people["ada"], principals, NOW)
+        assert (len(found.goes), found.stays[0].why) == (3, "it is the newest of its sequence")
         log.publish()
         assert log.check(principals=principals)[0].flaws == []
 

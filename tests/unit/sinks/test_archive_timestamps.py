@@ -268,7 +268,7 @@ def test_an_audit_with_all_that_was_kept_ends_with_0_and_then_with_1(
     (tmp_path / "PEOPLE").write_text(json.dumps({"ada": b64encode(public.public_bytes_raw()).decode()}))
     (tmp_path / "KEPT.checkpoint").write_bytes(store.newest(CHECKPOINT))
     (tmp_path / "KEPT.tsr").write_bytes(store.read(next(store.list("log/timestamps"))))
-    goes, _ = purge(store, TOPIC, "over", ada, Principals({"ada": public}), datetime.now(UTC))
+    goes = purge(store, TOPIC, "over", ada, Principals({"ada": public}), datetime.now(UTC)).goes
     fill_at(store, range(60, 80), 0)
     log.publish()
     monkeypatch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{store.folder}")

@@ -85,7 +85,7 @@ def verify_archive(
         asked.since,
         seen,
         lambda done, total: progress("entries", done, total),
-        {item.name: item for item in purged.gone},
+        purged,
     )
     of_log = check.run()
     of_stamps = AskedOfStamps(asked.stamp_roots, asked.stamps, asked.stamp_within)
@@ -106,7 +106,7 @@ def seen_of(digest: str, segment: Segment) -> Seen:
     except ValueError:
         count = 0  # a salt of another length: no entry fits it
     newest = max((record.timestamp for record in segment.records), default=0)
-    return Seen(digest, segment.last_offset + 1, count, leaves.digest(), newest)
+    return Seen(digest, segment.last_offset + 1, count, leaves.digest(), newest, segment.retain_until)
 
 
 def _covered(store: ObjectStore, since: Checkpoint) -> dict[str, Planned]:

@@ -7,25 +7,28 @@ checked before it, and compared. Roots are compared with every kept checkpoint o
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 
+from deploytrail_sinks.archive.log.bundles import Bundles, Row
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
-from deploytrail_sinks.archive.log.covered import rows_that_differ, said_by
-from deploytrail_sinks.archive.log.merkle import leaf_hash, root_of
-from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, number_of, numbered, tile_name, width_at
+from deploytrail_sinks.archive.log.covered import rows_that_differ
+from deploytrail_sinks.archive.log.entries import gaps_of
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, bundle_of, number_of, numbered, tile_name
 from deploytrail_sinks.archive.log.notes import NoteError, Verifier, signers
 from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, Planned, encode_positions
 from deploytrail_sinks.archive.log.presence import no_longer_there
 from deploytrail_sinks.archive.log.report import LogReport, Seen
+from deploytrail_sinks.archive.log.rows import count_again, count_in, made_again
 from deploytrail_sinks.archive.log.sequencer import plan_at
-from deploytrail_sinks.archive.log.tiles import RightEdge, TileError, read_entries, read_hashes
+from deploytrail_sinks.archive.log.tiles import RightEdge, TileError
 from deploytrail_sinks.archive.log.trust import Trust
-from deploytrail_sinks.archive.receipts import Gone
+from deploytrail_sinks.archive.receipts import NO_RECEIPTS, Gone, Receipts
 from deploytrail_sinks.archive.segment import is_segment
-from deploytrail_sinks.archive.store import ObjectStore
+from deploytrail_sinks.archive.store import ObjectStore, is_date
 
 Say = Callable[[str, str], None]  # a flaw: the object's name, and what is wrong with it
 
@@ -41,18 +44,26 @@ class LogCheck:
     since: Checkpoint | None = None
     seen: dict[str, Seen] = field(default_factory=dict)
     progress: Callable[[int, int], None] = lambda *_: None
-    purged: Mapping[str, Gone] = field(default_factory=dict)  # segments that are gone with a receipt
+    receipts: Receipts = NO_RECEIPTS  # of what is gone
     report: LogReport = field(default_factory=LogReport)
     entered: dict[str, int] = field(default_factory=dict)  # segments by name: the index of their first entry
+    purged: dict[str, Gone] = field(default_factory=dict)  # segments that are gone with a receipt
     _kept: dict[int, Checkpoint] = field(default_factory=dict)
     _visited: set[str] = field(default_factory=set)
     _since_read: set[str] = field(default_factory=set)  # segments archived after `seen` was made
     _positions: dict[str, int] = field(default_factory=dict)
+    _bundles: Bundles = field(init=False)
 
     def run(self) -> LogReport:
         """Look at everything; flaws go to `say`."""
         names = list(self.store.list(PREFIX))
+        self.purged = {item.name: item for item in self.receipts.gone}
         newest = self._checkpoints(names)
+        minimum = self.receipts.minimum
+        # Of what nobody published, nothing was pruned.
+        self._bundles = Bundles(
+            self.store.read, self.say, min(minimum.bundles, newest // 256), minimum.why_not, self._visited
+        )
         start = self.since.size if self.since else 0
         plans, end, unfinished = self._plans(start)
         total = max(end, newest)
@@ -70,6 +81,7 @@ class LogCheck:
                     self._pass_by(plan)
             self._behind(edge, newest, end)
         self.report.entries, self.report.unpublished = newest, max(0, end - newest)
+        self.report.minimum_index = self._bundles.pruned * 256
         if newest in self._kept:
             self.report.root = b64encode(self._kept[newest].root).decode()
         self._segments()
@@ -177,17 +189,18 @@ class LogCheck:
 
     def _covered(self, plans: list[Plan], size: int, names: list[str], of_the_log: bool) -> None:
         """Look at what a kept checkpoint covers as far as it is not read again. `of_the_log`: its root is the log's."""
-        for name, detail in no_longer_there(plans, size, names):
+        for name, detail in no_longer_there(plans, size, names, self._bundles.pruned):
             self.say(name, detail)
         covered = (plan for plan in plans if plan.start < size)
-        for name, detail in rows_that_differ(self.store.read, covered, size) if of_the_log else ():
+        known = self.purged, self._bundles.pruned * 256
+        for name, detail in rows_that_differ(self.store.read, covered, size, *known) if of_the_log else ():
             self.say(name, detail)
 
     def _edge_at(self, start: int) -> RightEdge | None:
         if not self.since or not start:
             return RightEdge()
         try:
-            edge = RightEdge.of(self.store.read, start)
+            edge = RightEdge.of(self.store.read, start, self._bundles.pruned)
         except TileError as error:
             self.say(error.name, error.detail)
             return None
@@ -210,8 +223,8 @@ class LogCheck:
             self.say(name, f"begins at {plan.start}; the one before it ends at {edge.size}")
             return False
         try:
-            for entries in self._entries(plan, end):
-                self._segment(name, entries, edge)
+            for row in self._bundles.rows(plan, end):
+                self._segment(name, row, edge)
         except TileError as error:
             self.say(error.name, error.detail)
             return False
@@ -233,57 +246,16 @@ class LogCheck:
         """The log's name, as a kept checkpoint has it; empty where none is kept."""
         return next(iter(self._kept.values())).origin if self._kept else ""
 
-    def _entries(self, plan: Plan, end: int) -> Iterator[tuple[int, Planned, list[bytes]]]:
-        """Index, row of the plan and entries of each segment of a batch; TileError."""
-        bundle, held = -1, list[bytes]()
-        for first, planned in plan.first_entries():
-            found: list[bytes] = []
-            index = first
-            while index < first + planned.entries:
-                if index // 256 != bundle:
-                    bundle = index // 256
-                    name, held = read_entries(self.store.read, end, bundle)
-                    self._visited.add(name)
-                    self._bundle(name, held, end, bundle)
-                take = held[index % 256 : index % 256 + first + planned.entries - index]
-                found.extend(take)
-                index += len(take)
-            yield first, planned, found
-
-    def _bundle(self, name: str, entries: list[bytes], end: int, index: int) -> None:
-        """Entries against the hashes of their tile; TileError with the one of the two that is wrong."""
-        hashes = read_hashes(self.store.read, end, 0, index)
-        width = width_at(end, 0, index)
-        leaves = [leaf_hash(entry) for entry in entries]
-        if leaves == hashes:
-            return
-        wrong = next(i for i, leaf in enumerate(leaves) if leaf != hashes[i])
-        if self._is_hashed(index, width, hashes, end):
-            raise TileError(name, f"has another entry {index * 256 + wrong} than was hashed")
-        raise TileError(tile_name(0, index, width), f"has another hash {index * 256 + wrong} than its entry has")
-
-    def _is_hashed(self, index: int, width: int, hashes: list[bytes], end: int) -> bool:
-        """Whether what is above a tile was made from it."""
-        try:
-            if width == 256:
-                return read_hashes(self.store.read, end, 1, index // 256)[index % 256] == root_of(hashes)
-            data, _ = open_checkpoint(self.store.read(numbered("states", end)))
-            edge = RightEdge.of(self.store.read, end)
-            return edge.root() == data.root
-        except (TileError, NoteError, KeyError):
-            return False
-
-    def _segment(self, batch: str, of: tuple[int, Planned, list[bytes]], edge: RightEdge) -> None:
+    def _segment(self, batch: str, row: Row, edge: RightEdge) -> None:
         """Enter one segment's entries, compare them with the segment and its row."""
-        index, planned, entries = of
-        leaves = [leaf_hash(entry) for entry in entries]
-        digest = sha256(b"".join(leaves))
-        for name, data in edge.extend(entries, leaves):
+        index, planned, count = row.index, row.planned, self._count(row)
+        for name, data in edge.extend(row.entries, row.leaves):
             self._equal(name, data)
-        said = said_by(entries[0])
-        if said is None or (said["name"], said["sha256"]) != (planned.name, planned.sha256):
+        if not count:
             self.say(batch, f"plans {planned.name} at index {index}; the log has something else there")
             return
+        if count != planned.entries:
+            self.say(batch, f"gives {planned.name} {planned.entries} entries; the log has {count}")
         if planned.name in self.entered:
             self.say(batch, f"enters {planned.name} a second time")
         self.entered[planned.name] = index
@@ -302,12 +274,30 @@ class LogCheck:
             return
         if seen.sha256 != planned.sha256:
             self.say(planned.name, "has another digest than the log says")
-        elif seen.entries and seen.entries != planned.entries:
-            self.say(batch, f"gives {planned.name} {planned.entries} entries; it makes {seen.entries}")
-        elif (seen.entries, seen.leaves) != (len(entries), digest.digest()):
+        elif count == planned.entries and (seen.entries, seen.leaves) != (count, row.digest):
             self.say(planned.name, f"has other records than the log says from index {index} on")
         elif seen.next_offset != planned.next_offset:
             self.say(batch, f"says that {planned.name} ends before offset {planned.next_offset}")
+        if not all(row.entries):
+            self._too_early(row, seen)
+
+    def _count(self, row: Row) -> int:
+        """How many entries the log has of a row's object; none where it has something else there."""
+        if row.entries[0]:
+            return count_in(row.planned, row.entries[0], gaps_of(row.entries))
+        made = made_again(self.store.read, row.planned, self.purged.get(row.planned.name))
+        # A segment that is gone, or cannot be read, is said as such.
+        return count_again(made, row.leaves) if made else row.planned.entries
+
+    def _too_early(self, row: Row, seen: Seen) -> None:
+        """Say of entries that were pruned, and of a segment, if that had to be kept for longer."""
+        bundle, until = (row.index + row.entries.index(b"")) // 256, seen.retain_until
+        if (
+            bundle < self._bundles.pruned
+            and is_date(until)
+            and datetime.fromisoformat(until) > self.receipts.minimum.at
+        ):
+            self.say(tile_name("entries", bundle), f"was pruned before {until}, until when {row.planned.name} is kept")
 
     def _object(self, planned: Planned, index: int, batch: str) -> None:
         """Compare an object that is no segment with its entry."""
@@ -330,7 +320,8 @@ class LogCheck:
         self._visited.add(name)
         there = read_or_none(self.store, name)
         if there is None:
-            self.say(name, "is missing")
+            if not self._bundles.may_be_gone(name):
+                self.say(name, "is missing")
         elif there != data:
             self.say(name, "differs from what the entries make")
 
@@ -381,5 +372,7 @@ class LogCheck:
         if unfinished or start:
             return
         for name in names:
+            if (bundle := bundle_of(name)) and bundle[0] in self._bundles.missing:
+                continue  # nothing can be compared with it, but that what it had is missing is said
             if name not in self._visited and not name.startswith(f"{PREFIX}/timestamps/"):
                 self.say(name, "belongs to no tree of this log")

@@ -73,21 +73,23 @@ def object_entry(name: str, sha256_hex: str) -> bytes:
     return _encode({"kind": "object", "name": name, "sha256": sha256_hex}).encode()
 
 
+def segment_entry(name: str, records: int, sha256_hex: str) -> bytes:
+    """The entry of a segment's object."""
+    return _encode({"kind": "segment", "name": name, "records": records, "sha256": sha256_hex}).encode()
+
+
+def gap_entry(topic: str, partition: int, first: int, last: int) -> bytes:
+    """The entry of a gap."""
+    return _encode(
+        {"first": str(first), "kind": "gap", "last": str(last), "partition": partition, "topic": topic}
+    ).encode()
+
+
 def segment_entries(segment: Segment, sha256_hex: str) -> Iterator[bytes]:
     """Everything that is entered for a segment, in order."""
-    yield _encode(
-        {"kind": "segment", "name": segment.name, "records": len(segment.records), "sha256": sha256_hex}
-    ).encode()
+    yield segment_entry(segment.name, len(segment.records), sha256_hex)
     for first, last in segment.gaps:
-        yield _encode(
-            {
-                "first": str(first),
-                "kind": "gap",
-                "last": str(last),
-                "partition": segment.partition,
-                "topic": segment.topic,
-            }
-        ).encode()
+        yield gap_entry(segment.topic, segment.partition, first, last)
     for record in segment.records:
         yield record_entry(segment.topic, segment.partition, record)
 

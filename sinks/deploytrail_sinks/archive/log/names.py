@@ -14,9 +14,12 @@ Numbers but those of tiles have 20 digits, so that names are in their order.
 
 from __future__ import annotations
 
+import re
+
 PREFIX = "log"
 CHECKPOINT = f"{PREFIX}/checkpoint"
 TILE_WIDTH = 256
+_BUNDLE = re.compile(rf"{PREFIX}/tile/entries/((?:x[0-9]{{3}}/)*[0-9]{{3}})(?:\.p/([0-9]{{1,3}}))?")
 
 
 def is_of_log(name: str) -> bool:
@@ -42,6 +45,15 @@ def tile_name(level: int | str, index: int, width: int = TILE_WIDTH) -> str:
         groups.append(f"x{index % 1000:03}")
     partial = f".p/{width}" if width < TILE_WIDTH else ""
     return f"{PREFIX}/tile/{level}/{'/'.join(reversed(groups))}{partial}"
+
+
+def bundle_of(name: str) -> tuple[int, int] | None:
+    """The index and width of a bundle of entries by its name; None for every other object."""
+    found = _BUNDLE.fullmatch(name)
+    if found is None:
+        return None
+    index, width = int(found[1].replace("x", "").replace("/", "")), int(found[2] or TILE_WIDTH)
+    return (index, width) if tile_name("entries", index, width) == name else None
 
 
 def width_at(size: int, level: int, index: int) -> int:

@@ -14,6 +14,7 @@ class Seen:
     entries: int
     leaves: bytes
     newest_ms: int = 0  # time of its newest record; zero where it has none
+    retain_until: str = ""  # the date that it was created with
 
 
 @dataclass(slots=True)
@@ -30,3 +31,4 @@ class LogReport:
     newest_stamp: str = ""
     stamped: int = 0  # entries that one of them covers
     uncovered_segments: int = 0  # not in the log yet
+    minimum_index: int = 0  # entries before it need not be there: they were pruned, with a receipt

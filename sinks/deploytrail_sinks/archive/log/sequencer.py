@@ -258,6 +258,14 @@ def plan_at(store: ObjectStore, start: int) -> Plan | None:
     return plan
 
 
+def entered(store: ObjectStore) -> Iterator[tuple[int, Planned]]:
+    """Every object that plans enter, with the index of its first entry. LogConflict where a plan is damaged."""
+    size = 0
+    while plan := plan_at(store, size):
+        yield from plan.first_entries()
+        size = plan.end
+
+
 def newest_state(store: ObjectStore, size: int) -> tuple[int, bytes] | None:
     """The size and note of the newest state behind a size that has one or is 0; None where none is newer."""
     found = None

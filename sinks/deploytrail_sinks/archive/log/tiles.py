@@ -106,7 +106,10 @@ class Tree:
 
 
 class RightEdge:
-    """The unfinished tiles of a tree: all that is needed to append to it, and its root."""
+    """The unfinished tiles of a tree: all that is needed to append to it, and its root.
+
+    An entry that is empty is not known, since it was pruned: its bundles are not made.
+    """
 
     def __init__(self, levels: Sequence[Sequence[bytes]] = (), entries: Sequence[bytes] = ()) -> None:
         self._levels = [list(hashes) for hashes in levels] or [[]]
@@ -114,8 +117,8 @@ class RightEdge:
         self._finished = [0] * len(self._levels)  # full tiles of each level
 
     @classmethod
-    def of(cls, read: Read, size: int) -> RightEdge:
-        """The edge of a stored tree; TileError."""
+    def of(cls, read: Read, size: int, pruned: int = 0) -> RightEdge:
+        """The edge of a stored tree; TileError. Of so many bundles, from the first on, no entry is read."""
         edge = cls()
         levels = max(1, (size.bit_length() + 7) // 8)
         edge._finished = [size >> (8 * level + 8) for level in range(levels)]
@@ -123,8 +126,9 @@ class RightEdge:
             read_hashes(read, size, level, finished) if width_at(size, level, finished) else []
             for level, finished in enumerate(edge._finished)
         ]
-        if width_at(size, 0, edge._finished[0]):
-            _, edge._entries = read_entries(read, size, edge._finished[0])
+        if width := width_at(size, 0, edge._finished[0]):
+            known = edge._finished[0] >= pruned
+            edge._entries = read_entries(read, size, edge._finished[0])[1] if known else [b""] * width
         return edge
 
     @property
@@ -147,7 +151,8 @@ class RightEdge:
             self._levels[0] += leaves[at:end]
             at = end
             if len(self._entries) == TILE_WIDTH:
-                yield tile_name("entries", self._finished[0]), join_bundle(self._entries)
+                if all(self._entries):
+                    yield tile_name("entries", self._finished[0]), join_bundle(self._entries)
                 self._entries = []
                 yield from self._finish(0)
 
@@ -165,7 +170,7 @@ class RightEdge:
 
     def partial(self) -> Iterator[tuple[str, bytes]]:
         """The objects of the unfinished tiles: bundle first, then tiles."""
-        if self._entries:
+        if self._entries and all(self._entries):
             yield tile_name("entries", self._finished[0], len(self._entries)), join_bundle(self._entries)
         for level, hashes in enumerate(self._levels):
             if hashes:

@@ -1,0 +1,148 @@
+"""What of the log goes with a purge: bundles of entries, up to a minimum index (https://c2sp.org/tlog-tiles, Pruning).
+
+Entries are needed as long as a segment is kept that they are of. Hashes stay, all of them, so that every root and every
+proof that could be had can be had, and plans can still be compared with the tree (`log/rows.py`). The index is in the
+receipt, which is an act of a principal and an entry of the log itself; it is said before a bundle goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from deploytrail_schemas.errors import RetryLater
+
+from deploytrail_sinks.archive.holds import Hold, active_on
+from deploytrail_sinks.archive.log.covered import rows_that_differ
+from deploytrail_sinks.archive.log.merkle import leaf_hash
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, TILE_WIDTH, bundle_of, tile_name
+from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
+from deploytrail_sinks.archive.log.plan import Plan, Planned
+from deploytrail_sinks.archive.log.tiles import Tree, split_bundle
+from deploytrail_sinks.archive.receipts import Gone
+from deploytrail_sinks.archive.segment import SegmentError, is_segment, stored_segment
+from deploytrail_sinks.archive.store import ObjectStore, may_go
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What the newest published checkpoint covers: entries, their root, the batches that they are in."""
+
+    size: int = 0
+    root: bytes = b""
+    plans: Sequence[Plan] = ()
+
+    @property
+    def segments(self) -> set[str]:
+        """The objects that are entered, by name."""
+        return {planned.name for plan in self.plans for planned in plan.segments}
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Bundles that go: those that end at an index or before it. `ends_at`: what is needed of the next one, and why."""
+
+    minimum: int = 0
+    objects: tuple[str, ...] = ()
+    ends_at: str = ""
+
+
+def plan_of_log(
+    store: ObjectStore,
+    log: Covered,
+    going: Mapping[str, Gone],
+    holds: Sequence[Hold],
+    minimum: int,
+    now: datetime,
+) -> Prune:
+    """How far the minimum index can rise. `going`: segments that a receipt lets go, or will; LogConflict, TileError.
+
+    `minimum`: the one that receipts say already.
+    """
+    end, ends_at = log.size, ""
+    for index, planned in (row for plan in log.plans if plan.end > minimum for row in plan.first_entries()):
+        if why := _needed(store, planned, going.get(planned.name), holds, now):
+            end, ends_at = index, f"{planned.name}: {why}"
+            break
+    bundles = bundles_in(store)
+    first = at = minimum // TILE_WIDTH
+    while at < end // TILE_WIDTH:
+        if kept := _kept(store, at, bundles.get(at, ()), now):
+            ends_at = kept
+            break
+        at += 1
+    if at <= first:
+        return Prune(minimum, (), ends_at)
+    _must_be_whole(store, log, going, at * TILE_WIDTH)
+    return Prune(at * TILE_WIDTH, tuple(name for n in range(first, at) for name in bundles.get(n, ())), ends_at)
+
+
+def prune(store: ObjectStore, minimum: int, now: datetime) -> None:
+    """Delete the bundles below the minimum index that a receipt says, the oldest first; what the store keeps stays.
+
+    RetryLater for one that is not what the tree has.
+    """
+    if minimum < TILE_WIDTH:
+        return
+    for index, names in sorted(bundles_in(store).items()):
+        if index >= minimum // TILE_WIDTH:
+            break
+        hashes = read_or_none(store, tile_name(0, index)) or b""
+        for name in names:
+            try:
+                if may_go(store.retain_until(name), store.is_held(name), now):
+                    break  # the full one stays as long as one that is not full
+                leaves = b"".join(leaf_hash(entry) for entry in split_bundle(name, store.read(name)))
+                if not leaves or not hashes.startswith(leaves):
+                    raise RetryLater(f"{name} is not what the log has; look into it before anything is purged")
+                store.delete(name, now)
+            except KeyError:  # somebody else deleted it just now
+                continue
+
+
+def _kept(store: ObjectStore, index: int, names: Sequence[str], now: datetime) -> str:
+    """Why a bundle must stay: what the store says of its objects; empty where it may go."""
+    if (full := tile_name("entries", index)) not in names:
+        return f"{full} is missing; see what `deploytrail archive verify` says"
+    found = ((name, may_go(store.retain_until(name), store.is_held(name), now)) for name in names)
+    return next((f"{name}: {why}" for name, why in found if why), "")
+
+
+def bundles_in(store: ObjectStore) -> dict[int, list[str]]:
+    """The objects of each bundle, the full one last: while it is there, all entries are."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    for name in store.list(f"{PREFIX}/tile/entries"):
+        if (bundle := bundle_of(name)) is not None:
+            index, width = bundle
+            found.setdefault(index, []).append((width, name))
+    return {index: [name for _, name in sorted(names)] for index, names in found.items()}
+
+
+def _needed(store: ObjectStore, planned: Planned, gone: Gone | None, holds: Sequence[Hold], now: datetime) -> str:
+    """Why a row's entries are needed; empty where they may go."""
+    if not is_segment(planned.name):
+        return ""  # made again from the row
+    if held := active_on(planned.name, holds):
+        return ", ".join(held)
+    if gone is not None:
+        return "" if gone.entries == planned.entries else "its receipt does not say which gaps it told of"
+    try:
+        promised = stored_segment(store, planned.name).retain_until
+    except SegmentError as error:
+        return str(error)
+    # What stays behind its date, as an act or the newest of a sequence, is made again from itself.
+    why = may_go(store.retain_until(planned.name), store.is_held(planned.name), now)
+    return why or (may_go(promised, False, now) if promised else "")
+
+
+def _must_be_whole(store: ObjectStore, log: Covered, going: Mapping[str, Gone], minimum: int) -> None:
+    """Look at the log as `verify` will: what is gone then cannot be looked at any more. LogConflict, TileError."""
+    if Tree(store.read, log.size).root() != log.root:
+        raise LogConflict(f"{CHECKPOINT} signs another tree than its tiles make; see `deploytrail archive verify`")
+    for name, detail in rows_that_differ(store.read, _below(log, minimum), log.size, going, minimum):
+        raise LogConflict(f"{name} {detail}; nothing is purged until that is looked into")
+
+
+def _below(log: Covered, minimum: int) -> Iterator[Plan]:
+    return (plan for plan in log.plans if plan.start < minimum)
