@@ -120,7 +120,7 @@ class Correlation:
         self.changed = changed = self._deployments.add(partition, event)
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             changed.own[correlation.LINES_CHANGED] = lines
-        if event["cohort"] and event["cohort_weight"] is not None:
+        if lifecycle.share_in(event) is not None:
             changed.own[WEIGHTS] = candidates.weights_with(changed.own.get(WEIGHTS, ()), event)
         for row in changed.rows:
             self._deployments.put(partition, row)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploytrail_processors.rules import causes
+from deploytrail_processors.rules import causes, lifecycle
 from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules.artefacts import Artefact, artefact_of
 from deploytrail_processors.rules.causes import Change, Fit
@@ -41,6 +41,7 @@ MOST_WEIGHTS = 64
 _NO_WORD = ("", "unknown")
 _BEGUN = frozenset({"started", "progressed", "succeeded", "failed", "rolled_back"})
 _ALL = 0.999
+_LATER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,12 @@ def size_of(text: str | None) -> float:
 
 
 def weights_with(known: Iterable[list[Any]], event: Mapping[str, Any]) -> list[list[Any]]:
-    """The weights of cohorts one after the other, [at, event id, cohort, weight], with what an event says of one."""
+    """The weights of cohorts one after the other, [at, event id, cohort, weight], with what an event says of one. What
+    is said of one that is still to begin has no time of its own."""
     kept = [list(one) for one in known]
-    if event["cohort"] and event["cohort_weight"] is not None and math.isfinite(event["cohort_weight"]):
-        kept.append([event["corrected_at"], event["event_id"], event["cohort"], event["cohort_weight"]])
+    if (share := lifecycle.share_in(event)) is not None:
+        at = event["corrected_at"] if event["event_type"] in _BEGUN else _LATER
+        kept.append([at, event["event_id"], event["cohort"], share])
     return [list(one) for one in sorted({tuple(one) for one in kept})[:MOST_WEIGHTS]]
 
 
@@ -101,7 +104,7 @@ def cohorts_at(facts: Mapping[str, Any], weights: Iterable[list[Any]], at: int) 
             begun |= {cohort: None} if cohort else {}
     for since, _, cohort, weight in weights:
         if since <= at or begun.get(cohort, 0.0) is None:
-            begun[cohort] = min(max(float(weight), 0.0), 1.0)
+            begun[cohort] = float(weight)
     return begun | {"": 1.0} if begun and whole else begun
 
 

@@ -95,8 +95,8 @@ def add(facts: Facts, event: Event) -> Facts:
     facts["permits"] = bounds.some(facts["permits"], [event["permit_id"]] if event["permit_id"] else [])
     trust = trust_of(event["source"], event["provenance"])
     _claim(facts, event, trust)
-    if event["cohort"] and event["cohort_weight"] is not None:
-        weight = [[at, event["event_id"]], event["cohort_weight"]]
+    if (share := share_in(event)) is not None:
+        weight = [[at, event["event_id"]], share]
         weights = _with_latest(facts["weights"], event["cohort"], weight)
         facts["weights"] = bounds.first_by_name(weights, bounds.MOST_LANES)
     if kind in ORDER:
@@ -104,6 +104,13 @@ def add(facts: Facts, event: Event) -> Facts:
                 event["exit_code"], (event["error"] or "")[: bounds.LONGEST_ERROR], event["source"], trust]  # fmt: skip
         bounds.keep_mark(facts, event["service"], event["cohort"], kind, mark)
     return facts
+
+
+def share_in(event: Event) -> float | None:
+    """The share of the work that an event says of its cohort; None where it says none that there can be: who means 5 of
+    a hundred by 5 does not mean everything."""
+    share: float | None = event["cohort_weight"] if event["cohort"] else None
+    return share if share is not None and 0 <= share <= 1 else None
 
 
 def add_approval(facts: Facts, approval: Event) -> Facts:

@@ -201,3 +201,12 @@ def test_what_is_changed_everywhere_is_changed_in_the_alerts_region(region: str)
     assert "changed the service itself in every region" in found["flag"]["explanation"]
     assert list(answer([switched[0] | {"environment": "staging"}])) == [""]
     assert list(answer([switched[0] | {"region": "us-east-1"}])) == [""]
+
+
+def test_a_cohort_that_is_only_announced_has_changed_nothing_yet() -> None:
+    announced = event("queued", NOON - 9 * MINUTE, deployment_id="d", cohort="stable", cohort_weight=0.95)
+    began = event("started", NOON - MINUTE, deployment_id="d", cohort="stable")
+
+    assert content([announced, *CANARY])[COHORTS] == {"canary": 0.05}
+    assert content([announced, *CANARY, began])[COHORTS] == {"canary": 0.05, "stable": 0.95}
+    assert answer([announced, *CANARY], STABLE, labels={"cohort": "canary"})["d"]["probability"] > 0.9

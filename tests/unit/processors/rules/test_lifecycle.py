@@ -486,3 +486,14 @@ def test_facts_follow_from_which_events_are_known_in_whatever_order_they_came_an
 
                 assert known.setdefault(subset | {number}, more) == more
     assert len(known) == 64
+
+
+@pytest.mark.requirement("M2.5")
+@pytest.mark.parametrize("weight", [5.0, 100.0, -1.0, 1e308])
+def test_a_share_that_cannot_be_makes_no_canary_a_whole(weight: float) -> None:
+    canary = [
+        event(kind, NOON + n, cohort="canary", cohort_weight=weight) for n, kind in enumerate(("started", "succeeded"))
+    ]
+
+    assert record_of(*canary)["state"] == "running"
+    assert record_of(*canary, event("succeeded", NOON + 9))["state"] == "succeeded"
