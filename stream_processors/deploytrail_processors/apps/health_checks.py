@@ -29,8 +29,9 @@ class HealthChecks:
 
     def add(self, partition: int, place: str, seen: Row) -> None:
         """Keep a check of a place, by its `at` (µs) and `id`."""
-        key = f"{_span(place, seen['at'])}/{seen['id']}"
-        self._spans(partition).setdefault(key.rpartition("/")[0], set()).add(key)
+        span = _span(place, seen["at"])
+        key = f"{span}/{seen['id']}"
+        self._spans(partition).setdefault(span, set()).add(key)
         self._rows[key] = seen
         self._old.put(partition, key, seen)
 
@@ -45,9 +46,9 @@ class HealthChecks:
     def forget_old(self, partition: int, now: int) -> None:
         """Drop what no verdict looks at any more."""
         spans = self._spans(partition)
-        for key, _ in list(self._old.pop(partition, now)):
+        for key, seen in list(self._old.pop(partition, now)):
             self._rows.pop(key, None)
-            span = key.rpartition("/")[0]
+            span = _span_in(key, seen)
             spans[span].discard(key)
             if not spans[span]:
                 del spans[span]
@@ -55,14 +56,19 @@ class HealthChecks:
     def _spans(self, partition: int) -> dict[str, set[str]]:
         if partition not in self._keys:
             found: dict[str, set[str]] = {}
-            for key, _ in rows_of(self._rows, partition):
-                found.setdefault(key.rpartition("/")[0], set()).add(key)
+            for key, seen in rows_of(self._rows, partition):
+                found.setdefault(_span_in(key, seen), set()).add(key)
             self._keys[partition] = found
         return self._keys[partition]
 
 
 def _span(place: str, at: int) -> str:
     return f"{place}/{at // _SPAN}"
+
+
+def _span_in(key: str, seen: Row) -> str:
+    """The span in a row's key; an id may have a slash of its own."""
+    return key.removesuffix(f"/{seen['id']}")
 
 
 def seen_of(check: dict[str, Any]) -> Row:

@@ -149,7 +149,8 @@ class Verification:
 
     def _evidence(self, partition: int, place: str) -> verification.Evidence:
         prefix = row_key(partition, f"{place}/")
-        seen = [row for key, row in rows_of(self._seen, partition) if key.startswith(prefix)]
+        # Not by the prefix alone: a service may be called as another one with a slash behind it.
+        seen = [row for key, row in rows_of(self._seen, partition) if key == f"{prefix}{row['id']}"]
         return verification.Evidence(
             *(tuple(row for row in seen if row["kind"] == kind) for kind in ("running", "health", "alert"))
         )

@@ -168,3 +168,10 @@ def test_any_order_with_repetitions_gives_the_same_verdict(chance: random.Random
     assert verdict(found) == ("violation", "other_artifact_runs", "failed")
     [standing], [expected] = found.standing, Handled(Verification).tell(*records, DEADLINE).standing
     assert {**standing["evidence"], "given_times": "1"} == {**expected["evidence"], "given_times": "1"}
+
+
+@pytest.mark.requirement("M4.6")
+def test_what_is_seen_of_a_service_with_a_longer_name_is_not_evidence() -> None:
+    handled = told(*WELL, running(14, BAD, service="shop/api", instance="pod-9"), DEADLINE)
+
+    assert verdict(handled) == ("ok", "rollback_verified", "verified")

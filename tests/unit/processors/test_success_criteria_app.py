@@ -160,7 +160,9 @@ def test_a_rollback_that_is_reported_late_changes_the_rate_of_those_behind_it() 
 )
 def test_health_after_it_is_as_before(after: list[bool], expected: tuple[str, str]) -> None:
     def check(minutes: float, healthy: bool) -> Value:
-        return signal("health_check", at(minutes), fingerprint="ready", healthy=healthy)
+        # An id is whatever a source calls a check by.
+        name = f"probe/{minutes}"
+        return signal("health_check", at(minutes), fingerprint="ready", healthy=healthy, signal_id=name)
 
     before = [check(-minute, True) for minute in range(1, 10)]
     seen = [check(6 + 3 * n, healthy) for n, healthy in enumerate(after)]
