@@ -45,9 +45,12 @@ def main(argv: list[str]) -> int:
     try:
         settings = Settings.load()
         if options.replay:
-            from deploytrail_processors.replay_command import NOT_REPLAYED, run_replay
+            from deploytrail_processors.replay_command import NOT_REPLAYED, WrongWords, run_replay
 
-            return run_replay(names or [name for name in NAMES if name not in NOT_REPLAYED], options, settings)
+            try:
+                return run_replay(names or [name for name in NAMES if name not in NOT_REPLAYED], options, settings)
+            except WrongWords as error:
+                parser.error(str(error))
         return run(names, settings, verbose=options.verbose)
     except DeploytrailError as error:
         print(f"deploytrail processor: {redact_text(str(error))}", file=sys.stderr)

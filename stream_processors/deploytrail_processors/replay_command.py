@@ -33,10 +33,17 @@ EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
 _FAILURES_TOLD = 10
 
 
+class WrongWords(Exception):
+    """The words of the command make no sense with these settings."""
+
+
 def run_replay(names: list[str], options: argparse.Namespace, settings: Settings) -> int:
     """Replay, and compare where that is asked; the exit code of the process."""
     if refused := sorted(NOT_REPLAYED & set(names)):
-        raise ConfigurationError(f"{', '.join(refused)}: writes no records and no findings that could be compared")
+        raise WrongWords(f"{', '.join(refused)}: writes no records and no findings that could be compared")
+    partitions = _partitions(options.partitions, settings)
+    if options.until is not None and options.until.isdecimal() and len(partitions) != 1:
+        raise WrongWords(f"--until {options.until}: an offset is one of one partition; say which with --partitions")
     policies = _standing(settings)
     if options.policies:
         sources, problems = read_files(options.policies)
@@ -44,7 +51,6 @@ def run_replay(names: list[str], options: argparse.Namespace, settings: Settings
             print("\n".join([*problems, f"{counted(len(problems), 'problem')}; nothing was replayed"]), file=sys.stderr)
             return EXIT_INVALID
         policies = as_if_applied(policies, (source.document for source in sources))
-    partitions = _partitions(options.partitions, settings)
     until = _until(names, options.until, partitions, settings)
     replay = Replay(settings, makers(names, settings), policies, until)
     told: list[Replayed] = []
@@ -111,7 +117,7 @@ def _partitions(text: str | None, settings: Settings) -> list[int]:
         return list(range(settings.partitions))
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) < settings.partitions for part in parts):
-        raise ConfigurationError(f"--partitions {text}: expected numbers below {settings.partitions}, such as 1,3")
+        raise WrongWords(f"--partitions {text}: expected numbers below {settings.partitions}, such as 1,3")
     return sorted({int(part) for part in parts})
 
 
@@ -121,8 +127,6 @@ def _until(
     """Of each app, the offset before which it stops: what it has not read cannot be compared."""
     ends = dict(end_offsets(settings, Topic.EVENTS))
     if text is not None and text.isdecimal():
-        if len(partitions) != 1:
-            raise ConfigurationError(f"--until {text}: an offset is one of one partition; say which with --partitions")
         ends[partitions[0]] = min(ends[partitions[0]], int(text))
     elif text is not None:
         ends = dict(offsets_at(settings, Topic.EVENTS, parse_instant(text) // 1000))

@@ -46,10 +46,13 @@ def test_a_word_that_resembles_none_is_told_all_that_there_are(capsys: pytest.Ca
         ("policy explain --at noon .", "'noon' is not an RFC 3339 date-time"),
         ("backfill --until noon history.jsonl", "'noon' is not an RFC 3339 date-time"),
         ("processor --replay --until noon", "'noon' is not an RFC 3339 date-time"),
+        ("processor --replay --partitions x", "--partitions x: expected numbers"),
+        ("processor --replay --until 5", "--until 5: an offset is one of one partition"),
+        ("processor --replay intake", "intake: writes no records"),
         ("rehydrate --from today --to 2026-10-02", "'today' is no day"),
     ],
 )
-def test_a_time_that_is_none_is_wrong_words_in_every_command(
+def test_an_argument_that_makes_no_sense_is_wrong_words_in_every_command(
     words: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(words.split()) == 64
