@@ -40,7 +40,7 @@ class Alias:
 
 
 def read_alias(reader: Reader) -> Alias:
-    about = "Whether what happens there is production; left out: where its name usually says so."
+    about = "Whether what happens there is production; left out: where its names usually say so."
     aliases = reader.texts("aliases", about="Other names of it; * and ? stand for any characters and any one.")
     production = reader.flag("production", about=about)
     if reader.is_wrong("production"):

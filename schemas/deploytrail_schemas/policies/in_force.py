@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-from deploytrail_schemas.policies.alias import Alias, Aliases, Match, usual_environment
+from deploytrail_schemas.policies.alias import USUAL_ENVIRONMENTS, Alias, Aliases, Match, usual_environment
 from deploytrail_schemas.policies.document import Document
 from deploytrail_schemas.policies.scope import Scope
 from deploytrail_schemas.policies.service import Service
@@ -48,8 +48,13 @@ class InForce:
     @cached_property
     def production(self) -> frozenset[str]:
         """The environments that are production: the one of that name, those whose policy says so, and those whose
-        policy does not say, where the name usually means it (`prod`) or nothing of the policy can be read."""
-        return frozenset({PRODUCTION, *(d.name for d in self.of_kind("environment") if _is_production(d))})
+        policy does not say, where the name usually means it (`prod`), what usually means it is recorded by that name,
+        or nothing of the policy can be read."""
+        said = {d.name: _says_production(d) for d in self.of_kind("environment")}
+        usual = {PRODUCTION, *(name for name, meant in USUAL_ENVIRONMENTS.items() if meant == PRODUCTION)}
+        recorded = {self.environment(name) for name in usual} | {name for name in said if _usually(name) == PRODUCTION}
+        by_name = {name for name in recorded if said.get(name) is not False}
+        return frozenset({PRODUCTION, *by_name, *(name for name, is_it in said.items() if is_it)})
 
     @cached_property
     def regions(self) -> Aliases:
@@ -92,13 +97,14 @@ class InForce:
         return Aliases({name: spec.aliases for name, spec in specs.items() if isinstance(spec, (Service, Alias))})
 
 
-def _is_production(document: Document) -> bool:
-    if not isinstance(document.readable, Alias):
-        return True
-    if document.readable.production is not None:
-        return document.readable.production
-    usual = usual_environment(document.name)
-    return usual is not None and usual.name == PRODUCTION
+def _says_production(document: Document) -> bool | None:
+    """Whether an environment's policy says that it is production; None: it does not say."""
+    return document.readable.production if isinstance(document.readable, Alias) else True
+
+
+def _usually(name: str) -> str:
+    usual = usual_environment(name)
+    return usual.name if usual is not None else ""
 
 
 def _named(reported: str, found: Match | None) -> str:

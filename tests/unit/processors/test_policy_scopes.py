@@ -117,6 +117,11 @@ LIVE = described("environment", "live-eu", production=True, aliases=["blue"])
         ((described("environment", "Production"),), "production", True),
         ((described("environment", "prod", aliases=["blue"]),), "blue", True),
         ((described("environment", "live", production=False),), "live", False),
+        ((described("environment", "main", aliases=["production", "main-*"]),), "prod", True),
+        ((described("environment", "main", aliases=["production", "main-*"]),), "main-eu", True),
+        ((described("environment", "main", aliases=["pr?d"]),), "prod", True),
+        ((described("environment", "main", aliases=["pr?d"], production=False),), "prod", False),
+        ((described("environment", "lab", aliases=["*"]), LIVE), "lab-7", True),  # production would be called so, too
         ((described("environment", "staging"),), "uat", False),
     ],
 )
