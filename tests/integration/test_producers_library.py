@@ -73,12 +73,14 @@ def test_every_way_out_of_the_block_is_reported_once(
 def test_async_block_reports_also_when_its_task_is_cancelled(tmp_path: Path) -> None:
     script = """
 import asyncio, deploytrail
-async def deploy(seconds):
+async def deploy(seconds, begun):
     async with deploytrail.Tracker("checkout", "production", version=str(seconds)):
+        begun.set()
         await asyncio.sleep(seconds)
 async def main():
-    tasks = [asyncio.create_task(deploy(0)), asyncio.create_task(deploy(60))]
-    await asyncio.sleep(0.3)
+    begun = [asyncio.Event(), asyncio.Event()]
+    tasks = [asyncio.create_task(deploy(0, begun[0])), asyncio.create_task(deploy(60, begun[1]))]
+    await begun[1].wait()
     tasks[1].cancel()
     print(*await asyncio.gather(*tasks, return_exceptions=True))
 asyncio.run(main())

@@ -13,6 +13,8 @@ from deploytrail._build_identity.systems import SYSTEMS
 from deploytrail_schemas.codec import decode
 
 COMMAND = [sys.executable, "-m", "deploytrail.command"]
+# A crowded machine may need longer than the second that producers wait at their end.
+PATIENT = {"DEPLOYTRAIL_EXIT_WAIT_SECONDS": "60"}
 
 
 def stored(spool: Path) -> list[dict[str, Any]]:
@@ -38,12 +40,12 @@ def environment(spool: Path, **settings: str) -> dict[str, str]:
 def command(*words: str, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `deploytrail …` to its end, output captured."""
     return subprocess.run(
-        [*COMMAND, *words], env=env, capture_output=True, text=True, timeout=110, check=False, **options
+        [*COMMAND, *words], env=env, capture_output=True, text=True, timeout=280, check=False, **options
     )
 
 
 def python(script: str, env: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter, output captured."""
     return subprocess.run(
-        [sys.executable, "-c", script, *argv], env=env, capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, "-c", script, *argv], env=env, capture_output=True, text=True, timeout=280, check=False
     )
