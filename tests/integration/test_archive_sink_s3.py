@@ -17,7 +17,7 @@ from support.values import NOON, event
 
 
 @pytest.mark.requirement("M5.1", "M5.5")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_sink_archives_into_s3_through_faults_and_kill_9(
     own_kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,7 +44,7 @@ def test_the_sink_archives_into_s3_through_faults_and_kill_9(
         def archive(times: int, method: str, *faults: Fault) -> None:
             proxy.spoil(method, *faults)
             write(own_kafka, Topic.EVENTS, [(1, b"k", value)] * 20)
-            wait_for(lambda: archived() == list(range(20 * times)), seconds=60, what="the records")
+            wait_for(lambda: archived() == list(range(20 * times)), what="the records")
 
         with running("sink", "archive", env=env, cwd=tmp_path) as sink:
             archive(1, "PUT", *[lost] * 4)  # one more than the client tries by itself

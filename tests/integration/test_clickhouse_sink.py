@@ -204,7 +204,7 @@ def test_kafkas_own_timestamp_may_be_old(at: int, env: dict[str, str], sink: Com
     producer = Producer(producer_config(Settings(kafka=env["DEPLOYTRAIL_KAFKA"])))
     producer.produce(Topic.EVENTS.value, encode(RecordType.SIGNAL, signal(title=title)), partition=8, timestamp=at)
     producer.produce(Topic.DEAD_LETTERS.value, title, partition=2, timestamp=at)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     letters = f"SELECT count() AS n FROM {{db}}.dead_letters WHERE value = '{title}'"
     found = f"SELECT kafka_timestamp FROM {{db}}.signals WHERE title = '{title}'"
     wait_for(lambda: bool(rows(client, env, found)) and rows(client, env, letters)[0]["n"] == 1, what="both rows")

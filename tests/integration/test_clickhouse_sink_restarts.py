@@ -125,7 +125,7 @@ def test_reading_pauses_while_clickhouse_is_away_and_no_row_is_lost(own_kafka: s
         }
 
         def metric(name: str) -> float:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
                 found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
             return float(found[1]) if found else 0.0
 
@@ -139,7 +139,7 @@ def test_reading_pauses_while_clickhouse_is_away_and_no_row_is_lost(own_kafka: s
             server.start()
             client = connect(Settings.load(env))
             count = "SELECT count(), uniqExact(kafka_offset) FROM paused.signals WHERE title = 'paused'"
-            wait_for(lambda: client.query(count).result_rows == [(30_000, 30_000)], seconds=90, what="the rows")
+            wait_for(lambda: client.query(count).result_rows == [(30_000, 30_000)], what="the rows")
             assert sink.stop() == 0
 
     one = 300 + len(encode(RecordType.SIGNAL, signal(at=NOON, title="paused")))

@@ -54,7 +54,6 @@ def test_each_region_is_on_its_own_shard_and_a_dead_replica_is_passed_by(
             write(own_kafka, Topic.EVENTS, trail)
             wait_for(
                 lambda: len(titles(home, database)) == 4 and len(titles(away, database)) == 2,
-                seconds=60,
                 what="six rows",
             )
             assert sink.stop() == 0

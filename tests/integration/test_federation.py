@@ -187,16 +187,14 @@ def test_an_sre_and_an_auditor_ask_the_central_cluster(merged: Clusters, clickho
 
         names = ("state", "clusters", "claims", "conflicts", "revision")
         wanted = {name: [record[field] for field in names] for name, record in expected.items()}
-        wait_for(lambda: stands() == wanted, seconds=60, what="every federated record in ClickHouse")
+        wait_for(lambda: stands() == wanted, what="every federated record in ClickHouse")
         every = "merge(REGEXP('^federation_(eu|us)$'), '^deployment_revisions$')"
         of_each = f"SELECT _database, uniqExact(deployment_id) FROM {every} GROUP BY 1"
         told = {
             f"federation_{region}": len({c["record"]["deployment_id"] for c in merged.told if c["cluster"] == region})
             for region in REGIONS
         }
-        wait_for(
-            lambda: dict(asked(of_each)) == told, seconds=60, what="every cluster's own records in a database each"
-        )
+        wait_for(lambda: dict(asked(of_each)) == told, what="every cluster's own records in a database each")
         view = "federation.federated_deployments"
         disagreed = asked(f"SELECT deployment_id, conflicts['state'] FROM {view} WHERE conflicts['state'] != ''")
 

@@ -235,7 +235,7 @@ def findings(gate: Gate, deployment_id: str) -> list[tuple[str, str, str]]:
 def test_what_began_without_registration_is_found_within_a_minute(gate: Gate) -> None:
     at = now()
     begin(gate, started("silent", at))
-    wait_for(lambda: len(findings(gate, "silent")) == 2, seconds=60, what="the findings")
+    wait_for(lambda: len(findings(gate, "silent")) == 2, what="the findings")
 
     assert findings(gate, "silent") == [
         ("unregistered_deployment", "violation", "unregistered"),

@@ -42,7 +42,7 @@ def deliver(url: str, identity: str, chain: str) -> dict[str, object]:
         "webhook-signature": f"v1,{signature.decode()}",
         "Content-Type": "application/json",
     }
-    answer = httpx.post(f"{url}/webhooks/cdevents", content=body, headers=headers, timeout=20)
+    answer = httpx.post(f"{url}/webhooks/cdevents", content=body, headers=headers, timeout=60)
     assert answer.status_code == 202, answer.text
     found: dict[str, object] = answer.json()
     return found
@@ -54,7 +54,7 @@ def stored(kafka: str, chain: str) -> int:
 
 
 def remembered(url: str) -> float:
-    line = next(line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith(METRIC))
+    line = next(line for line in httpx.get(f"{url}/metrics", timeout=60).text.splitlines() if line.startswith(METRIC))
     return float(line.split()[1])
 
 
@@ -79,11 +79,14 @@ def test_two_gateways_accept_a_delivery_once_and_so_does_one_that_was_killed(own
     with running("gateway", env=envs[0], cwd=tmp_path), running("gateway", env=envs[1], cwd=tmp_path) as second:
         known = [remembered(url) for url in urls]
         first = deliver(urls[0], "msg-1", "chain-1")
-        wait_for(lambda: remembered(urls[1]) == known[1] + 2, seconds=20, what="that the other gateway learned of it")
+        wait_for(lambda: remembered(urls[1]) == known[1] + 2, what="that the other gateway learned of it")
         replayed = [deliver(url, "msg-1", "chain-1") for url in urls]
         second.kill()
     with running("gateway", env=envs[1], cwd=tmp_path):
-        wait_for(lambda: httpx.get(f"{urls[1]}/readyz").status_code == 200, what="that the restarted gateway is ready")
+        wait_for(
+            lambda: httpx.get(f"{urls[1]}/readyz", timeout=60).status_code == 200,
+            what="that the restarted gateway is ready",
+        )
         after = deliver(urls[1], "msg-1", "chain-1")
         other = deliver(urls[1], "msg-2", "chain-2")
 
@@ -95,13 +98,13 @@ def test_two_gateways_accept_a_delivery_once_and_so_does_one_that_was_killed(own
 def test_a_gateway_makes_the_topic_where_an_older_cluster_has_none(own_kafka: str, tmp_path: Path) -> None:
     settings = make_topics(own_kafka)
     admin = AdminClient(client_config(settings))
-    admin.delete_topics([Topic.DELIVERIES.value], operation_timeout=20)[Topic.DELIVERIES.value].result(20)
-    wait_for(lambda: Topic.DELIVERIES.value not in admin.list_topics(timeout=10).topics, what="that the topic is gone")
+    admin.delete_topics([Topic.DELIVERIES.value], operation_timeout=60)[Topic.DELIVERIES.value].result(90)
+    wait_for(lambda: Topic.DELIVERIES.value not in admin.list_topics(timeout=30).topics, what="that the topic is gone")
     port = str(ports.free_port())
     env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_GATEWAY_PORT": port, "DEPLOYTRAIL_WEBHOOK_SECRETS": SECRETS}
     with running("gateway", env=env, cwd=tmp_path) as command:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="that the gateway is ready")
+        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=60).status_code == 200, what="that the gateway is ready")
         answers = [deliver(url, "msg-3", "chain-3") for _ in range(2)]
         stopped = command.stop()
 
@@ -117,6 +120,6 @@ def test_what_stands_in_the_topic_and_is_no_delivery_does_not_stop_a_gateway(own
     env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_GATEWAY_PORT": port}
     with running("gateway", env=env, cwd=tmp_path) as command:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 200, what="that the gateway is ready")
+        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=60).status_code == 200, what="that the gateway is ready")
 
         assert command.stop() == 0

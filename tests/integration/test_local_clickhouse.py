@@ -99,7 +99,7 @@ def test_clients_work_side_by_side(clickhouse: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
 
     assert sorted(map(int, sums)) == [n * (n - 1) // 2 for n in range(1, 21)]  # type: ignore[arg-type, call-overload]
 
@@ -133,7 +133,7 @@ def test_a_query_ends_when_its_client_goes(clickhouse: str, client: Client) -> N
     connection = urllib.request.Request(f"{clickhouse}/", slow.encode())
     with pytest.raises(OSError, match="timed out"):
         urllib.request.urlopen(connection, timeout=0.5)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     running = (
         "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(number) = 1' AND query NOT LIKE '%system%'"
     )

@@ -68,7 +68,7 @@ def test_topic_with_a_typing_error_is_not_made(kafka: str) -> None:
     errors: list[object] = []
     try:
         producer.produce("deploytrail.evnets", b"x", on_delivery=lambda error, _: errors.append(error))
-        producer.flush(10)
+        producer.flush(60)
     except KafkaException as error:
         errors.append(error)
 
@@ -123,7 +123,7 @@ def test_without_jars_and_network_it_says_what_to_do(tmp_path: Path) -> None:
     env = {**os.environ, "HOME": str(tmp_path), "HTTPS_PROXY": nowhere, "https_proxy": nowhere, "NO_PROXY": ""}
     program = "from deploytrail_local.kafka_broker import resolve_jars; resolve_jars()"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert "MissingDependencyError" in done.stderr

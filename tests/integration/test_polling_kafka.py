@@ -27,7 +27,7 @@ def event_types(kafka: str) -> list[str]:
 
 
 def polled(port: int) -> dict[str, float]:
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
     found = re.findall(r'polled_total\{outcome="(\w+)",source="github"\} ([\d.]+)', text)
     return {outcome: float(count) for outcome, count in found}
 
@@ -60,6 +60,7 @@ def test_polls_repair_what_webhooks_missed_and_count_it(own_kafka: str, tmp_path
             f"http://127.0.0.1:{gateway}/webhooks/github?region=eu-west-1",
             json=payload,
             headers={"X-GitHub-Event": event},
+            timeout=60,
         )
         assert answer.status_code == 202, answer.text
 

@@ -174,7 +174,7 @@ def test_a_sink_steps_aside_for_the_swap_and_nothing_is_lost_around_it(
         more("before")
         wait_for(lambda: stored("before") == 40, what="rows of the sink")
         rebuild = Command("rebuild", env=env, cwd=tmp_path)
-        wait_for(lambda: sink.process.poll() is not None, seconds=90, what="the sink's end")
+        wait_for(lambda: sink.process.poll() is not None, what="the sink's end")
         more("meanwhile")
         # As its supervisor would start it again at once.
         again = Command("sink", "clickhouse", env=env, cwd=tmp_path)

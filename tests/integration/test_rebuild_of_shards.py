@@ -50,7 +50,7 @@ def test_a_rebuild_replays_every_shard_and_moves_what_an_earlier_map_left_elsewh
             ]
             with running("sink", "clickhouse", env=env, cwd=tmp_path) as sink:
                 write(own_kafka, Topic.EVENTS, trail)
-                wait_for(lambda: stored() >= count, seconds=60, what="the rows")
+                wait_for(lambda: stored() >= count, what="the rows")
                 assert sink.stop() == 0
 
         def stored() -> int:

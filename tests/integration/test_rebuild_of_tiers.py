@@ -80,7 +80,7 @@ def store(env: dict[str, str], client: Client, folder: Path) -> None:
         return True
 
     with running("sink", "clickhouse", env=env, cwd=folder) as sink:
-        wait_for(stored, seconds=60, what="all that was sent")
+        wait_for(stored, what="all that was sent")
         assert sink.stop() == 0
 
 

@@ -120,14 +120,14 @@ def test_inferred_records_outlive_a_kill_are_superseded_and_come_once_through_re
             seen("running", "b", at, version="2"),
             seen("removed", "a", at),
         )
-        wait_for(lambda: len(words(own_kafka)) == 2, seconds=60, what="the inferred deployment")
+        wait_for(lambda: len(words(own_kafka)) == 2, what="the inferred deployment")
         command.kill()
         assert words(own_kafka) == [("started", "2"), ("succeeded", "2")]
 
         # The real one comes while nobody is there.
         report(own_kafka, *(event(word, "shop-2", at - SECOND, version="2") for word in ("started", "succeeded")))
         command = Command("processor", *APPS, env=env, cwd=tmp_path).wait_ready()
-        wait_for(lambda: ("voided", "2") in words(own_kafka), seconds=60, what="the inferred one to be taken back")
+        wait_for(lambda: ("voided", "2") in words(own_kafka), what="the inferred one to be taken back")
         wait_for(lambda: reasons(own_kafka)[-1:] == ["explained_by_late_report"], what="the finding of it")
         assert command.stop() == 0
 
@@ -135,7 +135,7 @@ def test_inferred_records_outlive_a_kill_are_superseded_and_come_once_through_re
         deliver_again(admin)
         end = end_of_trail(own_kafka)
         command = Command("processor", *APPS, env=env, cwd=tmp_path).wait_ready()
-        wait_for(lambda: committed(admin) > end + 4, seconds=60, what="everything to be read again, and some ticks")
+        wait_for(lambda: committed(admin) > end + 4, what="everything to be read again, and some ticks")
         assert command.stop() == 0
     finally:
         command.kill()
@@ -182,7 +182,7 @@ def test_git_says_more_than_the_cluster_runs_until_it_does_through_a_kill(own_ka
             seen("running", "mail-b", at - 600 * SECOND, version="1", **place),
             declared("2", at),
         )
-        wait_for(lambda: len(drift(own_kafka)) == 1, seconds=60, what="the finding that git says more")
+        wait_for(lambda: len(drift(own_kafka)) == 1, what="the finding that git says more")
         command.kill()
         [found] = drift(own_kafka)
 
@@ -199,7 +199,7 @@ def test_git_says_more_than_the_cluster_runs_until_it_does_through_a_kill(own_ka
             event("succeeded", "mail-2", at + SECOND, version="2", service="mail"),
         )
         command = Command("processor", *APPS, env=env, cwd=tmp_path).wait_ready()
-        wait_for(lambda: len(drift(own_kafka)) == 2, seconds=60, what="what takes it back")
+        wait_for(lambda: len(drift(own_kafka)) == 2, what="what takes it back")
         assert command.stop() == 0
     finally:
         command.kill()

@@ -101,7 +101,7 @@ def put(stack: Stack, value: dict[str, Any], token: str = "", partition: int = E
 
 
 def producer(stack: Stack, spool: Path, **settings: str) -> dict[str, str]:
-    usual = {"DEPLOYTRAIL_SERVICE": "pay-api", "DEPLOYTRAIL_EXIT_WAIT_SECONDS": "20"}
+    usual = {"DEPLOYTRAIL_SERVICE": "pay-api", "DEPLOYTRAIL_EXIT_WAIT_SECONDS": "60"}
     return environment(spool, **{"DEPLOYTRAIL_URL": f"kafka://{stack.kafka}", **usual, **settings})
 
 
@@ -177,10 +177,10 @@ def test_a_gateway_relays_whom_it_let_in(stack: Stack, tmp_path: Path) -> None:
     with running("gateway", env=env, cwd=tmp_path) as gateway:
         url = f"http://127.0.0.1:{port}/v1/events"
         headers = {"Authorization": f"Bearer {token}"}
-        mine = httpx.post(url, json=event("relayed"), headers=headers)
-        proxied = httpx.post(url, json=event("nobody"), headers={"X-Forwarded-For": "127.0.0.1"})
+        mine = httpx.post(url, json=event("relayed"), headers=headers, timeout=60)
+        proxied = httpx.post(url, json=event("nobody"), headers={"X-Forwarded-For": "127.0.0.1"}, timeout=60)
         for _ in range(3):
-            httpx.post(url, json=event("nobody"))
+            httpx.post(url, json=event("nobody"), timeout=60)
         assert gateway.stop() == 0
     found = stack.wait_for_event("relayed")
 
@@ -227,14 +227,12 @@ def test_what_is_set_aside_does_not_stop_the_ticks(stack: Stack) -> None:
         decoded = (decode(m.value()) for m in read_topic(stack.kafka, Topic.EVENTS) if m.partition() == EU)
         return [v["at"] for k, v in decoded if k is RecordType.TICK]
 
-    wait_for(lambda: max(ticks()) > refused_at, seconds=10, what="a tick after what was set aside")
+    wait_for(lambda: max(ticks()) > refused_at, what="a tick after what was set aside")
 
 
 def test_a_cut_token_keeps_the_event_and_says_so_once(stack: Stack, tmp_path: Path) -> None:
     token = add_token(stack.tokens)
-    done = command(
-        "start", env=producer(stack, tmp_path, DEPLOYTRAIL_TOKEN=token[:-1], DEPLOYTRAIL_EXIT_WAIT_SECONDS="1")
-    )
+    done = command("start", env=producer(stack, tmp_path, DEPLOYTRAIL_TOKEN=token[:-1]))
     again = command("start", "--deployment-id", "after-mending", env=producer(stack, tmp_path, DEPLOYTRAIL_TOKEN=token))
 
     assert (done.returncode, again.returncode) == (0, 0)
@@ -256,7 +254,10 @@ def test_nobody_touches_a_deployment_beyond_his_scope_not_by_its_id_either(stack
         undone = event("toy-1", event_type="succeeded", service="toy", kind="rollback", rollback_of="pay-412")
         failed = event("pay-412", event_type="failed", service="toy")
         answer = httpx.post(
-            f"http://127.0.0.1:{port}/v1/events", json=[failed, undone], headers={"Authorization": f"Bearer {toy}"}
+            f"http://127.0.0.1:{port}/v1/events",
+            json=[failed, undone],
+            headers={"Authorization": f"Bearer {toy}"},
+            timeout=60,
         )
         assert answer.status_code == 202, answer.text
     stack.wait_for_event("toy-1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,11 @@ def trail(own_kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for partition in (EU, US):
             write(own_kafka, Topic.EVENTS, encoded(tell(LIVES, partition)))
         wait_until_read(own_kafka, APPS)
-        ready, metrics = (httpx.get(f"http://127.0.0.1:{port}/{path}") for path in ("readyz", "metrics"))
+        told = partial(httpx.get, timeout=60)
+        url = f"http://127.0.0.1:{port}"
+        # What Kafka has committed, the worker knows of a moment later.
+        wait_for(lambda: told(f"{url}/readyz").text.count(", 0 records behind") == len(APPS), what="nothing behind")
+        ready, metrics = told(f"{url}/readyz"), told(f"{url}/metrics")
         assert command.stop() == 0
     assert ready.status_code == 200
     yield Trail(own_kafka, folder, env, ready.text, metrics.text)
@@ -71,7 +76,7 @@ def test_a_worker_tells_how_far_behind_it_is_and_how_much_it_keeps(trail: Trail)
     assert gauges[f'deploytrail_processor_lag_records{{app="lifecycle",partition="{EU}"}}'] == 0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.requirement("M8.2")
 def test_a_replay_into_fresh_state_has_the_same_records_and_findings(trail: Trail) -> None:
     status, found = trail.replay("--compare")
@@ -115,7 +120,7 @@ def revisions(outputs: list[tuple[str, int, int, bytes]]) -> list[int]:
     return [decode(value)[1]["revision"] for name, _, _, value in outputs if name == "lifecycle"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.requirement("M8.2")
 def test_an_upgrade_to_another_format_builds_its_state_anew_and_says_nothing_twice(trail: Trail) -> None:
     before = trail.outputs()
@@ -138,14 +143,14 @@ def test_an_upgrade_to_another_format_builds_its_state_anew_and_says_nothing_twi
     assert min(revisions(new)) > max(revisions(before)) + 900_000
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_intake_waits_for_workers_of_another_format_since_two_would_write_the_trail_twice(trail: Trail) -> None:
     with running("processor", "intake", env=trail.env, cwd=trail.folder) as old:
         new = Command("processor", "intake", env=trail.env, cwd=trail.folder, program=OTHER_FORMAT)
         try:
             wait_for(lambda: any("waiting for 1 worker" in line for line in new.lines), what="its word")
             assert old.stop() == 0
-            new.wait_ready(60)
+            new.wait_ready()
             assert new.stop() == 0
         finally:
             new.kill()

@@ -34,7 +34,7 @@ class Reports:
     folder: Path
 
     def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return run("report", *words, env=self.env | env, cwd=self.folder, seconds=90)
+        return run("report", *words, env=self.env | env, cwd=self.folder, seconds=240)
 
     def audit(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return self.run("audit", "--month", "2026-11", "--without", "kafka", "--without", "archive", *words, **env)

@@ -108,7 +108,7 @@ def stores(own_kafka: str, clickhouse: str, tmp_path_factory: pytest.TempPathFac
         | {"finding_id": "f3", "deployment_id": "shop-3", "verdict": "violation", "reason": "inside_denied_window"},
     )
     with running("sink", "clickhouse", env=env, cwd=folder), running("sink", "archive", env=env, cwd=folder):
-        wait_for(lambda: _is_whole(found), seconds=60, what="the same in every store")
+        wait_for(lambda: _is_whole(found), what="the same in every store")
         yield found
 
 

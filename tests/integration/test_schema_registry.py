@@ -153,11 +153,11 @@ def test_a_gateway_and_a_backfill_write_it_too(intake: Stack, tmp_path: Path) ->
     env = intake.env | {"DEPLOYTRAIL_GATEWAY_PORT": port, "DEPLOYTRAIL_ANONYMOUS": "anyone"}
     with running("gateway", env=env, cwd=tmp_path):
         url = f"http://127.0.0.1:{port}"
-        answer = httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": "of-gateway"}, timeout=20)
+        answer = httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": "of-gateway"}, timeout=60)
         intake.registry.down = True
         signal = {name: text for name, text in EVENT.items() if name != "event_type"}
-        away = httpx.post(f"{url}/v1/signals", json=signal | {"signal_type": "alert_firing"}, timeout=20)
-        known = httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": "of-gateway-2"}, timeout=20)
+        away = httpx.post(f"{url}/v1/signals", json=signal | {"signal_type": "alert_firing"}, timeout=60)
+        known = httpx.post(f"{url}/v1/events", json=EVENT | {"deployment_id": "of-gateway-2"}, timeout=60)
         intake.registry.down = False
     loaded = run("backfill", "history.jsonl", env=intake.env, cwd=tmp_path)
 

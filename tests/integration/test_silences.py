@@ -49,7 +49,7 @@ def said(signal_id: str, reason: str, *, source: str = "prometheus", until: int 
 def call(url: str, body: Any = None, method: str = "GET") -> Any:
     data = json.dumps(body).encode() if body is not None else None
     asked = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(asked, timeout=10) as response:
+    with urllib.request.urlopen(asked, timeout=30) as response:
         text = response.read()
     return json.loads(text) if text else None
 
@@ -104,7 +104,7 @@ def test_a_suppressed_alert_is_silenced_once_through_kills_and_heard_again_when_
 
         command = Command("sink", "silences", env=env, cwd=tmp_path).wait_ready()
         say(said("second", "suppressed_during_deployment", instance="other"))
-        wait_for(lambda: len(silences(alertmanager)) > 1, seconds=60, what="the second silence")
+        wait_for(lambda: len(silences(alertmanager)) > 1, what="the second silence")
         assert silences(alertmanager) == [("held", "active"), ("second", "active")]
 
         say(said("held", "released_at_end"))
@@ -121,7 +121,7 @@ def test_a_suppressed_alert_is_silenced_once_through_kills_and_heard_again_when_
         done.result(30)
         command = Command("sink", "silences", env=env, cwd=tmp_path).wait_ready()
         say(said("last", "suppressed_during_deployment", instance="last"))
-        wait_for(lambda: ("last", "active") in silences(alertmanager), seconds=60, what="the last silence")
+        wait_for(lambda: ("last", "active") in silences(alertmanager), what="the last silence")
         assert command.stop() == 0
     finally:
         command.kill()
@@ -136,6 +136,6 @@ def test_without_sources_it_says_why_it_does_not_start(own_kafka: str, tmp_path:
     env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_SILENCES_URL": "http://127.0.0.1:9093"}
     command = Command("sink", "silences", env=env, cwd=tmp_path)
 
-    assert command.process.wait(30) == 78
+    assert command.process.wait(90) == 78
     command.stop()
     assert "DEPLOYTRAIL_SILENCES_SOURCES is empty" in "".join(command.lines)

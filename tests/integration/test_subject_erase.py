@@ -134,12 +134,12 @@ def test_an_erased_name_is_nowhere_and_the_archive_is_whole(
         ):
             for what, value in reports(time.time_ns() // 1000).items():
                 post(f"http://127.0.0.1:{port}", what, value)
-            wait_for(lambda: rows("deployment_events") == 2, seconds=60, what="the events")
+            wait_for(lambda: rows("deployment_events") == 2, what="the events")
             for table in ("approvals", "signals", "observations", "findings"):
-                wait_for(lambda table=table: rows(table) >= 1, seconds=60, what=table)
-            wait_for(lambda: rows("deployment_revisions", "state = 'failed'") > 0, seconds=60, what="its failure")
-            wait_for(is_acknowledged, seconds=60, what="the word that somebody took the page")
-        wait_for(lambda: len(archived()) >= ends(), seconds=60, what="the archive of all of it")
+                wait_for(lambda table=table: rows(table) >= 1, what=table)
+            wait_for(lambda: rows("deployment_revisions", "state = 'failed'") > 0, what="its failure")
+            wait_for(is_acknowledged, what="the word that somebody took the page")
+        wait_for(lambda: len(archived()) >= ends(), what="the archive of all of it")
         assert archive.stop() == tables.stop() == on_call.stop() == 0
     people = [run("subject", "show", name, env=env, cwd=tmp_path).stdout.strip() for name in (ADA, GRACE)]
     for name in (ADA, GRACE):

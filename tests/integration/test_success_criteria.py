@@ -106,7 +106,7 @@ def test_verdicts_survive_kill_9_and_a_replay_gives_them_again(own_kafka: str, t
         report(own_kafka, *deploy("slow", long_ago + 400 * SECOND, 180))
         report(own_kafka, *deploy("hurt", begin + 120 * SECOND, 10), alert(begin + 132 * SECOND))
         with running(*apps, env=env, cwd=tmp_path) as second:
-            wait_for(lambda: len(verdicts()) == 13, what="every verdict after kill -9", seconds=60)
+            wait_for(lambda: len(verdicts()) == 13, what="every verdict after kill -9")
             report(own_kafka, *deploy("undo", begin + 200 * SECOND, 5, kind="rollback", rollback_of="shop-3"))
             wait_for(lambda: verdicts().get("shop-3") == "deployment_rolled_back", what="the verdict after a rollback")
             wait_for(lambda: "undo" in verdicts(), what="the verdict on the rollback")

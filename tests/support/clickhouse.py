@@ -35,7 +35,7 @@ class ClickHouseProcess:
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
-        return processes.stop(self.process)
+        return processes.stop(self.process, grace=60.0)
 
     def __enter__(self) -> ClickHouseProcess:
         return self.start()

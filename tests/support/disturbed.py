@@ -92,7 +92,7 @@ class Pair:
 
     def restart(self, number: int) -> None:
         """SIGTERM, and a new worker in its place once the old one has ended well."""
-        assert self.workers[number].stop(60) in ENDED_WELL
+        assert self.workers[number].stop(90) in ENDED_WELL
         self.workers[number] = self._new("ab"[number])
         self.workers[number].wait_ready(180)
 
@@ -104,19 +104,19 @@ class Pair:
             self.workers[number].wait_ready(180)
         return len(ended)
 
-    def wait_until_read(self, seconds: float = 180) -> None:
+    def wait_until_read(self, seconds: float = 300) -> None:
         """Until every app has committed all of the trail."""
         wait_until_read(self.kafka, self._apps, seconds=seconds)
 
     def stop(self) -> list[int]:
         """SIGTERM to both at once; the exit codes."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda worker: worker.stop(60), self.workers))
+            return list(pool.map(lambda worker: worker.stop(90), self.workers))
 
     def differences(self) -> list[dict[str, Any]]:
         """What a replay would have written otherwise."""
         words = ("processor", "--replay", "--compare", "--json", *self._apps)
-        done = run(*words, env=self._env, cwd=self.folder, seconds=120)
+        done = run(*words, env=self._env, cwd=self.folder, seconds=240)
         assert done.returncode in (0, 1), done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["differences"]
         return found

@@ -101,8 +101,8 @@ def write(
         raise RuntimeError(f"not delivered to {name}: {errors[:3]}")
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 60.0, what: str = "the condition") -> None:
-    """Return once `condition()` holds; AssertionError with `what` after `seconds`."""
+def wait_for(condition: Callable[[], bool], *, seconds: float = 120.0, what: str = "the condition") -> None:
+    """Return once `condition()` holds; AssertionError with `what` after `seconds`: a machine may do much besides."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -38,6 +38,7 @@ class KubeApi:
         self._log: list[tuple[int, str, str, dict[str, Any]]] = []
         self._changed = threading.Condition()
         self._cut: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
         self.closing = False
 
     def put(self, obj: dict[str, Any]) -> None:
@@ -80,6 +81,11 @@ class KubeApi:
         """How many pages of a kind were listed."""
         return sum(path == PATHS[kind] and "watch" not in q for path, q in self.requests)
 
+    def has_told(self, kind: str) -> bool:
+        """Whether a watch of a kind was sent all that there is to tell; the client reads it before the end of it."""
+        told = [version for version, path, _, _ in self._log if path == PATHS[kind]]
+        return not told or self._sent.get(PATHS[kind], 0) >= told[-1]
+
     def _tell(self, path: str, word: str, obj: dict[str, Any]) -> None:
         self._version += 1
         told = copy.deepcopy(obj)
@@ -120,6 +126,7 @@ class KubeApi:
             for version, _, word, obj in fresh:
                 since = version
                 yield json.dumps({"type": word, "object": obj}).encode() + b"\n"
+                self._sent[path] = version
 
 
 @contextmanager

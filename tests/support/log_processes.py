@@ -56,7 +56,7 @@ class LogProcesses:
         except KeyError:
             return 0
 
-    def wait_covered(self, size: int, seconds: float = 60.0) -> None:
+    def wait_covered(self, size: int, seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while self.covered() < size:
             assert time.monotonic() < end, f"{self.covered()} of {size} entries are published"

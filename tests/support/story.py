@@ -139,7 +139,7 @@ def effects(kafka: str, name: str) -> list[dict[str, Any]]:
     return [value for value in values if not rule or value["rule"] == rule]
 
 
-def wait_until_read(kafka: str, names: Iterable[str], *, later: int = 0, seconds: float = 120) -> None:
+def wait_until_read(kafka: str, names: Iterable[str], *, later: int = 0, seconds: float = 240) -> None:
     """Return once every app has committed all that is on the trail. `later`: by so much its format is a later one."""
     settings = Settings(kafka=kafka)
 
