@@ -185,7 +185,7 @@ def test_records_wait_in_the_spool_and_new_ones_go_behind_them(tmp_path: Path) -
             number += 1
             await asyncio.sleep(0.01)
         await until(lambda: len(kafka.records) == number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await publisher.readiness()).says != "ready":
                 await asyncio.sleep(0.01)
 
@@ -327,7 +327,7 @@ def run(
     asyncio.run(whole())
 
 
-async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.01)

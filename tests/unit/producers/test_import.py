@@ -23,7 +23,7 @@ HEAVY = (
 
 def _run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *flags, "-c", script], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, *flags, "-c", script], capture_output=True, text=True, timeout=120, check=True
     )
 
 

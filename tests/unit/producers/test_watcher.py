@@ -50,10 +50,10 @@ def test_an_object_of_any_shape_ends_no_watch(changed: Any, caplog: pytest.LogCa
     watcher = Watcher(cluster, "deployments", follower, lambda: 0.0)  # type: ignore[arg-type]  # as far as it asks
     with caplog.at_level(logging.ERROR):
         watcher.start()
-        listed_again = follower.found.wait(10)
+        listed_again = follower.found.wait(60)
     alive = watcher.is_alive()
     watcher.stopping.set()
-    watcher.join(10)
+    watcher.join(60)
 
     assert (listed_again, alive) == (True, True)
     assert follower.names[:2] == ["a", "a"]

@@ -170,11 +170,11 @@ def test_planted_texts_are_done_once() -> None:
 )  # fmt: skip
 def test_hostile_text_costs_no_more_than_its_length(part: str) -> None:
     text = (part * 16_384)[:16_384] + " password x://@"
-    began = time.perf_counter()
+    began = time.process_time()
     redact_text(text)
     redact_bytes(text.encode())
 
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 def test_an_event_of_thirty_fields_costs_less_than_a_tenth_of_a_millisecond() -> None:

@@ -195,7 +195,7 @@ def test_a_registry_that_never_answers_costs_a_bounded_time() -> None:
         with pytest.raises(RegistryAway):
             wire.framed(STARTED, TOPIC)
 
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 20.0  # a fifth of a second, and a busy machine's own
 
 
 def test_the_next_of_several_servers_is_asked_where_one_is_away() -> None:
