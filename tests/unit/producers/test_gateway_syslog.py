@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 from deploytrail.gateway.publisher import MemoryPublisher, Outgoing
 from deploytrail.gateway.syslog_server import SyslogServer
+from deploytrail_local import ports
 from deploytrail_schemas import headers
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.pseudonyms import NameMap
@@ -23,8 +23,7 @@ PLACE = 'service="shop" environment="production" region="eu-west-1" deployment_i
 def published(messages: list[bytes], names: str = "") -> list[Outgoing]:
     """What a gateway made of messages over TCP, each with its count of bytes."""
     publisher = MemoryPublisher()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = ports.free_port()  # not one that the system gives to clients meanwhile
 
     async def send() -> None:
         server = SyslogServer(Settings(syslog_port=port, pseudonyms=names), publisher)
@@ -33,7 +32,7 @@ def published(messages: list[bytes], names: str = "") -> list[Outgoing]:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"".join(b"%d %s" % (len(message), message) for message in messages))
             await writer.drain()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(publisher.records) < len(messages):
                     await asyncio.sleep(0.02)
             writer.close()
