@@ -6,12 +6,19 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from deploytrail_schemas.errors import MissingDependencyError
 
 ROOT = Path(__file__).parent.parent
+if find_spec("hypothesis"):  # the tests of AWS templates run without it
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is, and nothing of what is tested.
+    settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
