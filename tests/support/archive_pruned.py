@@ -29,9 +29,11 @@ KEPT_SHOP = "shop-180"  # a deployment of them
 MINIMUM = 768
 
 
-def build(folder: Path) -> None:
-    """Three checkpoints; records, one gap among them, that are over in four years; then some that are not in eight."""
-    store = LocalFolder(folder / "archive")
+def build(folder: Path, store: ObjectStore | None = None) -> Published:
+    """Three checkpoints; records, one gap among them, that are over in four years; then some that are not in eight.
+
+    In a folder, where no store is given; the signer's memory is in the folder."""
+    store = store or LocalFolder(folder / "archive")
     fill(store, range(600), every=100)
     lossy = PartitionArchive(store, TOPIC, 3, frozenset())
     lossy.resume(0)
@@ -45,6 +47,7 @@ def build(folder: Path) -> None:
     log.publish()
     fill_live(store, range(900, 950))
     log.publish()
+    return log
 
 
 def fill_live(store: ObjectStore, offsets: range) -> None:
