@@ -15,6 +15,16 @@ from typing import TypeAlias
 from deploytrail_schemas.people import person
 
 _WORD = re.compile(r"[^\W_]+")
+# Vowels and the like that stand on, under or beside a letter are no letters to `re`, and do not end a word.
+_MARKS = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0903"
+    "\u093a-\u094f\u0951-\u0957\u0962\u0963\u0981-\u0983\u09bc-\u09d7\u0a01-\u0a03\u0a3c-\u0a51\u0a70\u0a71\u0a81-\u0a83"
+    "\u0abc-\u0acd\u0b01-\u0b03\u0b3c-\u0b57\u0b82\u0bbe-\u0bcd\u0c00-\u0c04\u0c3c-\u0c56\u0c81-\u0c83\u0cbc-\u0cd6"
+    "\u0d00-\u0d03\u0d3b-\u0d4d\u0d57\u0d81-\u0d83\u0dca-\u0ddf\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0ece"
+    "\u0f71-\u0f84\u102b-\u103e\u1056-\u1059\u17b4-\u17d3\u3099\u309a"
+)
+_WORD_WITH_MARKS = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
+_DOT_OF_A_CAPITAL_I = "\u0307"  # what is left of the Turkish one once its case is folded
 # What stands between two words of a name.
 _BETWEEN = re.compile(r"[\s._,+@<>\"'\\/-]{1,3}")
 _DISPLAYED = re.compile(r"\s*(.*?)\s*<[^<>]+>\s*")
@@ -69,8 +79,8 @@ class KnownNames:
         if not self.may_be_in((text,)):
             return text
         text = unicodedata.normalize("NFC", text)
-        found = list(_WORD.finditer(text))
-        words = [match[0].casefold() for match in found]
+        found = list((_WORD if text.isascii() else _WORD_WITH_MARKS).finditer(text))
+        words = [_folded(match[0]) for match in found]
         parts, done, at = [], 0, 0
         while at < len(words):
             for name, instead, is_word in self._by_first.get(words[at], ()):
@@ -92,8 +102,14 @@ def words_of(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _words(text: str) -> list[str]:
-    folded = text if text.isascii() else unicodedata.normalize("NFC", text)
-    return _WORD.findall(folded.casefold())
+    if text.isascii():
+        return _WORD.findall(text.casefold())
+    # Word by word: a letter may be several, or none, once its case is folded.
+    return [_folded(word) for word in _WORD_WITH_MARKS.findall(unicodedata.normalize("NFC", text))]
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace(_DOT_OF_A_CAPITAL_I, "")
 
 
 def _is_one(text: str, words: list[re.Match[str]]) -> bool:

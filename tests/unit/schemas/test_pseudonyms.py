@@ -146,6 +146,12 @@ def test_a_person_who_is_called_as_a_thing_renames_no_thing(names: NameMap) -> N
         ("ada.lovelace+deploys@example.com", "ada.lovelace@example.org"),
         ("José Núñez", "jose\u0301 nu\u0301n\u0303ez"),
         ("张伟", "由 张伟 部署"),
+        ("İlker Öz", "asked İlker Öz"),
+        ("İlker Öz", "asked ilker öz"),
+        ("प्रिया शर्मा", "by प्रिया शर्मा."),
+        ("สมชาย ใจดี", "สมชาย ใจดี said so"),
+        ("مُحَمَّد علي", "(مُحَمَّد علي)"),
+        ("Nguyễn Văn An", "NGUYỄN VĂN AN"),
     ],
 )
 def test_somebody_is_found_by_what_his_name_says(name: str, said: str, names: NameMap) -> None:
