@@ -105,7 +105,7 @@ class TestLog:
         assert (of_log.checkpoints, of_log.unpublished, of_log.uncovered_segments) == (2, 0, 0)
 
     @pytest.mark.requirement("M5.1")
-    @pytest.mark.timeout(240)
+    @pytest.mark.timeout(600)
     def test_there_is_one_tree_of_each_size_whichever_answer_was_lost(
         self, log: Published, moto: str, proxy: FaultProxy, bucket: str
     ) -> None:

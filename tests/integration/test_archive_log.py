@@ -17,7 +17,7 @@ from support.log_processes import ORIGIN, LogProcesses
 
 
 @pytest.mark.requirement("M5.1", "M2.6")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_log_is_cosigned_by_two_witnesses_and_verified(tmp_path: Path) -> None:
     log = LogProcesses(tmp_path)
     log.trust({})
@@ -45,7 +45,7 @@ def test_a_log_is_cosigned_by_two_witnesses_and_verified(tmp_path: Path) -> None
 
 
 @pytest.mark.requirement("M5.1")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_processes_that_are_killed_at_any_moment_leave_a_whole_log(tmp_path: Path) -> None:
     log = LogProcesses(tmp_path)
     log.trust({})

@@ -39,7 +39,7 @@ def signed_roots(folder: Path) -> dict[int, set[str]]:
 
 
 @pytest.mark.requirement("M5.1")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", ["EIO", "ENOSPC", "SIGKILL"])
 def test_no_fault_of_a_call_makes_two_roots_of_one_size(what: str, tmp_path: Path) -> None:
     require_strace()

@@ -107,7 +107,7 @@ POLICY = {
 
 
 @pytest.mark.requirement("M7.1", "M5.5")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_lost_clickhouse_is_filled_from_the_archive_with_equal_content(
     own_kafka: str, clickhouse: str, tmp_path: Path
 ) -> None:
@@ -143,14 +143,14 @@ def test_a_lost_clickhouse_is_filled_from_the_archive_with_equal_content(
     # There is no Kafka where this runs.
     env |= {"DEPLOYTRAIL_CLICKHOUSE_DATABASE": restored, "DEPLOYTRAIL_KAFKA": "127.0.0.1:1"}
     env |= {"DEPLOYTRAIL_CLICKHOUSE_BATCH_ROWS": "70"}
-    done = run("archive", "restore", env=env, cwd=tmp_path, seconds=120)
+    done = run("archive", "restore", env=env, cwd=tmp_path, seconds=240)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{ends} messages" in done.stdout
     assert contents(client, restored) == before
 
-    refused = run("archive", "restore", env=env, cwd=tmp_path, seconds=120)
+    refused = run("archive", "restore", env=env, cwd=tmp_path, seconds=240)
     assert refused.returncode == 78 and "is not empty" in refused.stderr
-    again = run("archive", "restore", "--continue", env=env, cwd=tmp_path, seconds=120)
+    again = run("archive", "restore", "--continue", env=env, cwd=tmp_path, seconds=240)
     assert again.returncode == 0
     assert contents(client, restored) == before

@@ -146,7 +146,7 @@ def test_a_pipeline_conforms_to_the_schema_that_its_vendor_publishes(schema: str
         [PYTHON.with_name(words[0]), *words[1:], EXAMPLES / path],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
@@ -294,7 +294,7 @@ def test_jenkins_pipelines_report_a_deployment_by_sh_and_by_the_shared_library(t
                 env=known | env,
                 cwd=cwd,
                 capture_output=True,
-                timeout=60,
+                timeout=200,
                 check=False,
             )
             assert done.returncode == 0, done.stderr
@@ -318,7 +318,7 @@ def test_jenkins_pipelines_report_a_deployment_by_sh_and_by_the_shared_library(t
 
 def _shell(folder: Path, script: str, env: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [EXAMPLES / script, *argv], env=env, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+        [EXAMPLES / script, *argv], env=env, cwd=folder, capture_output=True, text=True, timeout=200, check=False
     )
 
 
@@ -373,7 +373,7 @@ def test_the_playbook_reports_one_deployment_of_all_its_hosts(
         env |= {"ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "false", "LC_ALL": "C.UTF-8"}
         done = subprocess.run(
             [PYTHON.with_name("ansible-playbook"), "-i", "hosts", "deploy.yml", "-e", "version=4.2.0"],
-            env=env, cwd=cwd, capture_output=True, text=True, timeout=100, check=False,
+            env=env, cwd=cwd, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
 
     assert done.returncode == status, done.stdout
@@ -414,7 +414,7 @@ def test_an_apply_is_a_deployment_of_the_infrastructure(tmp_path: Path) -> None:
         env = runner(tmp_path / "spool", there.url, PYTHON, DEPLOYTRAIL_REGION="eu-west-1", CHECKPOINT_DISABLE="1")
         terraform = shutil.which("terraform") or shutil.which("tofu")
         if terraform:
-            subprocess.run([terraform, "init", "-input=false"], env=env, cwd=cwd, capture_output=True, timeout=60, check=True)  # fmt: skip  # noqa: E501
+            subprocess.run([terraform, "init", "-input=false"], env=env, cwd=cwd, capture_output=True, timeout=200, check=True)  # fmt: skip  # noqa: E501
         env["TERRAFORM"] = terraform or os.fspath(cwd / "instead.sh")
         done = _shell(cwd, "terraform/apply.sh", env)
     outer, inner = there.events[0]["deployment_id"], there.events[1]["deployment_id"]

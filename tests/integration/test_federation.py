@@ -33,7 +33,7 @@ from support.commands import Command, running
 from support.federation import InMemory, company
 from support.kafka import read_topic, wait_for, write
 
-pytestmark = [pytest.mark.requirement("M8.2"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.requirement("M8.2"), pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 PROPERTIES = ROOT / "deploy" / "kafka" / "mirror.properties"
 REGIONS = ("eu", "us")
@@ -114,8 +114,8 @@ def merged(clusters: Clusters, tmp_path_factory: pytest.TempPathFactory) -> Clus
         app = Command("processor", "federation", env=clusters.env, cwd=folder)
         stack.callback(lambda: app.kill())
         clusters.tell(told[: len(told) // 3])
-        app.wait_ready(120)
-        wait_for(lambda: bool(clusters.federated()), seconds=120, what="the first federated record")
+        app.wait_ready(240)
+        wait_for(lambda: bool(clusters.federated()), seconds=240, what="the first federated record")
         mirror.kill()
         app.kill()
         clusters.tell(told[len(told) // 3 : 2 * len(told) // 3])
@@ -129,12 +129,12 @@ def merged(clusters: Clusters, tmp_path_factory: pytest.TempPathFactory) -> Clus
         beside = Command("processor", "federation", env=beside_env, cwd=folder)
         stack.callback(lambda: beside.kill())
         clusters.tell(told[2 * len(told) // 3 :])
-        app.wait_ready(120)
-        beside.wait_ready(120)
+        app.wait_ready(240)
+        beside.wait_ready(240)
         app.kill()  # in the middle of it
         app = Command("processor", "federation", env=clusters.env, cwd=folder)
         expected = clusters.undisturbed()
-        wait_for(lambda: clusters.federated() == expected, seconds=150, what="the content of an undisturbed run")
+        wait_for(lambda: clusters.federated() == expected, seconds=300, what="the content of an undisturbed run")
         assert app.stop() == 0
         assert beside.stop() == 0
     return clusters

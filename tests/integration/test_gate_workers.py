@@ -75,7 +75,7 @@ class Load:
     def stop(self) -> None:
         self._ended.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(90)
 
 
 def claims(permit: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def claims(permit: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.requirement("M5.4")
 def test_workers_answer_for_each_other_and_nobody_for_the_dead(workers: Workers) -> None:
     one = workers.gates["one"]
@@ -95,10 +95,15 @@ def test_workers_answer_for_each_other_and_nobody_for_the_dead(workers: Workers)
     both = {"one": 200, "two": 200}
     wait_for(lambda: all(workers.statuses(region) == both for region in REGIONS), what="both workers' answers")
 
-    owners = {region: workers.owners(region) for region in REGIONS}
-    assert all(len(found) == 1 for found in owners.values()), owners
+    def owners() -> dict[str, list[str]]:
+        """Of each region, who owns it: never two, and nobody while partitions move."""
+        found = {region: workers.owners(region) for region in REGIONS}
+        assert all(len(names) <= 1 for names in found.values()), found
+        return found
+
+    wait_for(lambda: all(owners().values()), what="an owner of each region")
     # Two regions need not have two owners: one whose region the other can take over is enough.
-    region, [owner] = next(iter(owners.items()))
+    region, [owner] = next(iter(owners().items()))
     [other] = set(workers.gates) - {owner}
     asked = question(f"good-{region}", region=region)
     place = {"region": region}

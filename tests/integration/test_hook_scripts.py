@@ -58,7 +58,9 @@ def deploy(
         **more,
     }
     env = environment(folder / "spool", **said)
-    done = subprocess.run(["sh", str(HOOKS / script)], env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["sh", str(HOOKS / script)], env=env, capture_output=True, text=True, timeout=200, check=False
+    )
     return done, calls.read_text().splitlines()
 
 

@@ -110,7 +110,7 @@ def contents(client: Client, database: str) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.requirement("M3.4")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_tables_that_were_emptied_are_replayed_to_the_same_content(
     env: dict[str, str], filled: str, client: Client, tmp_path: Path
 ) -> None:
@@ -118,10 +118,10 @@ def test_tables_that_were_emptied_are_replayed_to_the_same_content(
     client.command(f"TRUNCATE TABLE {filled}.deployment_events")
     for table in REPLACING:
         client.command(f"TRUNCATE TABLE {filled}.{table}")
-    refused = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    refused = run("rebuild", env=env, cwd=tmp_path, seconds=240)
     unchanged = client.query(f"SELECT count() FROM {filled}.deployment_events").result_rows
-    rebuilt = run("rebuild", "--accept", env=env, cwd=tmp_path, seconds=120)
-    again = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    rebuilt = run("rebuild", "--accept", env=env, cwd=tmp_path, seconds=240)
+    again = run("rebuild", env=env, cwd=tmp_path, seconds=240)
 
     assert refused.returncode == 1, refused.stderr
     assert f"deployment_events: 0 rows, DIFFERS: the trail gives {EVENTS} rows" in refused.stdout.splitlines()
@@ -134,7 +134,7 @@ def test_tables_that_were_emptied_are_replayed_to_the_same_content(
 
 
 @pytest.mark.requirement("M3.4")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_rebuild_that_is_killed_leaves_the_tables_whole_and_another_one_ends(
     env: dict[str, str], filled: str, client: Client, tmp_path: Path
 ) -> None:
@@ -152,13 +152,13 @@ def test_a_rebuild_that_is_killed_leaves_the_tables_whole_and_another_one_ends(
         assert contents(client, filled) == before
     client.command(f"DROP TABLE IF EXISTS {filled}.rebuild_lock SYNC")
     client.command(f"DROP TABLE IF EXISTS {filled}.swap_lock SYNC")
-    last = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    last = run("rebuild", env=env, cwd=tmp_path, seconds=240)
 
     assert last.returncode == 0, last.stderr
     assert contents(client, filled) == before
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_sink_steps_aside_for_the_swap_and_nothing_is_lost_around_it(
     env: dict[str, str], filled: str, client: Client, tmp_path: Path
 ) -> None:
@@ -179,8 +179,8 @@ def test_a_sink_steps_aside_for_the_swap_and_nothing_is_lost_around_it(
         # As its supervisor would start it again at once.
         again = Command("sink", "clickhouse", env=env, cwd=tmp_path)
         try:
-            code = rebuild.process.wait(120)
-            again.wait_ready(90)
+            code = rebuild.process.wait(240)
+            again.wait_ready(240)
             wait_for(lambda: stored("meanwhile") == 40, what="rows of after the swap")
             assert again.stop() == 0
         finally:
@@ -193,7 +193,7 @@ def test_a_sink_steps_aside_for_the_swap_and_nothing_is_lost_around_it(
 
 
 @pytest.mark.requirement("M7.2")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_purge_takes_non_production_and_leaves_production_as_it_was(
     env: dict[str, str], filled: str, client: Client, tmp_path: Path
 ) -> None:
@@ -213,7 +213,7 @@ def test_a_purge_takes_non_production_and_leaves_production_as_it_was(
     assert tables["deployment_revisions"]["deleted"] == (90 if old else 0)
     assert all(t["kept_content_before"] == t["kept_content_after"] for t in tables.values())
     assert ["eu-west-1", "qa", "shop", "d1"] in receipt["deployments"] or not old
-    rebuilt = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    rebuilt = run("rebuild", env=env, cwd=tmp_path, seconds=240)
     assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr  # a replay is purged again
 
 

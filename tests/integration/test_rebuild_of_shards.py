@@ -27,7 +27,7 @@ def titles(client: Client, database: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.requirement("M3.4", "M8.1")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_rebuild_replays_every_shard_and_moves_what_an_earlier_map_left_elsewhere(
     own_kafka: str, clickhouse: str, tmp_path: Path
 ) -> None:
@@ -60,10 +60,10 @@ def test_a_rebuild_replays_every_shard_and_moves_what_an_earlier_map_left_elsewh
         store(one, "early", 2)  # all of it at home
         store(several, "late", 4)
         before = sorted(titles(home, database) + titles(away, database))
-        refused = run("rebuild", env=several, cwd=tmp_path, seconds=120)
+        refused = run("rebuild", env=several, cwd=tmp_path, seconds=240)
         unchanged = sorted(titles(home, database)), titles(away, database)
-        moved = run("rebuild", "--accept", env=several, cwd=tmp_path, seconds=120)
-        again = run("rebuild", env=several, cwd=tmp_path, seconds=120)
+        moved = run("rebuild", "--accept", env=several, cwd=tmp_path, seconds=240)
+        again = run("rebuild", env=several, cwd=tmp_path, seconds=240)
         left = [c.command(f"EXISTS DATABASE {database}_rebuild") for c in (home, away)]
 
         assert refused.returncode == 1, refused.stderr

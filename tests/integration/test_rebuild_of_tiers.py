@@ -98,7 +98,7 @@ def answers(client: Client, database: str) -> list[list[tuple[Any, ...]]]:
 
 
 @pytest.mark.requirement("M3.4", "M7.1")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_what_only_the_tables_of_views_still_have_outlives_a_rebuild(
     env: dict[str, str], clickhouse: str, tmp_path: Path
 ) -> None:
@@ -118,10 +118,10 @@ def test_what_only_the_tables_of_views_still_have_outlives_a_rebuild(
     )
     store(env, client, tmp_path)
     before = answers(client, database)
-    plain = run("rebuild", env=env, cwd=tmp_path, seconds=120)
+    plain = run("rebuild", env=env, cwd=tmp_path, seconds=240)
     after = answers(client, database)
     client.command(f"TRUNCATE TABLE {database}.deployment_heads")  # what Kafka has brings its own back
-    accepted = run("rebuild", "--accept", env=env, cwd=tmp_path, seconds=120)
+    accepted = run("rebuild", "--accept", env=env, cwd=tmp_path, seconds=240)
     healed = answers(client, database)
 
     assert ("shop", "1.0", "old") in {row[:3] for row in before[0]}
@@ -135,7 +135,7 @@ def test_what_only_the_tables_of_views_still_have_outlives_a_rebuild(
 
 
 @pytest.mark.requirement("M3.4", "M7.1")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_rebuild_does_not_mind_that_kafka_keeps_longer_than_the_tables(
     env: dict[str, str], clickhouse: str, tmp_path: Path
 ) -> None:
@@ -164,7 +164,7 @@ def test_a_rebuild_does_not_mind_that_kafka_keeps_longer_than_the_tables(
     wait_for(expired, what="the end of the old rows")
     policies = "SELECT engine_full FROM system.tables WHERE database = {d:String} AND name = 'deployment_revisions'"
     tier = client.query(policies, parameters={"d": database}).result_rows
-    rebuilt = run("rebuild", env=env, cwd=tmp_path, seconds=120)  # whose settings know of no tiers
+    rebuilt = run("rebuild", env=env, cwd=tmp_path, seconds=240)  # whose settings know of no tiers
     still = client.query(policies, parameters={"d": database}).result_rows
 
     assert migrated.returncode == 0, migrated.stderr

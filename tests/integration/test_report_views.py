@@ -278,7 +278,7 @@ def test_each_is_the_same_to_the_byte_when_repeated(words: tuple[str, ...], repo
 
 
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no browser here that prints PDF")
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_a_browser_makes_a_pdf(reports: Reports) -> None:
     reports.text("timeline", "INC1", "--format", "pdf", "--output", "inc.pdf")
 

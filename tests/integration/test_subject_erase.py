@@ -87,7 +87,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.mark.requirement("M5.5")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_erased_name_is_nowhere_and_the_archive_is_whole(
     own_kafka: str, clickhouse: str, receiver: Receiver, tmp_path: Path
 ) -> None:

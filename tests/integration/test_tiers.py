@@ -45,7 +45,6 @@ def ids(client: Client, source: str) -> list[str]:
 
 
 @pytest.mark.requirement("M7.1")
-@pytest.mark.timeout(180)
 def test_rows_move_by_age_and_one_view_reaches_every_tier(tmp_path: Path) -> None:
     cold = tmp_path / "cold"
     cold.mkdir()
@@ -137,7 +136,6 @@ def test_tables_keep_everything_unless_told(clickhouse: str) -> None:
 
 
 @pytest.mark.requirement("M7.1", "M5.2")
-@pytest.mark.timeout(180)
 def test_a_report_of_a_time_before_the_tiers_says_that_it_is_incomplete(clickhouse: str, tmp_path: Path) -> None:
     settings = Settings(
         clickhouse_url=clickhouse,

@@ -29,7 +29,7 @@ def test_topics_are_made_once_and_partitioned_by_region(settings: Settings, admi
     ensure_topics(admin, settings)
 
     assert ensure_topics(admin, settings) == []
-    found = admin.list_topics(timeout=10).topics
+    found = admin.list_topics(timeout=30).topics
     assert {t.value: len(found[t.value].partitions) for t in TOPICS} == {
         "deploytrail.intake": 16,
         "deploytrail.events": 16,
