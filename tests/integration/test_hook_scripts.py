@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.gateways import gateway
 from support.permits import AUDIENCE, DIGEST, ISSUER, OTHER_DIGEST, jwks, permit
-from support.spool import environment
+from support.spool import PATIENT, environment
 
 HOOKS = Path(__file__).parents[2] / "deploy/hooks"
 IMAGE = f"registry.example/shop/checkout@{DIGEST}"
@@ -57,7 +57,7 @@ def deploy(
         "IMAGE": IMAGE,
         **more,
     }
-    env = environment(folder / "spool", **said)
+    env = environment(folder / "spool", **PATIENT, **said)
     done = subprocess.run(
         ["sh", str(HOOKS / script)], env=env, capture_output=True, text=True, timeout=200, check=False
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from support.spool import environment
+from support.spool import PATIENT, environment
 
 EXAMPLES = Path(__file__).parent.parent.parent / "producers/examples"
 COMMIT = "c0ffee0123456789abcdef0123456789c0ffee01"
@@ -79,7 +79,7 @@ def workspace(folder: Path, **scripts: str) -> Path:
 
 def runner(spool: Path, url: str, python: Path, **settings: str) -> dict[str, str]:
     """The environment of a runner that has deploytrail already, and no network to have it from."""
-    env = environment(spool)
+    env = environment(spool, **PATIENT)
     for name in ("DEPLOYTRAIL_ENVIRONMENT", "DEPLOYTRAIL_SERVICE", "DEPLOYTRAIL_REGION"):
         del env[name]
     offline = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
@@ -95,6 +95,6 @@ def run(step: Step, env: dict[str, str], cwd: Path) -> subprocess.CompletedProce
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
