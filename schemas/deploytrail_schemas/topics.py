@@ -109,6 +109,8 @@ def create_topics(
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise RetryLater(f"{name} cannot be created: {error}") from error
+        except TimeoutError as error:
+            raise RetryLater(f"{name} was not created within {timeout:g} s; Kafka may be busy, try again") from error
         made.append(name)
     deadline = time.monotonic() + timeout
     # A broker may answer for a moment as if it had never heard of a topic that it just made.

@@ -16,7 +16,7 @@ from deploytrail_schemas.topics import Topic, ensure_topics
 def make_topics(bootstrap: str) -> Settings:
     """Settings for a broker whose topics exist."""
     settings = Settings(kafka=bootstrap)
-    ensure_topics(AdminClient(client_config(settings)), settings)
+    ensure_topics(AdminClient(client_config(settings)), settings, timeout=120.0)
     return settings
 
 

@@ -172,7 +172,7 @@ def _make_topics(settings: Settings) -> None:
     from deploytrail_schemas.kafka import client_config
     from deploytrail_schemas.topics import ensure_topics
 
-    ensure_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings)
+    ensure_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings, timeout=120.0)
 
 
 def _kafka_answers(settings: Settings) -> Callable[[], bool]:

@@ -55,7 +55,7 @@ def members(settings: Settings) -> int:
     try:
         [asked] = admin.describe_consumer_groups([group_of(settings)]).values()
         return len(asked.result(30).members)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise RetryLater(f"Kafka at {settings.kafka} does not tell who is in {group_of(settings)}: {error}") from error
 
 
