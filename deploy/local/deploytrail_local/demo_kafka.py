@@ -22,7 +22,7 @@ KINDS = {
     RecordType.APPROVAL: "approval",
     RecordType.OBSERVATION: "observation",
 }
-_TIMEOUT = 30.0
+_TIMEOUT = 60.0
 
 
 class Stored(NamedTuple):
@@ -88,16 +88,29 @@ def ids_of(values: Iterator[bytes | None]) -> dict[str, frozenset[str]]:
 
 
 def group_of(settings: Settings, app: str) -> str:
-    """The consumer group of a processor: the newest, since each format of its state has one (`deploytrail-NAME-v2`)."""
+    """The consumer group of a processor: the newest, since each format of its state has one (`deploytrail-NAME-v2`).
+
+    RetryLater where Kafka knows of none in time.
+    """
     admin = AdminClient(client_config(settings) | {"log_level": 0})
     plain = f"deploytrail-{app}"
-    try:
-        groups = [found.group_id for found in admin.list_consumer_groups().result(_TIMEOUT).valid]
-    except KafkaException:
-        groups = []  # its coordinator moves: asked again, it will tell
+    deadline = time.monotonic() + _TIMEOUT
+    while not (groups := [name for name in _groups(admin) if name == plain or name.startswith(f"{plain}-v")]):
+        if time.monotonic() > deadline:
+            raise RetryLater(f"Kafka knows of no group of {app}")
+        time.sleep(0.2)
     numbers = [group.removeprefix(f"{plain}-v") for group in groups if group.startswith(f"{plain}-v")]
     newest = max((int(number) for number in numbers if number.isdecimal()), default=1)
     return plain if newest == 1 else f"{plain}-v{newest}"
+
+
+def _groups(admin: AdminClient) -> list[str]:
+    """Every group; none while a coordinator moves, which would leave out its own: asked again, it will tell."""
+    try:
+        found = admin.list_consumer_groups().result(_TIMEOUT)
+    except (KafkaException, TimeoutError):
+        return []
+    return [] if found.errors else [one.group_id for one in found.valid]
 
 
 def behind(settings: Settings, group: str, topic: Topic, ends: dict[int, int]) -> int:
