@@ -52,23 +52,23 @@ class Group:
         member = self._members.pop()
         member.send_signal(signal.SIGTERM)
         during()
-        member.wait(30)
+        member.wait(120)
 
     def bursts(self, seconds: float) -> None:
-        """A burst of events every quarter of a second."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        """A burst of events every quarter of a second, as many on a machine that is slow."""
+        began = time.monotonic()
+        for number in range(1, int(4 * seconds) + 1):
             for _ in range(BURST // 4):
                 name = f"{self._mode}-{len(self.sent)}"
                 self._producer.produce(SOURCE, name.encode(), partition=len(self.sent) % PARTITIONS)
                 self.sent.append(name)
-            assert self._producer.flush(10) == 0
-            time.sleep(0.25)
+            assert self._producer.flush(60) == 0
+            time.sleep(max(0.0, began + number / 4 - time.monotonic()))
 
-    def missing(self) -> set[str]:
-        """Events without their effect, once nothing more comes."""
+    def missing(self, seconds: float) -> set[str]:
+        """Events without their effect, after so many seconds at most."""
         wanted = set(self.sent)
-        deadline = time.monotonic() + 25
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             wanted -= {(m.value() or b"").decode() for m in read_topic(self._bootstrap, OUTPUT)}
             if not wanted:
@@ -90,14 +90,14 @@ def disturb(group: Group, rounds: int) -> None:
         group.leave(lambda: group.bursts(2.0))
 
 
-@pytest.mark.timeout(60 + 14 * ROUNDS)
+@pytest.mark.timeout(300 + 40 * ROUNDS)
 @pytest.mark.requirement("M3.4", "M8.4")
 def test_our_app_loses_nothing_in_rebalances(own_kafka: str, tmp_path: Path) -> None:
     group = Group(own_kafka, "safe", tmp_path)
     try:
         group.join(lambda: group.bursts(4.0))
         disturb(group, ROUNDS)
-        missing = group.missing()
+        missing = group.missing(120)
     finally:
         group.end()
 
@@ -106,7 +106,7 @@ def test_our_app_loses_nothing_in_rebalances(own_kafka: str, tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(ROUNDS <= 8, reason="in so few rebalances it often loses none: DEPLOYTRAIL_TEST_REBALANCES=80")
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_stock_faust_loses_events_in_the_same_rebalances(own_kafka: str, tmp_path: Path) -> None:
     """Why the repairs are there: once this no longer loses any, they can go."""
     group = Group(own_kafka, "stock", tmp_path)
@@ -116,7 +116,7 @@ def test_stock_faust_loses_events_in_the_same_rebalances(own_kafka: str, tmp_pat
         for _ in range(2):
             disturb(group, rounds=4)
             rebalances += 8
-            missing = group.missing()
+            missing = group.missing(25)
             if missing:
                 break
     finally:
