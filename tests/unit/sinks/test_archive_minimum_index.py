@@ -310,6 +310,35 @@ def test_no_purge_takes_away_what_shows_that_the_log_was_damaged(
     assert {flaw.name for flaw in look_at(store, log)[0].flaws} >= {flaw.name for flaw in flaws[:1]}
 
 
+def other_digest(store: LocalFolder) -> None:
+    """A row that counts as the log does, and says another digest."""
+    name = "log/batches/" + "0" * 20
+    plan = read_plan(store.read(name))
+    first, *others = plan.segments
+    (store.folder / name).chmod(0o644)
+    (store.folder / name).write_bytes(replace(plan, segments=(replace(first, sha256="0" * 64), *others)).encode())
+
+
+def other_root(store: LocalFolder) -> None:
+    """A tile of the right edge."""
+    [*_, path] = sorted((store.folder / "log/tile/1").rglob("*.p/3"))
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.requirement("M5.1", "M5.5")
+@pytest.mark.parametrize("damage", [other_digest, other_root])
+def test_a_purge_looks_first_whether_the_log_is_whole_up_to_where_it_goes(
+    damage: Callable[[LocalFolder], None], store: LocalFolder, log: Published
+) -> None:
+    damage(store)
+    before = list(store.list(""))
+    with pytest.raises(LogConflict, match=r"archive verify|nothing is purged"):
+        pruned(log)
+
+    assert list(store.list("")) == before  # nor is there a receipt
+
+
 @pytest.mark.requirement("M5.5")
 def test_a_receipt_that_does_not_say_gaps_holds_up_the_minimum_index(store: LocalFolder, log: Published) -> None:
     """As receipts were written before there was a minimum index."""
