@@ -107,10 +107,12 @@ def test_the_age_of_a_checkpoint_outlives_its_signer_and_its_witness(log: LogPro
     wait_for(lambda: any("ready on" in line for line in witness.lines), what="a witness")
     log.trust({"w1": next(line for line in witness.lines if "ready on" in line).split()[-1]})
     fill(log.store, range(10))
-    start(started, log, "sequence")
+    _, sequencer = start(started, log, "sequence")
     first, signer = start(started, log, "sign")
     log.wait_covered(10)
-    wait_for(lambda: signer.figure("checkpoint_timestamp_seconds") is not None, what="the time of a checkpoint")
+    wait_for(lambda: sequencer.figure("waiting_entries") == 0, what="a log with everything in it")
+    wait_for(lambda: sequencer.figure("entries") == log.covered(), what="a checkpoint of everything")
+    wait_for(lambda: signer.figure("unpublished_entries") == 0, what="a signer that knows of it")
     at = signer.figure("checkpoint_timestamp_seconds")
     first.kill()
     second_command, second = start(started, log, "sign")
@@ -125,9 +127,10 @@ def test_the_age_of_a_checkpoint_outlives_its_signer_and_its_witness(log: LogPro
     wait_for(third.is_ready, what="a signer that is ready")
     wait_for(lambda: (third.figure("witness_failures_total") or 0) > 1, what="a newer one that was signed")
 
-    # Signed first, cosigned by the second, and published a moment later.
-    assert again == pytest.approx(at, abs=1.5)
-    assert third.figure("checkpoint_timestamp_seconds") == pytest.approx(at, abs=1.5)
+    # Signed first, cosigned by the second, and published a moment later, which may be long on a busy machine.
+    assert again is not None
+    assert at - 60 < again < at + 1.5
+    assert third.figure("checkpoint_timestamp_seconds") == pytest.approx(again, abs=0.01)
     assert 0 < (third.figure("unpublished_entries") or 0) < 30  # not all of the log's 23 or so
 
 
