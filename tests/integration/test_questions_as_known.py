@@ -191,7 +191,7 @@ def test_the_audit_lists_what_its_newest_revision_places_in_production_as_every_
         kafka = Collector("Kafka", november, ["production"], at("00:00", day) // 1000)
         for offset, value in enumerate(records):
             kafka.add(1, offset, value["recorded_at"] // 1000, encode(RecordType.RECORD, value))
-        stored = ReportTrail(trail.client, trail.database, at("00:00", day))
+        stored = ReportTrail([trail.client], trail.database, at("00:00", day))
         listed = [one for block in stored.deployments(november, ["production"]) for one in block]
         found[day] = {one["deployment_id"]: one["revision"] for one in listed}
         counted = {name: revision for (_, name), revision in kafka.population().deployments.items()}

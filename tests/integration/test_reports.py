@@ -226,7 +226,7 @@ def test_what_kafka_no_longer_holds_is_no_difference(stores: Stores) -> None:
 @pytest.mark.requirement("M5.2")
 def test_the_listing_is_compared_with_what_clickhouse_counts_by_itself(stores: Stores) -> None:
     settings = Settings.load(stores.env)
-    trail = Trail(connect(settings), settings.clickhouse_database)
+    trail = Trail([connect(settings)], settings.clickhouse_database)
     counted = trail.population(month("2026-11"), ["production"])
     listed = {d["deployment_id"] for block in trail.deployments(month("2026-11"), ["production"]) for d in block}
 
@@ -238,7 +238,7 @@ def test_the_listing_is_compared_with_what_clickhouse_counts_by_itself(stores: S
             for block in super().deployments(period, environments):
                 yield [d for d in block if d["deployment_id"] != "shop-3"]
 
-    report = audit(Forgetful(connect(settings), settings.clickhouse_database), month("2026-11"), ["production"])
+    report = audit(Forgetful([connect(settings)], settings.clickhouse_database), month("2026-11"), ["production"])
     assert dict(report.facts)["Population"] == "does not reconcile: 1 difference"
     assert list(report.table("differences").rows) == [
         ("ClickHouse", "eu-west-1/shop-3", "the report does not hold it, ClickHouse has revision 2")

@@ -15,6 +15,7 @@ class BreakingProxy:
         parts = urlsplit(url)
         self._server = (parts.hostname or "", parts.port or 0)
         self._left = answers
+        self.passed = 0  # bytes of answers so far
         self._lock = threading.Lock()
         self.silent = threading.Event()  # from then on connections stay open, and nothing passes any more
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -38,13 +39,20 @@ class BreakingProxy:
                 threading.Thread(target=self._pass, args=(source, sink), kwargs={"counts": counts}, daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, *, counts: bool) -> None:
-        with suppress(OSError), source, sink:
-            while data := source.recv(4096):
-                if self.silent.is_set():
-                    continue
-                if counts:
-                    with self._lock:
-                        self._left -= len(data)
-                        if self._left < 0:
-                            return
-                sink.sendall(data)
+        with source, sink:
+            with suppress(OSError):
+                while data := source.recv(4096):
+                    if self.silent.is_set():
+                        continue
+                    if counts and not self._lets_pass(len(data)):
+                        break
+                    sink.sendall(data)
+            for end in (source, sink):  # or the other thread, which reads from it, would keep it open
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def _lets_pass(self, count: int) -> bool:
+        with self._lock:
+            self._left -= count
+            self.passed += count
+            return self._left >= 0

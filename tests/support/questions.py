@@ -33,9 +33,11 @@ def at(text: str, day: int = 2) -> int:
 class Trail:
     """A database of its own, with the writer that fills it."""
 
-    def __init__(self, url: str, cluster: str = "") -> None:
+    def __init__(self, url: str, cluster: str = "", shards: str = "") -> None:
         self.url, self.database = url, f"questions_{uuid.uuid4().hex[:8]}"
-        self._settings = Settings(clickhouse_url=url, clickhouse_database=self.database, clickhouse_cluster=cluster)
+        self._settings = Settings(
+            clickhouse_url=url, clickhouse_database=self.database, clickhouse_cluster=cluster, clickhouse_shards=shards
+        )
         self._writer = Writer(self._settings)
         self._user: Client | None = None
         self.client: Client = self._writer.client()

@@ -17,6 +17,5 @@ def in_words(url: str, error: Exception) -> str:
     if cause is None:
         return f"ClickHouse at {url}: {said[:_MOST]}"
     unset = if_not_set("clickhouse_url", url)
-    return (
-        f"ClickHouse at {url} does not answer: {cause[1]}; is DEPLOYTRAIL_CLICKHOUSE_URL right, and does it run?{unset}"
-    )
+    setting = "DEPLOYTRAIL_CLICKHOUSE_URL (or …_SHARDS)"
+    return f"ClickHouse at {url} does not answer: {cause[1]}; is {setting} right, and does it run?{unset}"

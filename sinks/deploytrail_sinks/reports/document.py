@@ -33,8 +33,7 @@ class Spooled:
             self._file.seek(0, os.SEEK_END)
             self._file.write(json.dumps(row).encode() + b"\n")
         except OSError as error:
-            said = f"cannot keep the rows of the report: {error.strerror}; set TMPDIR to a folder with room"
-            raise OSError(error.errno, said, tempfile.gettempdir()) from error
+            raise no_room(error) from error
         self._count += 1
 
     def __iter__(self) -> Iterator[Row]:
@@ -49,6 +48,12 @@ class Spooled:
 
     def __len__(self) -> int:
         return self._count
+
+
+def no_room(error: OSError) -> OSError:
+    """The same error, with what to do."""
+    said = f"cannot keep the rows of the report: {error.strerror}; set TMPDIR to a folder with room"
+    return OSError(error.errno, said, tempfile.gettempdir())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ without a date, so that the same report is the same on another day.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from deploytrail_sinks.clickhouse.shards import tables_suffix
 from deploytrail_sinks.clickhouse.tables import TABLES
 from deploytrail_sinks.clickhouse.tiers import kept_days
 from deploytrail_sinks.reports.document import Report
+from deploytrail_sinks.reports.engines import told_by
 
 LABEL = "Incomplete"
 _HOW = (
@@ -26,11 +28,15 @@ _HOW = (
 )
 
 
-def days_kept(client: Client, settings: Settings) -> int | None:
+def days_kept(engines: Iterable[Client], settings: Settings) -> int | None:
     """How many days the table that keeps the fewest does keep; None where all keep everything."""
-    names = (table.name + tables_suffix(settings) for table in TABLES)
-    found = (kept_days(client, settings.clickhouse_database, name) for name in names)
-    return min((days for _, days in filter(None, found)), default=None)
+    found: list[int] = []
+    for engine in engines:
+        with told_by(engine):
+            for table in TABLES:
+                kept = kept_days(engine, settings.clickhouse_database, table.name + tables_suffix(settings))
+                found += [kept[1]] if kept else []
+    return min(found, default=None)
 
 
 def marked(report: Report, since: int | None, days: int | None, now: datetime) -> Report:

@@ -9,28 +9,25 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.client import Client
 from deploytrail_schemas.arguments import Parser, instant
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import LATEST, parse_instant
-from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
-from urllib3.exceptions import HTTPError  # of clickhouse-connect's transport
 
-from deploytrail_sinks.clickhouse.away import in_words
-from deploytrail_sinks.clickhouse.failures import reason_of
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
-from deploytrail_sinks.clickhouse.shards import Shards, every_url
-from deploytrail_sinks.clickhouse.writer import connect
 from deploytrail_sinks.reports import pdf, reach, views
 from deploytrail_sinks.reports.audit import NO_DATA, audit
 from deploytrail_sinks.reports.document import Report
+from deploytrail_sinks.reports.engines import EngineFailed, engines
 from deploytrail_sinks.reports.environments import production
+from deploytrail_sinks.reports.gathered import gathered
 from deploytrail_sinks.reports.period import Period, month, quarter, zone_of
 from deploytrail_sinks.reports.population import Collector, Population, independent
 from deploytrail_sinks.reports.rendering import FORMATS, as_csv, as_html, markdown
@@ -43,7 +40,6 @@ from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 EXIT_FLAWED = 1
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
 _READER_LEFT = 128 + signal.SIGPIPE
-_MENDABLE = (60, 81, 192, 193, 194, 516)  # no such table, database or user: what to do is known
 
 
 def main(argv: list[str]) -> int:
@@ -56,16 +52,14 @@ def main(argv: list[str]) -> int:
         return EXIT_USAGE
     try:
         settings = Settings.load()
-        return _write(_marked(_REPORTS[given.word](given, settings), given, settings), given)
+        every = engines(settings)
+        return _write(_marked(_REPORTS[given.word](given, settings, every), given, settings, every), given)
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_CONFIGURATION
-    except (ClickHouseError, HTTPError) as error:  # an answer that breaks off is the transport's error
-        code = getattr(error, "code", None)
-        hint = f" ({reason_of(code)})" if code in _MENDABLE else ""
-        said = redact_text(in_words(Settings.load().clickhouse_url, error))
-        sys.stderr.write(f"deploytrail report: {said}{hint}\n")
-        return EXIT_CONFIGURATION if hint else EXIT_UNAVAILABLE
+    except EngineFailed as error:
+        sys.stderr.write(f"deploytrail report: {error}\n")
+        return EXIT_CONFIGURATION if error.mendable else EXIT_UNAVAILABLE
     except (DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
         return EXIT_UNAVAILABLE
@@ -132,9 +126,9 @@ def _zone(text: str) -> str:
     return text
 
 
-def _audit(given: argparse.Namespace, settings: Settings) -> Report:
+def _audit(given: argparse.Namespace, settings: Settings, every: Sequence[Client]) -> Report:
     as_of, period = given.as_of, _audited(given)
-    trail = Trail(connect(settings), settings.clickhouse_database, as_of)
+    trail = Trail(every, settings.clickhouse_database, as_of)
     environments = _environments(given, trail, period)
     last = (as_of if as_of is not None else LATEST) // 1000
     others: list[Callable[[], Population]] = []
@@ -152,29 +146,31 @@ def _audit(given: argparse.Namespace, settings: Settings) -> Report:
     )
 
 
-def _access(given: argparse.Namespace, settings: Settings) -> Report:
-    return views.access(_views(settings), _period(given), given.as_of)
+def _access(given: argparse.Namespace, settings: Settings, every: Sequence[Client]) -> Report:
+    with _views(settings, every) as asked:
+        return views.access(asked, _period(given), given.as_of)
 
 
-def _coverage(given: argparse.Namespace, settings: Settings) -> Report:
+def _coverage(given: argparse.Namespace, settings: Settings, every: Sequence[Client]) -> Report:
     period, as_of = _period(given), given.as_of
-    trail = Trail(connect(settings), settings.clickhouse_database, as_of)
-    hosts = [] if settings.clickhouse_cluster else every_url(Shards.from_settings(settings))
-    shards = [views.Views(connect(settings, url), settings.clickhouse_database) for url in hosts]
-    return views.coverage(_views(settings), period, _environments(given, trail, period), as_of, shards)
+    trail = Trail(every, settings.clickhouse_database, as_of)
+    with _views(settings, every) as asked:
+        return views.coverage(asked, period, _environments(given, trail, period), as_of)
 
 
-def _team(given: argparse.Namespace, settings: Settings) -> Report:
+def _team(given: argparse.Namespace, settings: Settings, every: Sequence[Client]) -> Report:
     period, as_of = _period(given), given.as_of
-    trail = Trail(connect(settings), settings.clickhouse_database, as_of)
-    return views.team(_views(settings), given.team, period, _environments(given, trail, period), as_of)
+    trail = Trail(every, settings.clickhouse_database, as_of)
+    with _views(settings, every) as asked:
+        return views.team(asked, given.team, period, _environments(given, trail, period), as_of)
 
 
-def _timeline(given: argparse.Namespace, settings: Settings) -> Report:
-    return timeline(_views(settings), given.incident, given.as_of)
+def _timeline(given: argparse.Namespace, settings: Settings, every: Sequence[Client]) -> Report:
+    with _views(settings, every) as asked:
+        return timeline(asked, given.incident, given.as_of)
 
 
-_REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {
+_REPORTS: dict[str, Callable[[argparse.Namespace, Settings, Sequence[Client]], Report]] = {
     "audit": _audit,
     "access": _access,
     "coverage": _coverage,
@@ -183,21 +179,23 @@ _REPORTS: dict[str, Callable[[argparse.Namespace, Settings], Report]] = {
 }
 
 
-def _marked(report: Report, given: argparse.Namespace, settings: Settings) -> Report:
+def _marked(report: Report, given: argparse.Namespace, settings: Settings, every: Sequence[Client]) -> Report:
     """The report, and standard error, with what has to be known where it reaches back further than the tables."""
     if given.word == "timeline":
         since = parse_instant(next(iter(report.table("timeline").rows))[0])
     else:
         since = (_audited(given) if given.word == "audit" else _period(given)).start
-    marked = reach.marked(report, since, reach.days_kept(connect(settings), settings), datetime.now(UTC))
+    marked = reach.marked(report, since, reach.days_kept(every, settings), datetime.now(UTC))
     for label, said in marked.facts:
         if label in (reach.LABEL, NO_DATA):
             sys.stderr.write(f"deploytrail report: {said}\n")
     return marked
 
 
-def _views(settings: Settings) -> views.Views:
-    return views.Views(connect(settings), settings.clickhouse_database)
+@contextmanager
+def _views(settings: Settings, every: Sequence[Client]) -> Iterator[views.Views]:
+    with gathered(every, settings.clickhouse_database) as (engine, database):
+        yield views.Views(engine, database)
 
 
 def _audited(given: argparse.Namespace) -> Period:

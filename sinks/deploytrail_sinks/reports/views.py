@@ -14,6 +14,7 @@ from deploytrail_schemas.instants import LATEST, format_instant
 from deploytrail_sinks.reports import loss
 from deploytrail_sinks.reports.audit_rows import instant
 from deploytrail_sinks.reports.document import Report, Table, rows
+from deploytrail_sinks.reports.engines import told_by
 from deploytrail_sinks.reports.period import Period
 
 Value = dict[str, Any]
@@ -42,12 +43,14 @@ class Views:
         """The answers of several environments as one table; the question names `{environment:String}`."""
         every = [self.table(name, title, question, note, environment=place, **named) for place in environments]
         found = [(place, *row) for place, table in zip(environments, every, strict=True) for row in table.rows]
-        return Table(name, title, ("environment", *every[0].columns), found, note)
+        columns = max((table.columns for table in every), key=len)  # of no rows ClickHouse may name no columns
+        return Table(name, title, ("environment", *columns), found, note)
 
     def _answer(self, question: str, named: dict[str, Any]) -> QueryResult:
         # A parameterised view is named like a function, and ClickHouse takes no parameter for that.
         database = "`" + self._database.replace("\\", "\\\\").replace("`", "\\`") + "`"
-        return self._client.query(question.replace("{db}", database), parameters=named)
+        with told_by(self._client):
+            return self._client.query(question.replace("{db}", database), parameters=named)
 
 
 def text(value: Any) -> str:
@@ -101,27 +104,19 @@ def access(views: Views, period: Period, as_of: int | None = None) -> Report:
         "reported without a grant that is known.",
         **_within(period, LATEST if as_of is None else as_of),
     )
-    place = table.columns.index("verdict")
-    verdicts = [row[place] for row in table.rows]
+    verdicts = [row[table.columns.index("verdict")] for row in table.rows]  # without rows there may be no columns
     counts = ", ".join(f"{name.replace('_', ' ')} {verdicts.count(name)}" for name in dict.fromkeys(verdicts))
     facts = (("Period", str(period)), *as_of_fact(as_of), ("Credentials and holders of roles", counts or "none"))
     return Report(f"Review of access, {period.label}", facts, (table,), main="access")
 
 
-def coverage(
-    views: Views,
-    period: Period,
-    environments: Sequence[str],
-    as_of: int | None = None,
-    shards: Sequence[Views] = (),
-) -> Report:
+def coverage(views: Views, period: Period, environments: Sequence[str], as_of: int | None = None) -> Report:
     """What runs of which a deployment was reported, what has no end, what has no name, which tickets lead nowhere.
 
-    `environments`: of which deployments the tickets are looked at, one at least. `shards`: every engine that holds
-    rows, where `views` asks one of several.
+    `environments`: of which deployments the tickets are looked at, one at least.
     """
     named = _within(period, LATEST if as_of is None else as_of)
-    numbers = [one for shard in shards or (views,) for one in loss.stretches(shard.ask(loss.QUESTION, **named))]
+    numbers = loss.stretches(views.ask(loss.QUESTION, **named))
     tables = (
         views.table(
             "coverage",

@@ -38,7 +38,7 @@ def test_a_clickhouse_that_is_away_is_told_without_the_layers_of_its_client() ->
 
     assert in_words("http://db:1", error) == (
         "ClickHouse at http://db:1 does not answer: Connection refused; "
-        "is DEPLOYTRAIL_CLICKHOUSE_URL right, and does it run?"
+        "is DEPLOYTRAIL_CLICKHOUSE_URL (or …_SHARDS) right, and does it run?"
     )
     assert in_words("http://127.0.0.1:8123", error).endswith(
         "does it run?; where `deploytrail up` made a stack on this machine, "
