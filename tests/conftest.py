@@ -33,6 +33,18 @@ def no_signal_is_ignored() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that test side by side choose ports from ranges apart: one that is free is not taken at once."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    try:
+        from deploytrail_local import ports
+    except ImportError:  # where the producers alone are installed
+        return
+    if worker:
+        number, size = int(worker.removeprefix("gw")) % 8, len(ports.FREE) // 8
+        ports.FREE = ports.FREE[number * size : (number + 1) * size]
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real payloads and vectors beside the checkout."""
