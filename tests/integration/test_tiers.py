@@ -92,7 +92,7 @@ def test_rows_move_by_age_and_one_view_reaches_every_tier(tmp_path: Path) -> Non
 
         assert again == []
         assert before == ["1 days ago", "40 days ago"]
-        assert [(r.returncode, r.stdout.split(" rows")[0]) for r in results] == [(0, "1"), (0, "1")], results[0].stderr
+        assert [(r.returncode, r.stdout.split(" row")[0]) for r in results] == [(0, "1"), (0, "1")], results[0].stderr
         assert after == all_of_them == ["1 days ago", "40 days ago", "400 days ago"]
         assert whole.returncode == gone.returncode == 0
         assert ids(client, "deploytrail.all_deployment_events") == before
