@@ -47,7 +47,7 @@ def test_who_has_named_another_place_is_not(
 
     assert command.main(words.split()) == 69
     [line] = capsys.readouterr().err.splitlines()
-    assert f"is {PREFIX}{variable} right, and does it run?" in line
+    assert f"is {PREFIX}{variable} " in line and "right, and does it run?" in line
     assert POINTS_A_SHELL not in line
 
 
