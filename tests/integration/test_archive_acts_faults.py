@@ -26,8 +26,7 @@ from deploytrail_sinks.archive.store import ObjectStore, open_store
 from deploytrail_sinks.archive.verify import receipts, verify
 from support.archive_at import TODAY, archive_of, in_days
 from support.archive_log import TOPIC, Published, fill, published
-from support.object_stores import CREDENTIALS, FaultProxy, lost, make_bucket, refused, unheard, url_of
-from support.object_stores import moto as moto_server
+from support.object_stores import FaultProxy, lost, make_bucket, refused, unheard, url_of
 
 Answer = TypeVar("Answer")
 _BUCKETS = itertools.count()
@@ -43,21 +42,13 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with moto_server() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(scope="module")
 def proxy(moto: str) -> Iterator[FaultProxy]:
     with FaultProxy(moto) as proxy:
         yield proxy
 
 
 @pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+def at_once(credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)  # the client's pause between attempts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,22 +21,10 @@ from deploytrail_sinks.archive.store import Lock, ObjectKept, ObjectStore, open_
 from deploytrail_sinks.archive.verify import verify
 from support.archive_at import TODAY, archive_of, in_days, lock_of
 from support.archive_log import TOPIC, fill, published
-from support.object_stores import CREDENTIALS, REGION, make_bucket, url_of
-from support.object_stores import versitygw as versitygw_server
+from support.object_stores import REGION, make_bucket, url_of
 
+pytestmark = pytest.mark.usefixtures("credentials")
 _BUCKETS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with versitygw_server(tmp_path_factory.mktemp("versitygw")) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(params=["folder", "versitygw"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,29 +10,10 @@ from deploytrail_sinks.archive.pruning import prune
 from deploytrail_sinks.archive.store import ObjectKept, open_store
 from support.archive_at import TODAY
 from support.archive_pruned import IN_EIGHT_YEARS, MINIMUM, build, bundles_of, kept_checkpoints, look_at, pruned
-from support.object_stores import CREDENTIALS, make_bucket, url_of
-from support.object_stores import moto as moto_server
-from support.object_stores import versitygw as versitygw_server
+from support.object_stores import make_bucket, url_of
 
+pytestmark = pytest.mark.usefixtures("credentials")
 _BUCKETS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with moto_server() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with versitygw_server(tmp_path_factory.mktemp("versitygw")) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
 
 
 def bucket_at(endpoint: str) -> tuple[str, str]:

@@ -16,29 +16,10 @@ from deploytrail_sinks.archive.store import LocalFolder, Lock, ObjectExists, Obj
 from deploytrail_sinks.archive.verify import verify
 from support.archive_at import TODAY, archive_of, in_days, lock_of
 from support.archive_log import fill, published
-from support.object_stores import CREDENTIALS, REGION, FaultProxy, lost, make_bucket, refused, unheard, url_of
-from support.object_stores import moto as moto_server
-from support.object_stores import versitygw as versitygw_server
+from support.object_stores import REGION, FaultProxy, lost, make_bucket, refused, unheard, url_of
 
+pytestmark = pytest.mark.usefixtures("credentials")
 _BUCKETS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with moto_server() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(scope="module")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with versitygw_server(tmp_path_factory.mktemp("versitygw")) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
