@@ -148,10 +148,13 @@ def test_a_deployment_is_one_row_of_its_newest_revision(env: dict[str, str], sin
     revisions = "SELECT * FROM {db}.deployment_revisions WHERE deployment_id = 'one'"
     wait_for(lambda: len(rows(client, env, revisions)) == 4, what="the revisions")
 
-    assert [
-        (r["revision"], r["state"])
-        for r in rows(client, env, "SELECT * FROM {db}.deployments WHERE deployment_id = 'one'")
-    ] == [(3, "rolled_back")]
+    def found() -> list[tuple[int, str]]:
+        question = "SELECT * FROM {db}.deployments WHERE deployment_id = 'one'"
+        return [(r["revision"], r["state"]) for r in rows(client, env, question)]
+
+    # What feeds it runs behind the insert of its revisions.
+    wait_for(lambda: found() == [(3, "rolled_back")], what="the newest revision")
+    assert len(rows(client, env, revisions)) == 4
 
 
 @pytest.mark.requirement("M8.1")

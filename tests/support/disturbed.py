@@ -35,7 +35,7 @@ class Teller(threading.Thread):
         super().__init__(daemon=True)
         stories = [encoded(tell(lives, partition, begin=begin, name=name)) for partition in partitions]
         self._messages = [message for row in zip_longest(*stories) for message in row if message is not None]
-        self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 120_000})
+        self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 600_000})
         self._seconds = seconds
         self._errors: list[object] = []
 
@@ -55,7 +55,7 @@ class Teller(threading.Thread):
     def finish(self) -> int:
         """How many messages were written, once all are acknowledged."""
         self.join()
-        if self._producer.flush(120) or self._errors:
+        if self._producer.flush(300) or self._errors:
             raise RuntimeError(f"the story was not delivered: {self._errors[:3]}")
         return len(self._messages)
 
