@@ -49,7 +49,7 @@ class Correlation:
     """Rows of deployments: facts, how many lines were changed, and the weights that its cohorts had. Rows of signals:
     the signal, its standing findings, the `incident` that it belongs to, the `storm` where that is one, the services
     `beside` where others of its `incident_id` are, and the id of the record that gave the answer (`by`). Rows of
-    habits: how often an alert fired, by hour of the day, and which signals were counted last."""
+    habits: how often an alert fired, by hour of the day, and which signals were counted last, with their times."""
 
     def __init__(self, context: Context, deployments: Deployments | None = None, tell: Tell | None = None) -> None:
         """Another app that needs the answers runs this over its own `deployments`, and is told (`tell`) of each answer;
@@ -230,14 +230,15 @@ class Correlation:
         row = self._habits.get(key)
         if row is None:
             row = {"hours": [0] * 24, "since": self._since(partition, at), "last": at, "counted": []}
-        before = [row["hours"], row["since"]]
-        if signal["signal_id"] not in row["counted"]:
-            hours = list(_habit(before).with_one(at).hours)
-            counted = [*row["counted"], signal["signal_id"]][-_COUNTED:]
-            row = {**row, "hours": hours, "last": max(row["last"], at), "counted": counted}
-            self._habits[key] = row
-            self._old_habits.put(partition, key, row)
-        return before
+        known = [name for name, _ in row["counted"]]
+        if signal["signal_id"] in known:
+            # The signal's own row has not outlived a crash: what was counted since is not before it.
+            return _before(row, known.index(signal["signal_id"]))
+        hours = list(_habit([row["hours"], row["since"]]).with_one(at).hours)
+        counted = [*row["counted"], [signal["signal_id"], at]][-_COUNTED:]
+        self._habits[key] = new = {**row, "hours": hours, "last": max(row["last"], at), "counted": counted}
+        self._old_habits.put(partition, key, new)
+        return [row["hours"], row["since"]]
 
     def _since(self, partition: int, at: int) -> int:
         """From when on this partition's alerts are known."""
@@ -260,6 +261,14 @@ class Correlation:
 def _causes(row: Row) -> dict[str, float]:
     """The probabilities of the answer that stands; empty before the first."""
     return {name: f["probability"] for name, f in row["findings"].items() if f["probability"]}
+
+
+def _before(row: Row, index: int) -> list[Any]:
+    """What a habit was before one of the signals that were counted last."""
+    habit = _habit([row["hours"], row["since"]])
+    for _, at in row["counted"][index:]:
+        habit = habit.with_one(at, -1)
+    return [list(habit.hours), habit.since]
 
 
 def _habit(given: list[Any]) -> Habit:

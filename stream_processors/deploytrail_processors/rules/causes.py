@@ -161,10 +161,10 @@ class Habit:
         """For how many minutes."""
         return max(at - self.since, 0) / MINUTE if self.since is not None else 0.0
 
-    def with_one(self, at: int) -> Habit:
-        """The habit after one more alert."""
+    def with_one(self, at: int, more: int = 1) -> Habit:
+        """The habit after one more alert; `more` = -1: before it."""
         hour = at % DAY // HOUR
-        return replace(self, hours=(*self.hours[:hour], self.hours[hour] + 1, *self.hours[hour + 1 :]))
+        return replace(self, hours=(*self.hours[:hour], self.hours[hour] + more, *self.hours[hour + 1 :]))
 
     @property
     def count(self) -> int:

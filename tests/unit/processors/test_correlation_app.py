@@ -73,6 +73,27 @@ def test_redelivery_writes_the_same_findings_and_counts_nothing_twice(week: Comp
     assert twice[1].tables["habits"] == once[1].tables["habits"]
 
 
+def test_signals_whose_own_rows_a_crash_took_were_preceded_by_no_more_than_before(week: Company) -> None:
+    app, context = app_of(week)
+    alerts = [signal(at=NOON + n * 70 * MINUTE, service="service-05") for n in range(12)]
+    for alert in alerts:
+        app.on_record(EU, RecordType.SIGNAL, alert)
+    before = dict(context.tables["signals"])
+    habits = dict(context.tables["habits"])
+    # Each table has a changelog of its own: that of the habits may be ahead.
+    again, behind = app_of(week)
+    behind.tables["habits"].update(habits)
+    behind.tables["signals"].update({key: before[key] for key in list(before)[:7]})
+    again.on_recovered()
+    for alert in alerts[5:]:
+        again.on_record(EU, RecordType.SIGNAL, alert)
+
+    assert {key: row["habit"] for key, row in behind.tables["signals"].items()} == {
+        key: row["habit"] for key, row in before.items()
+    }
+    assert dict(behind.tables["habits"]) == habits
+
+
 def test_a_late_deployment_takes_blame_also_for_the_alerts_that_followed(week: Company) -> None:
     app, context = app_of(week)
     alerts = [signal(at=NOON + n * 20 * MINUTE, service="service-05") for n in range(3)]
