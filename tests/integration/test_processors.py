@@ -238,9 +238,12 @@ def test_a_record_that_makes_a_row_larger_than_kafka_takes_is_set_aside_and_nobo
         found = [one for one in told if one["dt-reason"] == b"too_large"]
         return {bytes(one["dt-detail"]).partition(b":")[0] for one in found}
 
-    wait_for(lambda: letters() == {name.encode() for name in APPS[1:]}, what="the dead letter of each app")
+    each = {name.encode() for name in APPS[1:]}
+    wait_for(lambda: letters() == each, what="the dead letter of each app")
     wait_for(lambda: states(worker, "behind") == ["running"], what="what came behind it")
     wait_for(lambda: states(worker, "grown")[-1:] == ["succeeded"], what="the rest of it")
+
+    assert letters() == each  # and of none that came behind
 
 
 def test_ticks_are_written_into_live_partitions(worker: str) -> None:
@@ -252,6 +255,8 @@ def test_ticks_are_written_into_live_partitions(worker: str) -> None:
         return {partition for partition, kind, value in decoded if kind is RecordType.TICK and value["at"] > began}
 
     wait_for(lambda: len(ticked()) >= 15, what="ticks everywhere")
+
+    assert ticked() == set(range(15))  # history's partition has its own times
 
 
 @pytest.mark.requirement("M2.2")

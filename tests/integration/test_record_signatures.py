@@ -229,6 +229,8 @@ def test_what_is_set_aside_does_not_stop_the_ticks(stack: Stack) -> None:
 
     wait_for(lambda: max(ticks()) > refused_at, what="a tick after what was set aside")
 
+    assert stack.events("last-bad") == []
+
 
 def test_a_cut_token_keeps_the_event_and_says_so_once(stack: Stack, tmp_path: Path) -> None:
     token = add_token(stack.tokens)

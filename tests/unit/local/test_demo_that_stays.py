@@ -26,6 +26,9 @@ def test_ctrl_c_that_comes_while_it_is_told_of_is_the_good_way_out(monkeypatch: 
     _interrupt_once()
     try:
         _stay("Ctrl-C stops everything.\n")
+        now = signal.getsignal(signal.SIGINT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    assert now is signal.SIG_IGN  # it came, and what comes while everything is stopped is not heard
