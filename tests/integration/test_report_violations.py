@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from deploytrail_schemas.records import RecordType
 from support.commands import run
-from support.company import BEGIN, policies
 from support.questions import Trail
-from support.seeded_month import Month, seeded_month
+from support.seeded_month import Month, seeded_month, store
 from support.violations import EACH, KINDS
 
 KINDS_TOLD = (RecordType.DEPLOYMENT_EVENT, RecordType.APPROVAL, RecordType.OBSERVATION)
@@ -39,13 +38,7 @@ class Audited:
 @pytest.fixture(scope="module")
 def audited(clickhouse: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
     month, trail, folder = seeded_month(), Trail(clickhouse), tmp_path_factory.mktemp("month")
-    for document in policies():
-        words = (document[name] for name in ("kind", "name", "version", "effective_from", "spec"))
-        trail.apply(*words, written=BEGIN)
-    for kind in KINDS_TOLD:
-        trail.store(kind, [value for _, _, of, value in month.heard if of is kind])
-    trail.store(RecordType.RECORD, month.records)
-    trail.store(RecordType.FINDING, month.findings)
+    store(month, trail, KINDS_TOLD)
     counted = [name for name in (*month.planted, *month.orderly) if not name.startswith("sha256:")]
     (folder / "pipeline.csv").write_text("\n".join(["deployment_id", *counted]))
     env = {"DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse, "DEPLOYTRAIL_CLICKHOUSE_DATABASE": trail.database}

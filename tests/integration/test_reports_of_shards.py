@@ -19,12 +19,11 @@ from deploytrail_sinks.reports.report_command import main
 from support.breaking_proxy import BreakingProxy
 from support.clickhouse import ClickHouseProcess
 from support.commands import run
-from support.company import BEGIN, policies
 from support.many_deployments import fill, report
 from support.monday import play
 from support.on_shards import OnShards
 from support.questions import at, candidate, record
-from support.seeded_month import seeded_month
+from support.seeded_month import seeded_month, store
 from support.values import approval, event, observation, signal
 
 ROOT = Path(__file__).parents[2]
@@ -85,14 +84,7 @@ def twins(clickhouse: str, american: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def _tell(trail: OnShards) -> None:
-    month = seeded_month()
-    for document in policies():
-        words = (document[name] for name in ("kind", "name", "version", "effective_from", "spec"))
-        trail.apply(*words, written=BEGIN)
-    for kind in KINDS:
-        trail.store(kind, [value for _, _, of, value in month.heard if of is kind])
-    trail.store(RecordType.RECORD, month.records)
-    trail.store(RecordType.FINDING, month.findings)
+    store(seeded_month(), trail, KINDS)
     play(trail)
     for kind, values in _ACROSS:
         trail.store(kind, values)

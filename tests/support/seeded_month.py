@@ -18,7 +18,8 @@ from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
-from support.company import FIRST_IN_ORDER, SOX, Change, Plan, Told, in_order, policies, slots, ticks, told
+from support.company import BEGIN, FIRST_IN_ORDER, SOX, Change, Plan, Told, in_order, policies, slots, ticks, told
+from support.questions import Trail
 from support.values import MINUTE
 from support.violations import EACH, KINDS, ROLLBACK, Violation, emergency, night
 
@@ -45,6 +46,17 @@ def seeded_month() -> Month:
         queue += told(change, plan)
     _tell(month, queue)
     return month
+
+
+def store(month: Month, trail: Trail, kinds: Iterable[RecordType]) -> None:
+    """Write a month into ClickHouse: its policies, what was heard of these kinds, records and findings."""
+    for document in policies():
+        words = (document[name] for name in ("kind", "name", "version", "effective_from", "spec"))
+        trail.apply(*words, written=BEGIN)
+    for kind in kinds:
+        trail.store(kind, [value for _, _, of, value in month.heard if of is kind])
+    trail.store(RecordType.RECORD, month.records)
+    trail.store(RecordType.FINDING, month.findings)
 
 
 def _changes(month: Month) -> Iterable[tuple[Change, Plan]]:
