@@ -29,7 +29,6 @@ from support.archive_pruned import (
     MINIMUM,
     NOBODY,
     PRINCIPALS,
-    build,
     bundles_of,
     copy_of,
     fill_live,
@@ -42,31 +41,12 @@ Objects = dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive before anything is purged."""
-    folder = tmp_path_factory.mktemp("before")
-    build(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def behind(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The archive behind a purge whose receipt is in the log."""
     log = copy_of(before, tmp_path_factory.mktemp("behind"))
     pruned(log)
     log.publish()
     return log
-
-
-@pytest.fixture
-def log(before: Path, tmp_path: Path) -> Published:
-    return copy_of(before, tmp_path)
-
-
-@pytest.fixture
-def store(log: Published) -> LocalFolder:
-    assert isinstance(log.store, LocalFolder)
-    return log.store
 
 
 def objects_of(log: Published) -> Objects:

@@ -41,32 +41,12 @@ from support.archive_pruned import (
     LIVE,
     MINIMUM,
     PRINCIPALS,
-    build,
     bundles_of,
-    copy_of,
     fill_live,
     kept_checkpoints,
     look_at,
     pruned,
 )
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("built")
-    build(folder)
-    return folder
-
-
-@pytest.fixture
-def log(built: Path, tmp_path: Path) -> Published:
-    return copy_of(built, tmp_path)
-
-
-@pytest.fixture
-def store(log: Published) -> LocalFolder:
-    assert isinstance(log.store, LocalFolder)
-    return log.store
 
 
 def is_proven(store: LocalFolder, log: Published, tmp_path: Path, bundle: dict[str, Any] | None = None) -> bool:

@@ -16,7 +16,15 @@ from deploytrail_sinks.archive.log.bundles import Bundles, Row
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
 from deploytrail_sinks.archive.log.covered import rows_that_differ
 from deploytrail_sinks.archive.log.entries import gaps_of
-from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, bundle_of, number_of, numbered, tile_name
+from deploytrail_sinks.archive.log.names import (
+    CHECKPOINT,
+    PREFIX,
+    TILE_WIDTH,
+    bundle_of,
+    number_of,
+    numbered,
+    tile_name,
+)
 from deploytrail_sinks.archive.log.notes import NoteError, Verifier, signers
 from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
 from deploytrail_sinks.archive.log.plan import Plan, Planned, encode_positions
@@ -62,7 +70,7 @@ class LogCheck:
         minimum = self.receipts.minimum
         # Of what nobody published, nothing was pruned.
         self._bundles = Bundles(
-            self.store.read, self.say, min(minimum.bundles, newest // 256), minimum.why_not, self._visited
+            self.store.read, self.say, min(minimum.bundles, newest // TILE_WIDTH), minimum.why_not, self._visited
         )
         start = self.since.size if self.since else 0
         plans, end, unfinished = self._plans(start)
@@ -81,7 +89,7 @@ class LogCheck:
                     self._pass_by(plan)
             self._behind(edge, newest, end)
         self.report.entries, self.report.unpublished = newest, max(0, end - newest)
-        self.report.minimum_index = self._bundles.pruned * 256
+        self.report.minimum_index = self._bundles.pruned * TILE_WIDTH
         if newest in self._kept:
             self.report.root = b64encode(self._kept[newest].root).decode()
         self._segments()
@@ -192,7 +200,7 @@ class LogCheck:
         for name, detail in no_longer_there(plans, size, names, self._bundles.pruned):
             self.say(name, detail)
         covered = (plan for plan in plans if plan.start < size)
-        known = self.purged, self._bundles.pruned * 256
+        known = self.purged, self._bundles.pruned * TILE_WIDTH
         for name, detail in rows_that_differ(self.store.read, covered, size, *known) if of_the_log else ():
             self.say(name, detail)
 
@@ -291,7 +299,7 @@ class LogCheck:
 
     def _too_early(self, row: Row, seen: Seen) -> None:
         """Say of entries that were pruned, and of a segment, if that had to be kept for longer."""
-        bundle, until = (row.index + row.entries.index(b"")) // 256, seen.retain_until
+        bundle, until = (row.index + row.entries.index(b"")) // TILE_WIDTH, seen.retain_until
         if (
             bundle < self._bundles.pruned
             and is_date(until)
