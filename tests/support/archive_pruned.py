@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from deploytrail_sinks.archive.acts import read_acts
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.checkpoint import Checkpoint, open_checkpoint
 from deploytrail_sinks.archive.log.names import bundle_of
@@ -14,11 +15,12 @@ from deploytrail_sinks.archive.log.report import LogReport
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.principals import Principals, Signer
 from deploytrail_sinks.archive.purge import Found, purge
+from deploytrail_sinks.archive.receipts import PURGED
 from deploytrail_sinks.archive.segment import Record
 from deploytrail_sinks.archive.store import LocalFolder, ObjectStore
 from deploytrail_sinks.archive.verify import Report
 
-from support.archive_log import NOW, TOPIC, Published, fill, published, record, value
+from support.archive_log import NOW, TOPIC, Killed, Published, fill, published, record, value
 
 BEGIN = datetime.fromtimestamp(NOW, UTC)
 IN_FOUR_YEARS, IN_EIGHT_YEARS = BEGIN + timedelta(days=4 * 366), BEGIN + timedelta(days=8 * 366)
@@ -90,3 +92,21 @@ def bundles_of(store: ObjectStore) -> dict[str, int]:
     """Each object that has entries, and the index behind its last."""
     found = {name: bundle_of(name) for name in store.list("log/tile/entries")}
     return {name: at[0] * 256 + at[1] for name, at in found.items() if at is not None}
+
+
+def receipts_of(store: ObjectStore) -> list[int | None]:
+    """What each receipt says the minimum index is."""
+    return [act.said.get("minimum_index") for act in read_acts(store) if act.kind == PURGED]
+
+
+class DyingInTheLog(LocalFolder):
+    """Killed before it deletes one more object of the log."""
+
+    left = 0
+
+    def delete(self, name: str, now: datetime) -> None:
+        if bundle_of(name):
+            if not self.left:
+                raise Killed
+            self.left -= 1
+        super().delete(name, now)

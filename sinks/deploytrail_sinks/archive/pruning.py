@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from deploytrail_schemas.errors import RetryLater
 
 from deploytrail_sinks.archive.holds import Hold, active_on
-from deploytrail_sinks.archive.log.covered import rows_that_differ
-from deploytrail_sinks.archive.log.merkle import leaf_hash
+from deploytrail_sinks.archive.log.covered import bundles_that_differ, rows_that_differ, wrong_in_bundle
 from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, TILE_WIDTH, bundle_of, tile_name
-from deploytrail_sinks.archive.log.objects import LogConflict, read_or_none
+from deploytrail_sinks.archive.log.objects import LogConflict
 from deploytrail_sinks.archive.log.plan import Plan, Planned
-from deploytrail_sinks.archive.log.tiles import Tree, split_bundle
+from deploytrail_sinks.archive.log.tiles import TileError, Tree, read_hashes
 from deploytrail_sinks.archive.receipts import Gone
 from deploytrail_sinks.archive.segment import SegmentError, is_segment, stored_segment
 from deploytrail_sinks.archive.store import ObjectStore, may_go
@@ -74,8 +74,9 @@ def plan_of_log(
         at += 1
     if at <= first:
         return Prune(minimum, (), ends_at)
-    _must_be_whole(store, log, going, at * TILE_WIDTH)
-    return Prune(at * TILE_WIDTH, tuple(name for n in range(first, at) for name in bundles.get(n, ())), ends_at)
+    pruned = {index: bundles[index] for index in range(first, at)}
+    _must_be_whole(store, log, going, at * TILE_WIDTH, pruned)
+    return Prune(at * TILE_WIDTH, tuple(name for names in pruned.values() for name in names), ends_at)
 
 
 def prune(store: ObjectStore, minimum: int, now: datetime) -> None:
@@ -88,15 +89,16 @@ def prune(store: ObjectStore, minimum: int, now: datetime) -> None:
     for index, names in sorted(bundles_in(store).items()):
         if index >= minimum // TILE_WIDTH:
             break
-        hashes = read_or_none(store, tile_name(0, index)) or b""
         for name in names:
             try:
                 if may_go(store.retain_until(name), store.is_held(name), now):
                     break  # the full one stays as long as one that is not full
-                leaves = b"".join(leaf_hash(entry) for entry in split_bundle(name, store.read(name)))
-                if not leaves or not hashes.startswith(leaves):
-                    raise RetryLater(f"{name} is not what the log has; look into it before anything is purged")
+                leaves = read_hashes(store.read, (index + 1) * TILE_WIDTH, 0, index)
+                if wrong := wrong_in_bundle(name, store.read(name), leaves):
+                    raise TileError(name, wrong)
                 store.delete(name, now)
+            except TileError as error:
+                raise RetryLater(f"{error}; look into it before anything is purged") from error
             except KeyError:  # somebody else deleted it just now
                 continue
 
@@ -136,11 +138,15 @@ def _needed(store: ObjectStore, planned: Planned, gone: Gone | None, holds: Sequ
     return why or (may_go(promised, False, now) if promised else "")
 
 
-def _must_be_whole(store: ObjectStore, log: Covered, going: Mapping[str, Gone], minimum: int) -> None:
-    """Look at the log as `verify` will: what is gone then cannot be looked at any more. LogConflict, TileError."""
+def _must_be_whole(
+    store: ObjectStore, log: Covered, going: Mapping[str, Gone], minimum: int, pruned: Mapping[int, Sequence[str]]
+) -> None:
+    """Look at the log as `verify` will: what is gone then cannot be looked at any more. `pruned`: what of it goes, by
+    the index of the bundle. LogConflict, TileError."""
     if Tree(store.read, log.size).root() != log.root:
         raise LogConflict(f"{CHECKPOINT} signs another tree than its tiles make; see `deploytrail archive verify`")
-    for name, detail in rows_that_differ(store.read, _below(log, minimum), log.size, going, minimum):
+    of_rows = rows_that_differ(store.read, _below(log, minimum), log.size, going, minimum)
+    for name, detail in chain(of_rows, bundles_that_differ(store.read, pruned, log.size)):
         raise LogConflict(f"{name} {detail}; nothing is purged until that is looked into")
 
 

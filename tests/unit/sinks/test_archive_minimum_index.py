@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.registry import SingleObject
 from deploytrail_sinks.archive import purge_command
 from deploytrail_sinks.archive.acting import Desk
@@ -23,7 +20,6 @@ from deploytrail_sinks.archive.log import verify_proof
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.consistency import consistent
 from deploytrail_sinks.archive.log.names import bundle_of, tile_name
-from deploytrail_sinks.archive.log.objects import LogConflict
 from deploytrail_sinks.archive.log.plan import read_plan
 from deploytrail_sinks.archive.log.prove import prove, write_bundle
 from deploytrail_sinks.archive.purge import look, purge
@@ -41,11 +37,13 @@ from support.archive_pruned import (
     LIVE,
     MINIMUM,
     PRINCIPALS,
+    DyingInTheLog,
     bundles_of,
     fill_live,
     kept_checkpoints,
     look_at,
     pruned,
+    receipts_of,
 )
 
 
@@ -54,11 +52,6 @@ def is_proven(store: LocalFolder, log: Published, tmp_path: Path, bundle: dict[s
     (tmp_path / "trust").write_text(log.trust_text)
     (tmp_path / "bundle").write_text(write_bundle(bundle or prove(store, KEPT_SHOP, SingleObject())[0]))
     return verify_proof.main([str(tmp_path / "bundle"), "--trust", str(tmp_path / "trust")]) == 0
-
-
-def receipts_of(store: LocalFolder) -> list[int | None]:
-    """What each receipt says the minimum index is."""
-    return [act.said.get("minimum_index") for act in read_acts(store) if act.kind == PURGED]
 
 
 @pytest.mark.requirement("M5.5", "M7.1")
@@ -197,26 +190,13 @@ def test_an_act_is_made_again_of_itself_below_the_minimum_index_and_stays(store:
     (store.folder / acts[0]).write_bytes(data)
 
 
-class Dying(LocalFolder):
-    """Killed before it deletes one more object of the log."""
-
-    left = 0
-
-    def delete(self, name: str, now: datetime) -> None:
-        if bundle_of(name):
-            if not self.left:
-                raise Killed
-            self.left -= 1
-        super().delete(name, now)
-
-
 @pytest.mark.requirement("M5.5")
 @pytest.mark.parametrize("left", range(4))
 def test_a_purge_that_died_behind_its_receipt_is_whole_and_the_next_one_ends_it(
     left: int, store: LocalFolder, log: Published
 ) -> None:
     ends = bundles_of(store)
-    dying = Dying(store.folder)
+    dying = DyingInTheLog(store.folder)
     dying.left = left
     with pytest.raises(Killed):
         purge(dying, "", "over", ADA, PRINCIPALS, IN_EIGHT_YEARS)
@@ -234,7 +214,7 @@ def test_a_purge_that_died_behind_its_receipt_is_whole_and_the_next_one_ends_it(
 
 @pytest.mark.requirement("M5.5")
 def test_what_was_kept_longer_since_its_receipt_stays_and_ends_no_purge(store: LocalFolder, log: Published) -> None:
-    dying = Dying(store.folder)
+    dying = DyingInTheLog(store.folder)
     with pytest.raises(Killed):
         purge(dying, "", "over", ADA, PRINCIPALS, IN_EIGHT_YEARS)
     for name in list(store.list(tile_name("entries", 2) + ".p")):
@@ -247,76 +227,6 @@ def test_what_was_kept_longer_since_its_receipt_stays_and_ends_no_purge(store: L
         *store.list(tile_name("entries", 2) + ".p"),
     }
     assert look_at(store, log)[0].flaws == []
-
-
-def damaged_bundle(store: LocalFolder) -> None:
-    path = store.folder / tile_name("entries", 1)
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes().replace(b'"offset":"2', b'"offset":"3', 1))
-
-
-def missing_bundle(store: LocalFolder) -> None:
-    (store.folder / tile_name("entries", 1)).unlink()
-
-
-def forged_plan(store: LocalFolder) -> None:
-    """A row whose object another one swallows."""
-    name = "log/batches/" + "0" * 20
-    plan = read_plan(store.read(name))
-    first, second, *others = plan.segments
-    joined = replace(first, entries=first.entries + second.entries)
-    (store.folder / name).chmod(0o644)
-    (store.folder / name).write_bytes(replace(plan, segments=(joined, *others)).encode())
-
-
-def damaged_tile(store: LocalFolder) -> None:
-    path = store.folder / tile_name(0, 1)
-    path.chmod(0o644)
-    path.write_bytes(b"x" * len(path.read_bytes()))
-
-
-@pytest.mark.requirement("M5.1", "M5.5")
-@pytest.mark.parametrize("damage", [damaged_bundle, missing_bundle, forged_plan, damaged_tile])
-def test_no_purge_takes_away_what_shows_that_the_log_was_damaged(
-    damage: Callable[[LocalFolder], None], store: LocalFolder, log: Published
-) -> None:
-    damage(store)
-    flaws = look_at(store, log)[0].flaws
-    assert flaws
-    with contextlib.suppress(LogConflict, RetryLater):
-        pruned(log)
-
-    assert tile_name("entries", 1) in bundles_of(store) or damage is missing_bundle
-    assert {flaw.name for flaw in look_at(store, log)[0].flaws} >= {flaw.name for flaw in flaws[:1]}
-
-
-def other_digest(store: LocalFolder) -> None:
-    """A row that counts as the log does, and says another digest."""
-    name = "log/batches/" + "0" * 20
-    plan = read_plan(store.read(name))
-    first, *others = plan.segments
-    (store.folder / name).chmod(0o644)
-    (store.folder / name).write_bytes(replace(plan, segments=(replace(first, sha256="0" * 64), *others)).encode())
-
-
-def other_root(store: LocalFolder) -> None:
-    """A tile of the right edge."""
-    [*_, path] = sorted((store.folder / "log/tile/1").rglob("*.p/3"))
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes()[::-1])
-
-
-@pytest.mark.requirement("M5.1", "M5.5")
-@pytest.mark.parametrize("damage", [other_digest, other_root])
-def test_a_purge_looks_first_whether_the_log_is_whole_up_to_where_it_goes(
-    damage: Callable[[LocalFolder], None], store: LocalFolder, log: Published
-) -> None:
-    damage(store)
-    before = list(store.list(""))
-    with pytest.raises(LogConflict, match=r"archive verify|nothing is purged"):
-        pruned(log)
-
-    assert list(store.list("")) == before  # nor is there a receipt
 
 
 @pytest.mark.requirement("M5.5")

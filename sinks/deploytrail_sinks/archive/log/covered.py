@@ -6,15 +6,15 @@ The first entry of each row is looked up in the tree of the kept checkpoint (`ro
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from deploytrail_sinks.archive.log.entries import gaps_of
 from deploytrail_sinks.archive.log.merkle import leaf_hash, root_of
-from deploytrail_sinks.archive.log.names import TILE_WIDTH, numbered, tile_name, width_at
+from deploytrail_sinks.archive.log.names import TILE_WIDTH, bundle_of, numbered, tile_name, width_at
 from deploytrail_sinks.archive.log.plan import Plan
 from deploytrail_sinks.archive.log.rows import count_again, count_in, made_again
-from deploytrail_sinks.archive.log.tiles import Read, TileError, read_entries, read_hashes
+from deploytrail_sinks.archive.log.tiles import Read, TileError, read_entries, read_hashes, split_bundle
 from deploytrail_sinks.archive.receipts import Gone
 
 NONE_PURGED: Mapping[str, Gone] = MappingProxyType({})
@@ -51,6 +51,37 @@ def rows_that_differ(
                 break  # what follows in it is shifted
     except TileError as error:
         yield error.name, error.detail
+
+
+def bundles_that_differ(read: Read, bundles: Mapping[int, Iterable[str]], size: int) -> Iterator[tuple[str, str]]:
+    """Objects of bundles (names by index), all of whose entries are of the tree of a size, that do not have these:
+    name of an object, and what is wrong with it. As above, the tree's right edge was compared before."""
+    tree = _Entries(read, size)
+    try:
+        for index, names in bundles.items():
+            leaves = [tree.leaf(at) for at in range(index * TILE_WIDTH, (index + 1) * TILE_WIDTH)]
+            for name in names:
+                try:
+                    wrong = wrong_in_bundle(name, read(name), leaves)
+                except KeyError:  # another purge took it just now
+                    continue
+                if wrong:
+                    yield name, wrong
+    except TileError as error:
+        yield error.name, error.detail
+
+
+def wrong_in_bundle(name: str, data: bytes, leaves: Sequence[bytes]) -> str:
+    """What is wrong with the bytes of a bundle; empty where their entries are those of the hashes of its full tile."""
+    try:
+        entries = split_bundle(name, data)
+    except TileError as error:
+        return error.detail
+    _, width = bundle_of(name) or (0, TILE_WIDTH)
+    if len(entries) != width:
+        return f"has {len(entries)} entries; expected {width}"
+    is_hashed = [leaf_hash(entry) for entry in entries] == list(leaves[:width])
+    return "" if is_hashed else "has other entries than were hashed"
 
 
 def _gaps(tree: _Entries, index: int) -> int:
