@@ -30,15 +30,19 @@ def in_force(
             problems.append(Problem(Reason.UNREGISTERED, said))
         return (registrations[0] if registrations else None), problems
     found = _against_registration(asked, registration, requirement, moment)
-    if side_of(registration, moment) == 0 and requirement.registration:
-        # It may have been made after the start: then what was registered before for certain held, or nothing was.
-        sure = next((step for step in reversed(before) if side_of(step, moment) < 0), None)
-        held = sure is not None and not _against_registration(asked, sure, requirement, moment)
-        if held:
-            found = [replace(problem, certain=False) for problem in found]
-        elif not found:
-            said = "its clocks cannot tell whether it was registered before it began"
-            found = [Problem(Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, said, certain=False)]
+    # Those around the start may have been made after it: then one of the others held, or nothing was registered.
+    unsure = [step for step in before if side_of(step, moment) == 0]
+    sure = [step for step in before if side_of(step, moment) < 0][-1:]
+    if unsure:
+        possible = [_against_registration(asked, step, requirement, moment) for step in sure + unsure]
+        are_bad = [any(problem.certain for problem in against) for against in possible]
+        if not sure:
+            are_bad.append(requirement.registration)
+        if any(are_bad) and not all(are_bad):
+            said = "its clocks cannot tell what was registered before it began"
+            found = [replace(problem, certain=False) for problem in found] or [
+                Problem(Reason.APPROVAL_TIME_WITHIN_UNCERTAINTY, said, certain=False)
+            ]
     return registration, problems + found
 
 

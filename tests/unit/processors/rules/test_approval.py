@@ -327,6 +327,11 @@ def test_a_refusal_that_is_said_again_at_the_start_is_no_less_certain(first: dic
         ([], [DIGEST], "uncertain"),
         ([], [DIGEST, DIGEST], "uncertain"),
         ([OTHER, DIGEST], [DIGEST, DIGEST], "allowed"),
+        ([DIGEST], [OTHER, DIGEST], "uncertain"),  # any of those around the start may have been the last before it
+        ([OTHER], [DIGEST, OTHER], "uncertain"),
+        ([], [DIGEST, OTHER], "uncertain"),
+        ([], [OTHER, DIGEST], "uncertain"),
+        ([], [OTHER, OTHER], "refused"),
     ],
 )
 def test_a_registration_that_may_have_come_after_the_start_hides_none_that_came_before(
@@ -339,6 +344,38 @@ def test_a_registration_that_may_have_come_after_the_start_hides_none_that_came_
 
     found = verdict(*steps, approved(artifact_digest=DIGEST), moment=BEGAN)
     assert found.position == position
+
+
+@pytest.mark.requirement("M5.4")
+@pytest.mark.parametrize(
+    ("before", "around", "position"),
+    [
+        ([OTHER], [DIGEST], "uncertain"),
+        ([DIGEST], [OTHER], "uncertain"),
+        ([], [OTHER], "uncertain"),  # without any it would be allowed
+        ([], [DIGEST], "allowed"),
+        ([OTHER], [OTHER], "refused"),
+    ],
+)
+def test_a_registration_that_nobody_asks_for_may_have_come_after_the_start_too(
+    before: list[str], around: list[str], position: str
+) -> None:
+    steps = [registered(artifact_digest=one) for one in before]
+    steps += [registered(NOON, uncertainty_ms=2_000, artifact_digest=one) for one in around]
+
+    found = verdict(
+        *steps, approved(artifact_digest=DIGEST), moment=BEGAN, policies=[policy(registration=False, count=1)]
+    )
+    assert found.position == position
+
+
+def test_one_that_may_fit_hides_one_that_may_not() -> None:
+    within = registered(NOON, uncertainty_ms=2_000, valid_until=NOON + SECOND)  # nobody can tell whether it began in it
+    other = registered(NOON + 1, uncertainty_ms=2_000, artifact_digest=OTHER)
+    moment = Moment(NOON, SECOND)
+    steps = (within, other, approved(artifact_digest=DIGEST))
+
+    assert verdict(registered(artifact_digest=OTHER), *steps, moment=moment).position == "uncertain"
 
 
 def test_clocks_that_cannot_tell_make_it_uncertain() -> None:
