@@ -7,16 +7,16 @@ receipt, which is an act of a principal and an entry of the log itself; it is sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import chain, takewhile
 
 from deploytrail_schemas.errors import RetryLater
 
 from deploytrail_sinks.archive.holds import Hold, active_on
 from deploytrail_sinks.archive.log.covered import bundles_that_differ, rows_that_differ, wrong_in_bundle
-from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, TILE_WIDTH, bundle_of, tile_name
+from deploytrail_sinks.archive.log.names import CHECKPOINT, PREFIX, TILE_WIDTH, bundle_of, numbered, tile_name
 from deploytrail_sinks.archive.log.objects import LogConflict
 from deploytrail_sinks.archive.log.plan import Plan, Planned
 from deploytrail_sinks.archive.log.tiles import TileError, Tree, read_hashes
@@ -60,12 +60,8 @@ def plan_of_log(
 
     `minimum`: the one that receipts say already.
     """
-    end, ends_at = log.size, ""
-    for index, planned in (row for plan in log.plans if plan.end > minimum for row in plan.first_entries()):
-        if why := _needed(store, planned, going.get(planned.name), holds, now):
-            end, ends_at = index, f"{planned.name}: {why}"
-            break
     bundles = bundles_in(store)
+    end, ends_at = _first_needed(store, log, _there(log, bundles, minimum), going, holds, now)
     first = at = minimum // TILE_WIDTH
     while at < end // TILE_WIDTH:
         if kept := _kept(store, at, bundles.get(at, ()), now):
@@ -77,6 +73,45 @@ def plan_of_log(
     pruned = {index: bundles[index] for index in range(first, at)}
     _must_be_whole(store, log, going, at * TILE_WIDTH, pruned)
     return Prune(at * TILE_WIDTH, tuple(name for names in pruned.values() for name in names), ends_at)
+
+
+def finish(
+    store: ObjectStore,
+    log: Covered,
+    going: Mapping[str, Gone],
+    holds: Sequence[Hold],
+    minimum: int,
+    now: datetime,
+) -> None:
+    """Bring to its end what receipts say already: `prune`, but no further than to the first entry that is there and is
+    needed, by a hold that was put on since, or because the index was false from the start."""
+    rows = takewhile(lambda row: row[0] < minimum, _there(log, bundles_in(store), minimum))
+    end, _ = _first_needed(store, log, rows, going, holds, now)
+    prune(store, min(minimum, end), now)
+
+
+def _there(log: Covered, bundles: Container[int], minimum: int) -> Iterator[tuple[int, Planned]]:
+    """The rows of which an entry was not pruned, each behind the index of its first."""
+    for index, planned in (row for plan in log.plans for row in plan.first_entries()):
+        end = index + planned.entries
+        if end > minimum or any(at in bundles for at in range(index // TILE_WIDTH, (end - 1) // TILE_WIDTH + 1)):
+            yield index, planned
+
+
+def _first_needed(
+    store: ObjectStore,
+    log: Covered,
+    rows: Iterable[tuple[int, Planned]],
+    going: Mapping[str, Gone],
+    holds: Sequence[Hold],
+    now: datetime,
+) -> tuple[int, str]:
+    """The index from which on entries must stay, and why: what plans and the checkpoint cover may all go."""
+    for index, planned in rows:
+        if why := _needed(store, planned, going.get(planned.name), holds, now):
+            return index, f"{planned.name}: {why}"
+    end = log.plans[-1].end if log.plans else 0
+    return (log.size, "") if end >= log.size else (end, f"{numbered('batches', end)} is missing")
 
 
 def prune(store: ObjectStore, minimum: int, now: datetime) -> None:

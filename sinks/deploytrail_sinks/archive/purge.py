@@ -24,7 +24,7 @@ from deploytrail_sinks.archive.log.plan import Plan
 from deploytrail_sinks.archive.log.sequencer import plan_at
 from deploytrail_sinks.archive.log.tiles import TileError
 from deploytrail_sinks.archive.principals import Principals, Signer
-from deploytrail_sinks.archive.pruning import Covered, Prune, plan_of_log, prune
+from deploytrail_sinks.archive.pruning import Covered, Prune, finish, plan_of_log, prune
 from deploytrail_sinks.archive.receipts import MINIMUM, PURGED, Gone, judge
 from deploytrail_sinks.archive.segment import SegmentError, digest, gaps_text, read_segment
 from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, is_later, may_go
@@ -147,7 +147,7 @@ def purge(store: ObjectStore, prefix: str, reason: str, signer: Signer, principa
         if not active_on(gone.name, holds):
             _delete(store, gone, now)
     if covered:
-        prune(store, min(receipts.minimum.index, covered.size), now)
+        finish(store, covered, {item.name: item for item in receipts.gone}, holds, receipts.minimum.index, now)
     found = _look(store, prefix, now, covered, acts)
     if found.goes or found.of_log.objects:
         said: dict[str, Any] = {
