@@ -74,19 +74,27 @@ def test_a_hold_on_what_has_no_entries_any_more_holds_up_no_others(tmp_path: Pat
 
 
 @pytest.mark.requirement("M5.5")
-def test_a_hold_that_was_put_on_behind_a_receipt_keeps_what_is_still_there(store: LocalFolder, log: Published) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "first"),
+    [(f"{TOPIC}/003", 0), (f"{TOPIC}/001/non-production/{500:020}.avro", 2)],
+    ids=["first", "third"],
+)
+def test_a_hold_that_was_put_on_behind_a_receipt_keeps_what_is_still_there(
+    prefix: str, first: int, store: LocalFolder, log: Published
+) -> None:
+    """From the first bundle on that has entries of what is held."""
     before = bundles_of(store)
     with pytest.raises(Killed):
         purge(DyingInTheLog(store.folder), "", "over", ADA, PRINCIPALS, IN_EIGHT_YEARS)
     assert bundles_of(store) == before
-    hold(store, f"{TOPIC}/003")
+    hold(store, prefix)
     log.publish()
     found = pruned(log)
 
     assert found.of_log.objects == ()
-    assert "hold-1" in found.of_log.ends_at
+    assert found.of_log.ends_at.startswith(prefix) and found.of_log.ends_at.endswith(": hold-1")
     there = bundles_of(store)
-    assert tile_name("entries", 0) not in there and tile_name("entries", 2) in there
+    assert [tile_name("entries", at) in there for at in range(3)] == [at >= first for at in range(3)]
     assert look_at(store, log)[0].flaws == []
 
     release(store)
