@@ -11,7 +11,6 @@ from clickhouse_connect.driver.query import QueryResult
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.instants import LATEST, format_instant
 
-from deploytrail_sinks.reports import loss
 from deploytrail_sinks.reports.audit_rows import instant
 from deploytrail_sinks.reports.document import Report, Table, rows
 from deploytrail_sinks.reports.engines import told_by
@@ -43,14 +42,16 @@ class Views:
         """The answers of several environments as one table; the question names `{environment:String}`."""
         every = [self.table(name, title, question, note, environment=place, **named) for place in environments]
         found = [(place, *row) for place, table in zip(environments, every, strict=True) for row in table.rows]
-        columns = max((table.columns for table in every), key=len)  # of no rows ClickHouse may name no columns
-        return Table(name, title, ("environment", *columns), found, note)
+        return Table(name, title, ("environment", *every[0].columns), found, note)
 
     def _answer(self, question: str, named: dict[str, Any]) -> QueryResult:
         # A parameterised view is named like a function, and ClickHouse takes no parameter for that.
         database = "`" + self._database.replace("\\", "\\\\").replace("`", "\\`") + "`"
+        asked = question.replace("{db}", database)
         with told_by(self._client):
-            return self._client.query(question.replace("{db}", database), parameters=named)
+            found = self._client.query(asked, parameters=named)
+            # An answer without rows names no columns; asked for none, the client asks for their names.
+            return found if found.column_names else self._client.query(f"SELECT * FROM ({asked}) LIMIT 0", named)
 
 
 def text(value: Any) -> str:
@@ -104,7 +105,7 @@ def access(views: Views, period: Period, as_of: int | None = None) -> Report:
         "reported without a grant that is known.",
         **_within(period, LATEST if as_of is None else as_of),
     )
-    verdicts = [row[table.columns.index("verdict")] for row in table.rows]  # without rows there may be no columns
+    verdicts = [row[table.columns.index("verdict")] for row in table.rows]
     counts = ", ".join(f"{name.replace('_', ' ')} {verdicts.count(name)}" for name in dict.fromkeys(verdicts))
     facts = (("Period", str(period)), *as_of_fact(as_of), ("Credentials and holders of roles", counts or "none"))
     return Report(f"Review of access, {period.label}", facts, (table,), main="access")
@@ -116,7 +117,6 @@ def coverage(views: Views, period: Period, environments: Sequence[str], as_of: i
     `environments`: of which deployments the tickets are looked at, one at least.
     """
     named = _within(period, LATEST if as_of is None else as_of)
-    numbers = loss.stretches(views.ask(loss.QUESTION, **named))
     tables = (
         views.table(
             "coverage",
@@ -145,12 +145,13 @@ def coverage(views: Views, period: Period, environments: Sequence[str], as_of: i
             "ORDER BY at, region, service, deployment_id, ticket, reason",
             **named,
         ),
-        Table(
+        views.table(
             "loss",
             "Events that never arrived",
-            loss.COLUMNS,
-            rows([text(cell) for cell in row] for row in loss.lost(numbers)),
+            f"SELECT * FROM {{db}}.loss_as_of({_SPAN_AS_OF}) WHERE missing > 0 OR told_lost > 0 "
+            "ORDER BY missing DESC, producer_id",
             "Gaps in what each producer counts.",
+            **named,
         ),
     )
     seen, known = (sum(int(row[tables[0].columns.index(c)]) for row in tables[0].rows)
