@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.settings import Settings
 from deploytrail_sinks.clickhouse import lock as locking
 from deploytrail_sinks.clickhouse.lock import lock
-from deploytrail_sinks.clickhouse.migrate import migrate, migrations, pending
+from deploytrail_sinks.clickhouse.migrate import drop_database, migrate, migrations, pending
 from deploytrail_sinks.clickhouse.tables import TABLES
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import run
@@ -62,6 +63,16 @@ def test_the_command_applies_what_is_missing_and_then_nothing(
     assert second.stdout == f"0 applied; the tables of {database} are up to date\n"
     assert {"deployment_events", "deployments"} <= tables(client, database)
     assert "migration_lock" not in tables(client, database)
+
+
+def test_a_database_is_dropped_that_a_server_would_keep_for_its_size(client: Client, database: str) -> None:
+    migrate(client, database)
+    client.set_client_setting("max_table_size_to_drop", 1)  # byte, instead of 50 GB
+    with pytest.raises(DatabaseError, match="TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT"):
+        client.command(f"DROP DATABASE {database} SYNC")
+    drop_database(client, database)
+
+    assert tables(client, database) == set()
 
 
 def definitions(client: Client, database: str) -> dict[str, str]:

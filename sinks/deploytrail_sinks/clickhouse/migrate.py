@@ -117,6 +117,12 @@ def migrate(
         return applied
 
 
+def drop_database(client: Client, database: str) -> None:
+    """Drop a database that was made beside another, however large: servers refuse to drop tables of more than 50 GB
+    unless the one who asks says so."""
+    client.command(f"DROP DATABASE IF EXISTS {database} SYNC", settings={"max_table_size_to_drop": 0})
+
+
 def migrate_as_set(
     settings: Settings, patience: float = 60.0, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:

@@ -26,7 +26,7 @@ from deploytrail_sinks.clickhouse.buffer import Offsets
 from deploytrail_sinks.clickhouse.content import content
 from deploytrail_sinks.clickhouse.keeping import Keeping, filled
 from deploytrail_sinks.clickhouse.lock import STALE_SECONDS, SWAP_LOCK, lock
-from deploytrail_sinks.clickhouse.migrate import migrate
+from deploytrail_sinks.clickhouse.migrate import drop_database, migrate
 from deploytrail_sinks.clickhouse.purge import purge_again
 from deploytrail_sinks.clickhouse.replay import Replay, committed, members
 from deploytrail_sinks.clickhouse.shards import DEFAULT
@@ -87,7 +87,7 @@ def rebuild(
         migrate(some, live)
     with lock(client, f"{live}.rebuild_lock", _LOCK_PATIENCE):
         for some in clients:
-            some.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")  # of a run that was cut short
+            drop_database(some, shadow)  # of a run that was cut short
             migrate(some, shadow)
             for name in filled(some, live):
                 like(some, live, shadow, name)
@@ -121,7 +121,7 @@ def rebuild(
             replay.close()
         if swapped:
             for some in clients:
-                some.command(f"DROP DATABASE IF EXISTS {shadow} SYNC")
+                drop_database(some, shadow)
     return Rebuilt(count, compared, swapped)
 
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError
 
-from deploytrail_sinks.clickhouse.migrate import migrate, pending
+from deploytrail_sinks.clickhouse.migrate import drop_database, migrate, pending
 from deploytrail_sinks.clickhouse.tiers import like
-from deploytrail_sinks.reports.engines import told_by, url_of
+from deploytrail_sinks.reports.engines import EngineFailed, told_by, url_of
 
 _FORBIDDEN = (164, 497)  # READONLY, ACCESS_DENIED
 _STAMP = "%Y%m%d%H%M%S"
@@ -59,9 +59,12 @@ def gathered(engines: Sequence[Client], database: str) -> Iterator[tuple[Client,
             for table in _tables(first, whole):
                 _copy(other, f"{database}.{table}", first, f"{whole}.{table}")
         yield first, whole
-    finally:
-        with told_by(first):
-            first.command(f"DROP DATABASE IF EXISTS {whole} SYNC")
+    except BaseException:
+        with suppress(EngineFailed), told_by(first):  # what went wrong before is what is said
+            drop_database(first, whole)
+        raise
+    with told_by(first):
+        drop_database(first, whole)
 
 
 def _make(client: Client, database: str, whole: str) -> None:
@@ -113,4 +116,4 @@ def _drop_left_behind(client: Client, database: str, now: datetime) -> None:
     for (name,) in client.query("SELECT name FROM system.databases").result_rows:
         found = re.fullmatch(rf"{database}_report_(\d{{14}})_[0-9a-f]{{8}}", str(name))
         if found and datetime.strptime(found[1], _STAMP).replace(tzinfo=UTC) < now - _LEFT_BEHIND:
-            client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
+            drop_database(client, str(name))
