@@ -20,9 +20,12 @@ from deploytrail.gateway.publisher import MemoryPublisher
 from deploytrail_schemas.settings import Settings
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from support.own_time import quickest
 
 HEAD = b"POST /v1/events HTTP/1.1\r\nHost: gateway\r\n"
 EVENT = b'{"event_type":"started","deployment_id":"d","region":"r","environment":"e","service":"s"}'
+# Within it a connection ends that has so long as `port` says, whatever else the machine does; by default it has 15 s.
+SOON = 8.0
 
 
 def app() -> Starlette:
@@ -83,20 +86,23 @@ def seconds_until_closed(caller: socket.socket, drip: bytes = b"") -> float:
     ids=["nothing", "empty lines", "a slow head", "a slow body", "a slow chunked body"],
 )
 def test_a_caller_who_does_not_come_to_the_point_loses_his_connection(port: int, said: bytes, drip: bytes) -> None:
-    caller = connect(port)
-    caller.sendall(said)
+    def kept() -> float:
+        caller = connect(port)
+        caller.sendall(said)
+        return seconds_until_closed(caller, drip)
 
-    assert seconds_until_closed(caller, drip) < 20
+    assert quickest(kept, at_most=SOON, times=3) < SOON
 
 
 def test_a_second_request_has_no_more_time_than_the_first(port: int) -> None:
-    caller = connect(port)
-    caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
-    answer = caller.recv(65536)
-    caller.sendall(HEAD)
+    def kept() -> float:
+        caller = connect(port)
+        caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+        caller.sendall(HEAD)
+        return seconds_until_closed(caller, b"X")
 
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert seconds_until_closed(caller, b"X") < 20
+    assert quickest(kept, at_most=SOON, times=3) < SOON
 
 
 @pytest.mark.parametrize("start", [b"GET /", HEAD + b"X: "], ids=["address", "header"])
