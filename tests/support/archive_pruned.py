@@ -24,6 +24,7 @@ from support.archive_log import NOW, TOPIC, Killed, Published, fill, published, 
 
 BEGIN = datetime.fromtimestamp(NOW, UTC)
 IN_FOUR_YEARS, IN_EIGHT_YEARS = BEGIN + timedelta(days=4 * 366), BEGIN + timedelta(days=8 * 366)
+MUCH_LATER = datetime(2062, 1, 1, tzinfo=UTC)  # when all of it is over
 ADA, GRACE, NOBODY = (Signer(name, Ed25519PrivateKey.generate()) for name in ("ada", "grace", "nobody"))
 PRINCIPALS = Principals({one.name: one.key.public_key() for one in (ADA, GRACE)})
 LIVE = f"{TOPIC}/002"  # its records are a month old in eight years

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from deploytrail_sinks.archive.acts import Act
 from deploytrail_sinks.archive.holds import Hold, active_on, holds_of
@@ -50,17 +50,25 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """The log's minimum index: no bundle that ends at it or before need be there, since `at`. `why_not`: why a receipt
-    that says more does not count."""
+    """The log's minimum index: no bundle that ends at it or before need be there. `raised`: each index that receipts
+    said, and when, ever higher. `why_not`: why a receipt that says more does not count."""
 
-    index: int = 0
-    at: datetime = datetime.min.replace(tzinfo=UTC)
+    raised: tuple[tuple[int, datetime], ...] = ()
     why_not: str = ""
+
+    @property
+    def index(self) -> int:
+        """The highest of them."""
+        return self.raised[-1][0] if self.raised else 0
 
     @property
     def bundles(self) -> int:
         """How many bundles, from the first on, need not be there."""
         return self.index // TILE_WIDTH
+
+    def since(self, bundle: int) -> datetime:
+        """Since when one of these need not be there: by the first receipt that says so, whatever later ones say."""
+        return next(at for index, at in self.raised if bundle < index // TILE_WIDTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,7 @@ def _raised(before: Minimum, act: Act, unsigned: str, now: datetime) -> Minimum:
         return before
     if why := unsigned or ("" if is_date(act.at) else "it says no date that it is of"):
         return replace(before, why_not=f"the receipt of act {act.number} does not excuse it: {why}")
-    return Minimum(index, min(datetime.fromisoformat(act.at), now), before.why_not)
+    return replace(before, raised=(*before.raised, (index, min(datetime.fromisoformat(act.at), now))))
 
 
 def _unsigned(act: Act) -> str:

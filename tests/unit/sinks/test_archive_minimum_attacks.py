@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deploytrail_sinks.archive.acts import FOLDER, record_act
+from deploytrail_sinks.archive.acts import FOLDER, Act, record_act
+from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.checkpoint import open_checkpoint
 from deploytrail_sinks.archive.log.names import CHECKPOINT, tile_name
 from deploytrail_sinks.archive.log.plan import Plan, read_plan
 from deploytrail_sinks.archive.principals import Signer
 from deploytrail_sinks.archive.purge import look
-from deploytrail_sinks.archive.receipts import PURGED
+from deploytrail_sinks.archive.receipts import PURGED, judge
 from deploytrail_sinks.archive.segment import is_segment, read_segment, write_segment
 from deploytrail_sinks.archive.store import LocalFolder
 from support.archive_attack import remembering
-from support.archive_log import MemoryStore, Published
+from support.archive_log import TOPIC, MemoryStore, Published, fill
 from support.archive_pruned import (
     ADA,
+    GRACE,
     IN_EIGHT_YEARS,
     LIVE,
     MINIMUM,
+    MUCH_LATER,
     NOBODY,
     PRINCIPALS,
     bundles_of,
@@ -170,6 +173,86 @@ def test_a_principal_who_lets_entries_of_kept_records_go_is_found(store: LocalFo
 
     assert "was pruned before" in found[tile_name("entries", MINIMUM // 256)]
     assert LIVE in found[tile_name("entries", MINIMUM // 256)]
+
+
+@pytest.mark.requirement("M5.5")
+def test_no_later_receipt_hides_that_entries_went_too_early(store: LocalFolder, log: Published) -> None:
+    """Not even one that is honest, of a day on which they may go."""
+    fill_live(store, range(950, 1300))
+    log.publish()
+    newest = kept_checkpoints(store)[-1].size // 256 * 256
+    said: dict[str, Any] = {"prefix": "", "reason": "to hide something", "segments": []}
+    record_act(store, PURGED, said | {"minimum_index": newest - 256}, ADA, IN_EIGHT_YEARS)
+    for name in [name for name, end in bundles_of(store).items() if end <= newest - 256]:
+        (store.folder / name).unlink()
+    record_act(store, PURGED, said | {"minimum_index": newest}, GRACE, MUCH_LATER)
+    log.publish()
+    asked = Asked(log.trust, log.trust.sequencers, principals=PRINCIPALS, now=MUCH_LATER)
+    found = {flaw.name: flaw.detail for flaw in verify_archive(store, asked)[0].flaws}
+
+    assert found.keys() == {tile_name("entries", MINIMUM // 256)}
+    assert "was pruned before" in found[tile_name("entries", MINIMUM // 256)]
+    assert LIVE in found[tile_name("entries", MINIMUM // 256)]
+
+
+@pytest.mark.requirement("M5.5")
+def test_a_receipt_that_is_dated_in_the_future_excuses_no_more_than_one_of_today(
+    store: LocalFolder, log: Published
+) -> None:
+    fill_live(store, range(950, 1300))
+    log.publish()
+    newest = kept_checkpoints(store)[-1].size // 256 * 256
+    said = {"prefix": "", "reason": "to hide something", "segments": [], "minimum_index": newest}
+    record_act(store, PURGED, said, ADA, MUCH_LATER)
+    log.publish()
+    for name in [name for name, end in bundles_of(store).items() if end <= newest]:
+        (store.folder / name).unlink()
+
+    assert "was pruned before" in reasons(store, log)[tile_name("entries", MINIMUM // 256)]
+
+
+@pytest.mark.requirement("M5.1", "M5.5")
+def test_a_minimum_index_beyond_what_is_published_excuses_nothing_there(store: LocalFolder, log: Published) -> None:
+    newest = kept_checkpoints(store)[-1].size
+    said = {"prefix": "", "reason": "", "segments": [], "minimum_index": 10**9}
+    record_act(store, PURGED, said, ADA, IN_EIGHT_YEARS)
+    fill(store, range(900, 1600), every=100)
+    while log.sequencer.step():
+        pass
+    first = tile_name("entries", newest // 256 + 1)
+    (store.folder / first).unlink()
+
+    assert first in reasons(store, log)
+    assert look_at(store, log)[1].minimum_index == newest // 256 * 256
+
+
+@pytest.mark.requirement("M5.1", "M5.5")
+@pytest.mark.parametrize("at", ["", "yesterday", "2026-11-26T12:00:00"], ids=["none", "no date", "without a zone"])
+def test_a_receipt_of_no_date_raises_no_minimum_index(at: str) -> None:
+    found = judge([Act(0, PURGED, "ada", at, {"minimum_index": MINIMUM}, verified=True)], IN_EIGHT_YEARS).minimum
+
+    assert (found.index, found.bundles) == (0, 0)
+    assert "says no date" in found.why_not
+
+
+@pytest.mark.requirement("M5.1", "M5.5")
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"sha256": "0" * 64}, "is purged with another digest than the log says"),
+        ({"last_offset": "98"}, "ends before offset 100"),
+    ],
+)
+def test_a_receipt_that_says_other_than_the_log_of_what_went_is_named(
+    said: dict[str, str], why: str, store: LocalFolder, log: Published
+) -> None:
+    goes = look(store, f"{TOPIC}/001/production", PRINCIPALS, IN_EIGHT_YEARS).goes[0]
+    of_it = {name: str(value) for name, value in asdict(goes).items()} | {"records": goes.records} | said
+    record_act(store, PURGED, {"prefix": "", "reason": "over", "segments": [of_it]}, ADA, IN_EIGHT_YEARS)
+    log.publish()
+    (store.folder / goes.name).unlink()
+
+    assert why in "; ".join(flaw.detail for flaw in look_at(store, log)[0].flaws)
 
 
 def other_rows(plan: Plan) -> Iterator[tuple[str, Plan]]:

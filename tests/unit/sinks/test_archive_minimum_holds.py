@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.archive_pruned import (
     IN_EIGHT_YEARS,
     LIVE,
     MINIMUM,
+    MUCH_LATER,
     PRINCIPALS,
     DyingInTheLog,
     bundles_of,
@@ -32,8 +32,6 @@ from support.archive_pruned import (
     pruned,
     receipts_of,
 )
-
-MUCH_LATER = datetime.fromisoformat("2062-01-01T00:00:00Z")
 
 
 def hold(store: LocalFolder, prefix: str, by: Signer = GRACE) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from support.archive_pruned import (
     KEPT_SHOP,
     LIVE,
     MINIMUM,
+    MUCH_LATER,
     PRINCIPALS,
     DyingInTheLog,
     bundles_of,
@@ -173,8 +174,7 @@ def test_an_act_is_made_again_of_itself_below_the_minimum_index_and_stays(store:
     pruned(log)  # the live records come before the act
     fill_live(store, range(950, 1300))
     log.publish()
-    much_later = datetime.fromisoformat("2062-01-01T00:00:00Z")
-    found = purge(store, "", "over", ADA, PRINCIPALS, much_later)
+    found = purge(store, "", "over", ADA, PRINCIPALS, MUCH_LATER)
     log.publish()
     plans = [read_plan(store.read(name)) for name in store.list("log/batches")]
     index = {planned.name: at for plan in plans for at, planned in plan.first_entries()}
@@ -182,7 +182,7 @@ def test_an_act_is_made_again_of_itself_below_the_minimum_index_and_stays(store:
     acts = list(store.list(ACTS))
     assert found.of_log.minimum > MINIMUM
     assert [index[name] < found.of_log.minimum for name in acts] == [True, True, False]
-    asked = Asked(log.trust, log.trust.sequencers, principals=PRINCIPALS, now=much_later)
+    asked = Asked(log.trust, log.trust.sequencers, principals=PRINCIPALS, now=MUCH_LATER)
     assert verify_archive(store, asked)[0].flaws == []
     data = store.read(acts[0])
     (store.folder / acts[0]).unlink()

@@ -303,7 +303,7 @@ class LogCheck:
         if (
             bundle < self._bundles.pruned
             and is_date(until)
-            and datetime.fromisoformat(until) > self.receipts.minimum.at
+            and datetime.fromisoformat(until) > self.receipts.minimum.since(bundle)
         ):
             self.say(tile_name("entries", bundle), f"was pruned before {until}, until when {row.planned.name} is kept")
 
