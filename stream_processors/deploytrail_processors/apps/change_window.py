@@ -24,6 +24,14 @@ from deploytrail_processors.rules.findings import in_place_of, voided
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
+# Answers that a void leaves alone: they say nothing against the deployment. A warning's verdict is ok, too.
+_NOTHING_AGAINST = frozenset(
+    {
+        *(Reason.INSIDE_ALLOWED_WINDOW, Reason.NO_WINDOW_APPLIES, Reason.BREAK_GLASS),
+        *(Reason.ENDED_BEFORE_CLOSE, Reason.SAME_DEPLOYMENT),
+    }
+)
+
 
 class ChangeWindow:
     """Row: facts, the standing `finding` about the start, `look_at`, when to look again, and of an overrun its
@@ -103,9 +111,8 @@ class ChangeWindow:
         """Take back what stands against a deployment that was none, whatever came first."""
         for name in ("finding", "overrun"):
             standing: Row | None = row.get(name)
-            if standing is None or (standing["severity"] == "info" and standing["verdict"] == "ok" and
-                                    standing["reason"] != Reason.DEPLOYMENT_VOIDED):  # fmt: skip
-                continue  # nothing stands against it; what was taken back is told again
+            if standing is None or standing["reason"] in _NOTHING_AGAINST:
+                continue  # what was taken back is told again
             found = in_place_of(standing, self._deployments.anew(row, voided(standing)))
             if found != standing:
                 row[name], row["told_at"] = found, self._context.partition_time(partition)

@@ -12,6 +12,7 @@ from deploytrail_processors.apps.change_window import ChangeWindow
 from deploytrail_processors.rules.policies import PolicySet, read_document
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
+from support.apps import Handled, tick
 from support.values import MINUTE, NOON, approval, event
 
 HOUR = 60 * MINUTE
@@ -159,6 +160,32 @@ def test_a_voided_deployment_is_looked_at_no_more() -> None:
     app.tick(CLOSE + HOUR)
 
     assert len(app.written) == count
+
+
+@pytest.mark.parametrize("environment", ["production", "staging"])
+def test_a_warning_of_a_deployment_that_was_none_is_taken_back(environment: str) -> None:
+    office = {"effect": "allow", "zone": "UTC", "start": "2026-11-02T09:00", "end": "2026-11-02T12:30"}
+    warns = {"kind": "change_window", "name": "office", "spec": office | {"overrun": "warn"}}
+    told = Handled(ChangeWindow, [warns]).tell(event("started", environment=environment), tick(NOON + HOUR))
+    before = [f["reason"] for f in told.standing if f["rule"] == "change_window_overrun"]
+    told.tell(event("voided", NOON + HOUR, environment=environment))
+
+    assert before == ["still_running_after_close"]
+    assert {f["rule"]: f["reason"] for f in told.standing} == {
+        "change_window": "inside_allowed_window",
+        "change_window_overrun": "deployment_voided",
+    }
+
+
+def test_what_a_void_took_back_is_told_again_where_a_crash_took_it() -> None:
+    app = Harness()
+    app.tell(event("started", NIGHT), event("voided", NIGHT + 1))
+    taken_back = app.written.pop()
+    app.restart()
+    app.tell(event("voided", NIGHT + 1))
+
+    assert taken_back["reason"] == "deployment_voided"
+    assert app.written[-1] == taken_back
 
 
 def test_a_redelivery_writes_the_same_again() -> None:
