@@ -7,7 +7,7 @@ commitments whose salts are gone, see `pruning.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -47,18 +47,13 @@ class Found:
     of_log: Prune
 
 
-def plan(store: ObjectStore, prefix: str, now: datetime, holds: Iterable[Hold]) -> Iterator[Gone | Stays]:
+def _plan(
+    store: ObjectStore, prefix: str, now: datetime, holds: list[Hold], covered: set[str] | None
+) -> Iterator[Gone | Stays]:
     """What goes below a prefix, sequence by sequence, and what ends it there.
 
     Only the oldest segments of a sequence go, without a hole, and never its newest: writers go on behind it.
     """
-    covered = _covered(store)
-    return _plan(store, prefix, now, list(holds), None if covered is None else covered.segments)
-
-
-def _plan(
-    store: ObjectStore, prefix: str, now: datetime, holds: list[Hold], covered: set[str] | None
-) -> Iterator[Gone | Stays]:
     sequences = dict[str, list[str]]()
     for name in store.list(prefix):
         if not is_of_log(name) and not name.startswith(f"{TOPIC}/"):

@@ -23,7 +23,7 @@ from deploytrail_sinks.archive.lengthen_command import Moved, lengthen
 from deploytrail_sinks.archive.log.checkpoint import read_checkpoint
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.principals import Principals, Signer, read_principals
-from deploytrail_sinks.archive.purge import plan, purge
+from deploytrail_sinks.archive.purge import Stays, look, purge
 from deploytrail_sinks.archive.raw_records import Record
 from deploytrail_sinks.archive.retention import RetentionClass, read_policy, retain_until
 from deploytrail_sinks.archive.segment import read_segment
@@ -306,14 +306,15 @@ class TestPurge:
         assert len(goes) == 3
         assert flaws(store, principals) == []
 
-    def test_what_is_kept_stays_with_all_behind_it(self, store: LocalFolder) -> None:
+    def test_what_is_kept_stays_with_all_behind_it(self, store: LocalFolder, principals: Principals) -> None:
         fill(store, range(20))
         fill(store, range(20, 30), since=int(NOW.timestamp() * 1000))
         names = list(store.list(f"{ALL}/non-production"))
         store.lengthen(names[1], "2030-01-01T00:00:00Z")
-        [gone, stays] = plan(store, f"{ALL}/non-production", NOW, ())
+        found = look(store, f"{ALL}/non-production", principals, NOW)
 
-        assert (gone.name, stays.name, stays.why) == (names[0], names[1], "it is kept until 2030-01-01T00:00:00Z")  # type: ignore[union-attr]
+        assert [gone.name for gone in found.goes] == [names[0]]
+        assert found.stays == [Stays(names[1], "it is kept until 2030-01-01T00:00:00Z")]
 
     @pytest.mark.parametrize("deleted", range(6))
     def test_a_purge_that_died_is_brought_to_its_end(

@@ -13,14 +13,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_sinks.archive import command
-from deploytrail_sinks.archive.acts import read_acts, record_act
-from deploytrail_sinks.archive.holds import ADDED, holds_of
+from deploytrail_sinks.archive.acts import record_act
+from deploytrail_sinks.archive.holds import ADDED
 from deploytrail_sinks.archive.lengthen_command import lengthen
 from deploytrail_sinks.archive.log.archive_check import Asked, verify_archive
 from deploytrail_sinks.archive.log.trust import read_trust
 from deploytrail_sinks.archive.principals import Principals, Signer
-from deploytrail_sinks.archive.purge import plan
-from deploytrail_sinks.archive.receipts import Gone
+from deploytrail_sinks.archive.purge import look
 from deploytrail_sinks.archive.retention import DEFAULT_POLICY
 from deploytrail_sinks.archive.segment import is_segment, read_segment
 from deploytrail_sinks.archive.store import LocalFolder, is_date, is_later
@@ -30,6 +29,7 @@ from support.archive_log import LOG_KEY, SEQUENCER_KEY, fill, published
 TRUST = f"log {LOG_KEY.verifier}\nquorum none\n#sequencer {SEQUENCER_KEY.verifier}\n"
 SECRET = "what lies outside"
 AT_THE_END = datetime(2100, 1, 1, tzinfo=UTC)
+NOBODY = Principals({})
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +215,7 @@ def test_a_flipped_bit_of_a_retention_date_is_named_or_keeps_longer_and_lets_not
         beside.write_bytes(data)
         if name not in {flaw.name for flaw in verify(store).flaws}:
             harmless.append(date_in(data))
-        going = plan(store, "deploytrail.events/001/production", early, ())
-        assert not [item for item in going if isinstance(item, Gone)], data
+        assert look(store, "deploytrail.events/001/production", NOBODY, early).goes == [], data
         lengthen(store, DEFAULT_POLICY)
         assert verify(store).flaws == [], data
         beside.unlink()
@@ -231,11 +230,11 @@ def test_a_date_that_was_shortened_lets_nothing_go_before_the_one_it_was_created
     store = LocalFolder(archive)
     for name in filter(is_segment, names(archive)):
         (archive / f"{name}.retain").write_text('{"retain_until": "2026-01-01T00:00:00Z"}')
-    found = list(plan(store, "deploytrail.events", datetime(2026, 12, 1, tzinfo=UTC), ()))
+    found = look(store, "deploytrail.events", NOBODY, datetime(2026, 12, 1, tzinfo=UTC))
 
-    assert [item for item in found if isinstance(item, Gone)] == []
-    assert "it is kept until 20" in str(found)
-    assert [item for item in plan(store, "deploytrail.events", AT_THE_END, ()) if isinstance(item, Gone)] != []
+    assert found.goes == []
+    assert "it is kept until 20" in str(found.stays)
+    assert look(store, "deploytrail.events", NOBODY, AT_THE_END).goes != []
 
 
 def test_a_date_that_is_a_link_is_none(archive: Path, tmp_path: Path) -> None:
@@ -257,8 +256,7 @@ def test_a_hold_lies_in_the_signed_acts_and_not_beside_the_object(archive: Path,
     principals = Principals({"ada": ada.key.public_key()})
 
     def goes() -> list[str]:
-        holds = list(holds_of(read_acts(store, principals)).values())
-        return [item.name for item in plan(store, "deploytrail.events", AT_THE_END, holds) if isinstance(item, Gone)]
+        return [item.name for item in look(store, "deploytrail.events", principals, AT_THE_END).goes]
 
     assert goes() == []
     beside.unlink()
@@ -271,10 +269,13 @@ def test_a_hold_lies_in_the_signed_acts_and_not_beside_the_object(archive: Path,
 
 
 def test_dates_beside_the_logs_objects_decide_nothing(archive: Path) -> None:
-    # Nothing of ours deletes an object of the log, whatever the date says; S3 holds its own.
+    # Of the log only full bundles of entries go, by a receipt: here is none. S3 holds its own dates.
     for path in (archive / "log").rglob("*.retain"):
         path.write_text('{"retain_until": "2000-01-01T00:00:00Z"}')
 
-    assert list(plan(LocalFolder(archive), "log", AT_THE_END, ())) == []
-    assert [item.name for item in plan(LocalFolder(archive), "", AT_THE_END, ()) if item.name.startswith("log/")] == []
+    store = LocalFolder(archive)
+    assert look(store, "log", NOBODY, AT_THE_END).goes == []
+    found = look(store, "", NOBODY, AT_THE_END)
+    assert found.goes != []
+    assert [item.name for item in found.goes if item.name.startswith("log/")] == [*found.of_log.objects] == []
     assert flaws(archive) == set()
