@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from deploytrail_sinks.archive.acts import record_act
 from deploytrail_sinks.archive.holds import ADDED, RELEASED
+from deploytrail_sinks.archive.lengthen_command import lengthen
 from deploytrail_sinks.archive.log.names import numbered, tile_name
 from deploytrail_sinks.archive.log.plan import read_plan
 from deploytrail_sinks.archive.partition import PartitionArchive
 from deploytrail_sinks.archive.principals import Signer
 from deploytrail_sinks.archive.purge import look, purge
 from deploytrail_sinks.archive.receipts import PURGED
+from deploytrail_sinks.archive.retention import DEFAULT_POLICY
 from deploytrail_sinks.archive.segment import is_segment
 from deploytrail_sinks.archive.store import LocalFolder
 from support.archive_log import TOPIC, Killed, Published, fill, published, record
@@ -153,3 +155,32 @@ def test_a_batch_that_is_gone_ends_what_goes_of_the_log(store: LocalFolder, log:
     assert found.of_log.ends_at == f"{second} is missing"
     pruned(log, MUCH_LATER)
     assert min(bundles_of(store).values()) > found.of_log.minimum <= start
+
+
+@pytest.mark.requirement("M5.5")
+def test_a_date_that_was_shortened_beside_a_segment_lets_none_of_its_entries_go(
+    store: LocalFolder, log: Published
+) -> None:
+    """What the segment was created with decides, whatever is written beside it and beside its bundles."""
+    fill_live(store, range(950, 1300))
+    log.publish()
+    for name in (*store.list(LIVE), *bundles_of(store)):
+        (store.folder / f"{name}.retain").write_text('{"retain_until": "2026-01-01T00:00:00Z"}')
+    found = pruned(log)
+
+    assert (found.of_log.minimum, receipts_of(store)) == (MINIMUM, [MINIMUM])
+    assert found.of_log.ends_at.startswith(f"{LIVE}/") and "it is kept until 20" in found.of_log.ends_at
+
+
+@pytest.mark.requirement("M5.5")
+def test_where_a_batch_cannot_be_read_lengthen_keeps_all_entries_as_long_as_what_is_kept_longest(
+    store: LocalFolder, log: Published
+) -> None:
+    """Nobody can tell then which entries are whose."""
+    path = store.folder / next(iter(store.list("log/batches")))
+    path.chmod(0o644)
+    path.write_bytes(b"no plan")
+    lengthen(store, DEFAULT_POLICY)
+    longest = max(store.retain_until(name) or "" for name in store.list("") if is_segment(name))
+
+    assert {store.retain_until(name) for name in bundles_of(store)} == {longest}
