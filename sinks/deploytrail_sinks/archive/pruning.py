@@ -69,7 +69,7 @@ def plan_of_log(
             break
         at += 1
     if at <= first:
-        return Prune(minimum, (), ends_at)
+        return Prune(min(minimum, end), (), ends_at)  # below it, where what a receipt let go is still there and needed
     pruned = {index: bundles[index] for index in range(first, at)}
     _must_be_whole(store, log, going, at * TILE_WIDTH, pruned)
     return Prune(at * TILE_WIDTH, tuple(name for names in pruned.values() for name in names), ends_at)

@@ -91,7 +91,7 @@ def test_a_hold_that_was_put_on_behind_a_receipt_keeps_what_is_still_there(
     log.publish()
     found = pruned(log)
 
-    assert found.of_log.objects == ()
+    assert (found.of_log.objects, found.of_log.minimum // 256) == ((), first)
     assert found.of_log.ends_at.startswith(prefix) and found.of_log.ends_at.endswith(": hold-1")
     there = bundles_of(store)
     assert [tile_name("entries", at) in there for at in range(3)] == [at >= first for at in range(3)]
