@@ -13,10 +13,10 @@ from itertools import chain
 
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.policies.alias import USUAL_ENVIRONMENTS, plain, usual_environment
+from deploytrail_schemas.policies.scope import EVERYWHERE
 
 from deploytrail_processors.policy_changes import Source
 from deploytrail_processors.rules.aliases import Mapped, environment, region, service
-from deploytrail_processors.rules.names_and_grain import EVERYWHERE
 from deploytrail_processors.rules.policies import Approvals, Policies, PolicySet, Retention, Service
 
 _THE_THRESHOLDS = "default"

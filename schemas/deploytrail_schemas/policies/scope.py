@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from deploytrail_schemas.policies.alias import plain
 from deploytrail_schemas.policies.reader import Reader
 
 SCOPE_FIELDS = ("services", "teams", "environments", "regions", "tiers", "kinds")
+# Regions that reporters write where they mean all of them.
+EVERYWHERE = frozenset({"global", "all", "any", "multi", "*"})
 # Kinds of change, as the schema of deployment events lists them (a test holds both to one list).
 CHANGES = (
     *("release", "hotfix", "configuration_change", "database_migration", "infrastructure", "feature_flag"),
@@ -34,6 +36,19 @@ class Scope:
             not allowed or plain(subject.get(name.removesuffix("s"), "")) in map(plain, allowed)
             for name, allowed in ((name, getattr(self, name)) for name in SCOPE_FIELDS)
         )
+
+    def restricts(self, subject: Mapping[str, str]) -> bool:
+        """Whether a policy that forbids or asks for something holds for a subject: it covers a place of it."""
+        return any(self.covers(place) for place in places_of(subject, [self]))
+
+
+def places_of(subject: Mapping[str, str], scopes: Iterable[Scope]) -> Iterator[Mapping[str, str]]:
+    """A subject as it is, and of what is changed everywhere that in each region which scopes name: it is held to the
+    rules of each of them, and lets none pass."""
+    yield subject
+    if plain(subject.get("region", "")) in EVERYWHERE:
+        for region in sorted({plain(region) for scope in scopes for region in scope.regions}):
+            yield {**subject, "region": region}
 
 
 def read_scope(reader: Reader) -> Scope:

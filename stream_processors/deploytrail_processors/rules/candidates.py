@@ -15,12 +15,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deploytrail_schemas.policies.scope import EVERYWHERE
+
 from deploytrail_processors.rules import causes, lifecycle
 from deploytrail_processors.rules import deployment_outcome as outcome
 from deploytrail_processors.rules.artefacts import Artefact, artefact_of
 from deploytrail_processors.rules.causes import Change, Fit
 from deploytrail_processors.rules.deployment_times import began
-from deploytrail_processors.rules.names_and_grain import EVERYWHERE
 from deploytrail_processors.rules.policies import Policies
 
 MINUTE = 60_000_000

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploytrail_schemas.instants import from_micros
+from deploytrail_schemas.policies.scope import EVERYWHERE
 from deploytrail_schemas.policies.service import GRAINS
 from deploytrail_schemas.reasons import Reason
 
@@ -19,8 +20,6 @@ from deploytrail_processors.rules.policies import Policies
 
 UNMAPPED, GRAIN = "unmapped_name", "grain"
 DAY = 86_400_000_000
-# Regions that reporters write where they mean all of them.
-EVERYWHERE = frozenset({"global", "all", "any", "multi", "*"})
 _WORDS = {Reason.COARSER_THAN_DECLARED: "coarser than", Reason.FINER_THAN_DECLARED: "finer than"}
 
 

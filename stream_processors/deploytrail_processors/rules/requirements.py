@@ -145,12 +145,12 @@ def asked_of(state: State, policies: Policies) -> list[Asked]:
     """The requirements that apply to a deployment. An invalid policy cannot be met: it fails closed."""
     service = policies.service(state["place"][1]["service"])
     subject = subject_of(state, policies)
-    found = [_asked("required_fields", d) for d in policies.of_kind("required_fields") if d.scope.covers(subject)]
+    found = [_asked("required_fields", d) for d in policies.of_kind("required_fields") if d.scope.restricts(subject)]
     for name in service.regimes:
         document = policies.document("regime", name)
         if document is None:
             found.append(Asked("regime", name, None, None, Reason.REGIME_UNKNOWN))
-        elif document.scope.covers(subject):
+        elif document.scope.restricts(subject):
             found.append(_asked("regime", document))
     return found
 

@@ -9,13 +9,11 @@ narrow or broad its scope. Calendars are taken off a window exactly as long as t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-from deploytrail_schemas.policies.alias import plain
 from deploytrail_schemas.reasons import Reason
 
-from deploytrail_processors.rules.names_and_grain import EVERYWHERE
 from deploytrail_processors.rules.policies import SCOPE_FIELDS, Calendar, ChangeWindow, Document, Policies
 from deploytrail_processors.rules.timetable import DAY, Expansion, Span, Stretches, joined, without
 
@@ -147,12 +145,8 @@ def schedule_of(subject: Mapping[str, str], policies: Policies) -> Schedule:
 
 def _covers(document: Document, subject: Mapping[str, str]) -> bool:
     """Whether a window covers a subject. What is changed everywhere is changed in the region of a freeze, too."""
-    if document.scope.covers(subject):
-        return True
     is_allowed = isinstance(document.spec, ChangeWindow) and document.spec.allow
-    if is_allowed or plain(subject.get("region", "")) not in EVERYWHERE:
-        return False
-    return replace(document.scope, regions=()).covers(subject)
+    return document.scope.covers(subject) if is_allowed else document.scope.restricts(subject)
 
 
 def applied(document: Document, policies: Policies, broken: list[str]) -> Applied | None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from deploytrail_processors.policy_command import EXIT_INVALID, main
-from deploytrail_processors.rules import aliases, change_window
-from deploytrail_processors.rules.policies import PolicySet, read_document
+from deploytrail_processors.rules import aliases, change_window, requirements
+from deploytrail_processors.rules.approval_required import required
+from deploytrail_processors.rules.approval_steps import Asked
+from deploytrail_processors.rules.policies import Approvals, PolicySet, read_document
 from deploytrail_schemas.instants import LATEST, parse_instant
 from deploytrail_schemas.policies.in_force import is_production
-from deploytrail_schemas.policies.scope import CHANGES
+from deploytrail_schemas.policies.scope import CHANGES, Scope
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.schema import fields
+from support.values import event
 
 CHRISTMAS = parse_instant("2026-12-24T12:00:00Z")
 RECORDED = {
@@ -65,6 +69,74 @@ def test_what_is_changed_everywhere_does_not_pass_a_freeze_of_one_region(region:
     assert position(freeze(regions=["eu-west-1"], kind=["x"]), region=region) == "outside"  # nor one that is invalid
     assert position(frozen, region=region, environment="staging") == "inside"
     assert position(frozen, region="us-east-1") == "inside"
+
+
+def approvals(region: str, *specs: dict[str, Any], environment: str = "production") -> Approvals | None:
+    documents = [{"kind": "approval", "name": f"p{n}", "spec": spec} for n, spec in enumerate(specs)]
+    policies = PolicySet().with_documents(map(read_document, documents)).at(LATEST)
+    found, _ = required(Asked("d", "shop", environment, region, ""), policies)
+    return None if found is None else replace(found, scope=Scope())
+
+
+EU: dict[str, Any] = {"scope": {"regions": ["eu-west-1"], "environments": ["production"]}}
+
+
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize("region", ["global", "ALL", "*"])
+def test_what_is_deployed_everywhere_needs_what_each_region_asks_for(region: str) -> None:
+    strict = EU | {"count": 2, "permit": True}
+    us = {"scope": {"regions": ["us-east-1"]}, "count": 3}
+
+    assert approvals(region, strict) == approvals("eu-west-1", strict)
+    assert approvals(region, {"count": 1}, strict) == approvals("eu-west-1", strict)
+    both = approvals(region, strict, us)
+    assert both is not None
+    assert (both.count, both.permit) == (3, True)
+    loose = {"scope": {"regions": ["eu-west-1"]}, "count": 1, "four_eyes": False}
+    assert approvals(region, loose, environment="staging") == approvals("eu-west-1", loose, environment="staging")
+    assert approvals(region, strict, environment="staging") == approvals(region, environment="staging")
+    assert approvals(region, EU | {"cuont": 2}) is None  # one that is invalid lets nothing pass
+
+
+def test_a_region_that_asks_for_less_lets_nothing_pass_that_is_deployed_everywhere() -> None:
+    lax = EU | {"count": 0, "registration": False, "four_eyes": False}
+
+    for others in ((), ({"count": 2},)):
+        assert approvals("global", lax, *others) == approvals("us-east-1", *others)
+    assert approvals("us-east-1", lax) == Approvals()
+
+
+@pytest.mark.requirement("M3.6")
+@pytest.mark.parametrize(("region", "is_asked"), [("global", True), ("eu-west-1", True), ("us-east-1", False)])
+def test_what_is_deployed_everywhere_is_under_the_regimes_and_required_fields_of_each_region(
+    region: str, is_asked: bool
+) -> None:
+    documents = (
+        SHOP | {"spec": {"regimes": ["sox"]}},
+        described("regime", "sox", controls=["registered"], scope=EU["scope"]),
+        described("required_fields", "tickets", fields=["change_ticket"], scope=EU["scope"]),
+    )
+    policies = PolicySet().with_documents(map(read_document, documents)).at(LATEST)
+    state = requirements.with_event(requirements.new_state("d"), event("started", region=region))
+
+    assert [one.name for one in requirements.asked_of(state, policies)] == ["tickets", "sox"] * is_asked
+
+
+@pytest.mark.requirement("M2.6")
+def test_what_nobody_signed_and_is_about_everywhere_must_be_accepted_in_each_region() -> None:
+    eu = {"regions": ["eu-west-1"]}
+    for usual, there, expected in (
+        ("accept", "refuse", False),
+        ("refuse", "accept", False),
+        ("accept", "accept", True),
+    ):
+        documents = (
+            described("intake", "usual", unsigned=usual),
+            described("intake", "eu", unsigned=there, scope=eu),
+        )
+        policies = PolicySet().with_documents(map(read_document, documents)).at(LATEST)
+        assert policies.accepts_unsigned(RECORDED | {"region": "global"}) is expected
+        assert policies.accepts_unsigned(RECORDED | {"region": "us-east-1"}) is (usual == "accept")
 
 
 @pytest.mark.parametrize("scope", [{"environments": ["staging"]}, {"services": ["cart"]}, {"regions": ["us-east-1"]}])

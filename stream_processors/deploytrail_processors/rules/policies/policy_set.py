@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deploytrail_schemas.policies.document import Document
 from deploytrail_schemas.policies.in_force import InForce, Versions
-from deploytrail_schemas.policies.scope import narrowness
+from deploytrail_schemas.policies.scope import narrowness, places_of
 from deploytrail_schemas.policies.service import Service
 
 from deploytrail_processors.rules.graph import Graph
@@ -71,7 +71,13 @@ class Policies(InForce):
 
         `place` has service, environment and region; None: what concerns every place, which any of them may refuse.
         """
-        covering = [d for d in self.documents if d.kind == "intake" and (place is None or d.scope.covers(place))]
+        every = [d for d in self.documents if d.kind == "intake"]
+        places = [None] if place is None else places_of(place, [d.scope for d in every])
+        return all(self._accepts_unsigned(every, one) for one in places)
+
+    @staticmethod
+    def _accepts_unsigned(every: list[Document], place: Mapping[str, str] | None) -> bool:
+        covering = [d for d in every if place is None or d.scope.covers(place)]
         accepts = [(narrowness(d.scope), isinstance(d.spec, Intake) and d.spec.accept_unsigned) for d in covering]
         if place is None or any(d.spec is None for d in covering):
             return all(accepted for _, accepted in accepts)
