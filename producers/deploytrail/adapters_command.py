@@ -15,6 +15,7 @@ from importlib import import_module
 from textwrap import fill
 from typing import Any
 
+from deploytrail_schemas.arguments import did_you_mean
 from deploytrail_schemas.records import CANONICAL_FIELDS, REPORTED, RecordType
 from deploytrail_schemas.schema import fields
 from deploytrail_schemas.scopes import PLACES
@@ -65,7 +66,8 @@ def main(argv: list[str]) -> int:
     name: str | None = options.name
     if name is not None and name not in adapters.names():
         print(
-            f"deploytrail adapters: there is no source {name!r}; there are {', '.join(adapters.names())}",
+            f"deploytrail adapters: there is no source {name!r}; there are {', '.join(adapters.names())}"
+            f"{did_you_mean(name, adapters.names())}",
             file=sys.stderr,
         )
         return USAGE_ERROR

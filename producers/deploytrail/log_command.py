@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import DeploytrailError, MissingDependencyError, RetryLater
 from deploytrail_schemas.json_lines import json_line
@@ -53,7 +54,7 @@ class NoInput(DeploytrailError):
 
 def main(argv: list[str]) -> int:
     """0; 1 where something could not be decoded; 64, 66, 69 (sysexits.h) for wrong words, no such file, no Kafka."""
-    made = argparse.ArgumentParser(prog="deploytrail log", description="Print records as JSON lines.")
+    made = Parser(prog="deploytrail log", description="Print records as JSON lines.")
     made.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a spool folder or an archived segment")
     made.add_argument("--kafka", action="store_true", help="read Kafka (DEPLOYTRAIL_KAFKA) instead of a file")
     made.add_argument("--topic", choices=TOPICS, help="what to read of Kafka (default: events, the trail)")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploytrail_schemas.arguments import Parser, instant
 from deploytrail_schemas.counted import counted
-from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
@@ -117,7 +117,12 @@ def _check(sources: list[Source], options: argparse.Namespace) -> int:
 
 def _explain(sources: list[Source], options: argparse.Namespace) -> int:
     policies = PolicySet().with_documents(source.document for source in sources).at(LATEST)
-    for doubt in nothing_means(sources, PolicySet(), frozenset(RegionMap.from_settings(Settings.load()).numbers)):
+    try:
+        regions = frozenset(RegionMap.from_settings(Settings.load()).numbers)
+    except ConfigurationError as error:  # words are told without them; what a region is, they alone know
+        print(f"warning: {error}; whether regions of scopes are known is not said", file=sys.stderr)
+        regions = frozenset(region for source in sources for region in source.document.scope.regions)
+    for doubt in nothing_means(sources, PolicySet(), regions):
         print(f"warning: {doubt}", file=sys.stderr)
     at = options.at if options.at is not None else _now()
     documents = [policies.document(s.document.kind, s.document.name) or s.document for s in sources]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploytrail_schemas.counted import counted
-from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.instants import parse_instant
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -33,7 +33,7 @@ EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
 _FAILURES_TOLD = 10
 
 
-class WrongWords(Exception):
+class WrongWords(DeploytrailError):
     """The words of the command make no sense with these settings."""
 
 

@@ -230,7 +230,7 @@ class Correlation:
         row = self._habits.get(key)
         if row is None:
             row = {"hours": [0] * 24, "since": self._since(partition, at), "last": at, "counted": []}
-        known = [name for name, _ in row["counted"]]
+        known = [signal_id for signal_id, _ in row["counted"]]
         if signal["signal_id"] in known:
             # The signal's own row has not outlived a crash: what was counted since is not before it.
             return _before(row, known.index(signal["signal_id"]))

@@ -116,7 +116,7 @@ class Verification:
         fresh = not said or found["finding_id"] != said[-1]
         if fresh:
             said = [*said, found["finding_id"]]
-            standing = verification.in_place_of(standing, found, said.count(found["finding_id"]))
+            standing = verification.given_again(standing, found, said.count(found["finding_id"]))
         # A tick does not come again: the next one says once more what this one's crash might have lost.
         after = now + 1 if by_tick and fresh else None
         self._put(partition, key, {**row, "finding": standing, "said": said, "next": after})

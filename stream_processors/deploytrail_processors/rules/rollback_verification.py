@@ -132,7 +132,7 @@ def verify(
     )
 
 
-def in_place_of(standing: Finding | None, found: Finding, times: int) -> Finding:
+def given_again(standing: Finding | None, found: Finding, times: int) -> Finding:
     """A verdict as it is written in place of another. One that was given before (`times` counts this one) gets an id
     of its own, or it would supersede what supersedes it."""
     if standing is None:

@@ -23,7 +23,7 @@ from deploytrail_processors.rules.policies.velocity import LONGEST, MOST
 
 MINUTE = 60_000_000
 KEEP = LONGEST * MINUTE
-RULES = ("change_budget", "change_burst")
+RULES = BUDGET, BURST = "change_budget", "change_burst"
 # Of more starts than any policy can count, the oldest are forgotten.
 MOST_STARTS = 2 * MOST
 _LISTED = 20
@@ -96,10 +96,10 @@ def limits_of(policy: Velocity) -> Iterator[Limit]:
     """The limits of a policy; `allowed` starts are still no violation."""
     if policy.budget is not None:
         span = int(policy.budget_minutes * MINUTE)
-        yield Limit(RULES[0], policy.budget, span, Reason.OVER_BUDGET, Reason.WITHIN_BUDGET_AGAIN)
+        yield Limit(BUDGET, policy.budget, span, Reason.OVER_BUDGET, Reason.WITHIN_BUDGET_AGAIN)
     if policy.burst is not None:
         span = int(policy.burst_minutes * MINUTE)
-        yield Limit(RULES[1], policy.burst - 1, span, Reason.BURST_OF_CHANGES, Reason.BURST_OVER)
+        yield Limit(BURST, policy.burst - 1, span, Reason.BURST_OF_CHANGES, Reason.BURST_OVER)
 
 
 def counted(starts: Starts, policy: Velocity, limit: Limit, now: int) -> list[tuple[int, str]]:

@@ -187,3 +187,18 @@ def test_names_that_no_record_can_have_are_warned_of(tmp_path: Path, capsys: pyt
         f"warning: {path}:45: spec.scope.environments: 'stagnig' is no environment that anybody knows; did you mean "
         "staging?; declare it by a policy of the kind environment if it is one"
     ]
+
+
+def test_files_are_explained_where_the_settings_have_no_regions_that_could_be_read(
+    policies: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = explained(policies, capsys)
+    monkeypatch.setenv("DEPLOYTRAIL_REGIONS", "eu-west-1")
+    code = main(["explain", str(policies), "--at", AT])
+    said = capsys.readouterr()
+
+    assert (code, said.out) == (0, usual)
+    assert said.err.splitlines() == [
+        "warning: DEPLOYTRAIL_REGIONS has 'eu-west-1'; expected name=number; whether regions of scopes are known is "
+        "not said"
+    ]

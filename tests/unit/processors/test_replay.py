@@ -8,9 +8,10 @@ import pytest
 from deploytrail_processors.processor_command import NAMES
 from deploytrail_processors.processor_command import main as processor
 from deploytrail_processors.replay import Outputs
-from deploytrail_processors.replay_command import NOT_REPLAYED, as_if_applied, makers
+from deploytrail_processors.replay_command import NOT_REPLAYED, WrongWords, as_if_applied, makers
 from deploytrail_processors.replay_compare import compare
 from deploytrail_processors.rules.policies import PolicySet, read_document
+from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from support.apps import Handled
@@ -124,3 +125,7 @@ def test_wrong_words_are_refused(words: list[str], says: str, capsys: pytest.Cap
 
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_words_that_no_replay_can_follow_are_an_error_of_ours() -> None:
+    assert issubclass(WrongWords, DeploytrailError)

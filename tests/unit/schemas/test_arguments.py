@@ -21,6 +21,9 @@ from deploytrail import command
         ("watch kubernets", "kubernetes"),
         ("sink clickhose", "clickhouse"),
         ("processor lifecycel", "lifecycle"),
+        ("log --topic evnts", "events"),
+        ("log --type deploymnt", "DeploymentEvent"),
+        ("adapters githb", "github"),
     ],
 )
 def test_a_misspelt_word_is_told_what_it_may_mean(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
