@@ -60,9 +60,8 @@ class ChangeWindow:
         elif kind is RecordType.APPROVAL:
             for deployment_id in self._approvals.add(partition, value):
                 row = self._deployments.get(partition, deployment_id)
-                if lifecycle.is_reported(
-                    row["facts"]
-                ):  # else it is judged with the approval once something of it is known
+                # Else it is judged with the approval once something of it is known.
+                if lifecycle.is_reported(row["facts"]):
                     self._judge(partition, row)
 
     def on_tick(self, partition: int, now: int) -> None:

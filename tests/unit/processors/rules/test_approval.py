@@ -316,6 +316,17 @@ def test_a_refusal_that_is_said_again_at_the_start_is_no_less_certain(first: dic
     assert verdict(registered(), approved(), first, again, moment=BEGAN) == once
 
 
+@pytest.mark.requirement("M5.3")
+@pytest.mark.parametrize("kind", ["revoked", "expired"])
+def test_a_withdrawal_that_may_have_come_too_late_hides_none_that_came_in_time(kind: str) -> None:
+    maybe = approval(kind, NOON - 2 * SECOND, approver="ada", uncertainty_ms=5_000)
+    surely = approval(kind, NOON - SECOND, approver="ada")
+
+    assert verdict(registered(), approved(), maybe, moment=BEGAN).position == "uncertain"
+    found = verdict(registered(), approved(), maybe, surely, moment=BEGAN)
+    assert (found.position, found.reason) == ("refused", f"approval_{kind}")
+
+
 @pytest.mark.requirement("M5.4")
 @pytest.mark.parametrize(
     ("before", "around", "position"),

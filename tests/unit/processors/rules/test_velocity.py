@@ -128,3 +128,26 @@ def test_state_is_bounded() -> None:
     assert len(many) == velocity.MOST_STARTS
     assert "4" not in many
     assert velocity.without_old(many, NOON + velocity.KEEP + 10_000) == {}
+
+
+@pytest.mark.requirement("M1.6")
+@pytest.mark.parametrize(
+    ("minutes", "fullest"),
+    [((0, 1, 2, 3, 11, 12), ["d0", "d1", "d2", "d3"]), ((0, 8, 9, 10, 11), ["d10", "d11", "d8", "d9"])],
+)
+def test_of_bursts_that_touch_the_fullest_is_told(minutes: tuple[int, ...], fullest: list[str]) -> None:
+    document = policy(burst=3, burst_minutes=10)
+    found, spans = velocity.heard_of_late(
+        starts_of(*deployed(*minutes)),
+        velocity.BURST,
+        lambda _: document,
+        PLACE,
+        [],
+        since=NOON,
+        now=NOON + 60 * MINUTE,
+    )
+    reached, over = found
+
+    assert sorted(reached["evidence"]["deployments"].split(", ")) == fullest
+    assert over["supersedes"] == reached["finding_id"]
+    assert spans == [[NOON, NOON + minutes[-1] * MINUTE]]
