@@ -359,4 +359,5 @@ def test_what_links_is_found_from_every_part_by_its_keys(events: list[dict[str, 
             [name], parts, lambda part: [p.id for p in parts.values() if p.keys & part.keys and p.id != part.id]
         )
 
-        assert [g for g in identity.groups(near) if name in g] == [g for g in everything if name in g]
+        found = identity.groups(near, beside=parts.values())
+        assert [g for g in found if name in g] == [g for g in everything if name in g]
