@@ -45,6 +45,8 @@ TOPICS = {
     if topic not in (Topic.POLICIES, Topic.ONCALL_STATE, Topic.DELIVERIES, Topic.FEDERATED)
 }
 FORMATS = {"records": "", "cdevents": "0.5.1", "cdevents-0.4.1": "0.4.1"}  # each with its version of CDEvents
+# Left out where no kind is asked for: a clock, and events that stand on the trail themselves, told to more regions.
+NO_NEWS = frozenset({RecordType.TICK, RecordType.GLOBAL_CHANGE})
 Message = tuple[str, bytes | None]  # where it stands, its bytes
 
 
@@ -67,8 +69,7 @@ def main(argv: list[str]) -> int:
         return USAGE_ERROR if ended.code else 0
     if options.file and (options.kafka or options.topic or options.follow):
         return _say(USAGE_ERROR, "give a FILE, or --kafka with --topic and --follow")
-    # Without a kind being asked for, ticks are left out: they are a clock, not news.
-    wanted = {RecordType(name) for name in options.type or ()} or set(RecordType) - {RecordType.TICK}
+    wanted = {RecordType(name) for name in options.type or ()} or set(RecordType) - NO_NEWS
     try:
         return _print(_messages(options), wanted, FORMATS[options.format])
     except NoInput as error:

@@ -38,6 +38,7 @@ ROUTING_FIELDS = {
     RecordType.TICK: 2,
     RecordType.RECORD: 7,
     RecordType.FINDING: 10,
+    RecordType.GLOBAL_CHANGE: 9,
 }
 
 Value = dict[str, Any]

@@ -22,6 +22,9 @@ def field_table() -> str:
     parts = []
     for kind in RecordType:
         schema = avro_schema(kind)
+        if kind is RecordType.GLOBAL_CHANGE:
+            parts.append(f"### {kind.value}\n\n{schema['doc']}")
+            continue
         rows = [f"| `{f['name']}` | {type_name(f)} | {unit(f)} | {_cell(f['doc'])} |" for f in schema["fields"]]
         head = f"### {kind.value}\n\n{schema['doc']}\n\n| field | type | unit | meaning |\n|---|---|---|---|\n"
         parts.append(head + "\n".join(rows))

@@ -15,6 +15,7 @@ class RecordType(Enum):
     TICK = "Tick"
     RECORD = "Record"
     FINDING = "Finding"
+    GLOBAL_CHANGE = "GlobalChange"
 
     @property
     def file_stem(self) -> str:
@@ -40,6 +41,7 @@ _ID_FIELDS = {
     RecordType.TICK: "region",
     RecordType.RECORD: "deployment_id",
     RecordType.FINDING: "finding_id",
+    RecordType.GLOBAL_CHANGE: "event_id",
 }
 REPORTED = frozenset({RecordType.DEPLOYMENT_EVENT, RecordType.SIGNAL, RecordType.APPROVAL, RecordType.OBSERVATION})
 # Set by the intake app alone; a reporter that sends one of these is refused.

@@ -41,7 +41,8 @@ def trail(own_kafka: str) -> Iterator[str]:
     make_topics(own_kafka)
     tick = encode(RecordType.TICK, {"at": NOON})
     write(own_kafka, Topic.EVENTS, [(1, b"shop", sound("one")), (1, b"", tick), (2, b"shop", sound("two"))])
-    write(own_kafka, Topic.EVENTS, [(3, b"", encode(RecordType.SIGNAL, signal())), (3, b"", b"{}")])
+    copy = encode(RecordType.GLOBAL_CHANGE, event("started", deployment_id="global", region="global"))
+    write(own_kafka, Topic.EVENTS, [(3, b"", encode(RecordType.SIGNAL, signal())), (3, b"", b"{}"), (1, b"", copy)])
     yield own_kafka
 
 
@@ -153,7 +154,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("M3.3")
-def test_the_trail_is_printed_without_its_ticks(trail: str, tmp_path: Path) -> None:
+def test_the_trail_is_printed_without_its_ticks_and_what_regions_are_told_of_others(trail: str, tmp_path: Path) -> None:
     env = environment(tmp_path / "spool", DEPLOYTRAIL_KAFKA=trail)
     done = command("log", "--kafka", env=env)
     told = records(done.stdout)

@@ -396,6 +396,41 @@ def test_an_alert_gets_candidates_whose_probabilities_sum_to_one(worker: str) ->
     assert sum(f["probability"] for f in standing().values()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.requirement("M4.3")
+def test_a_switch_that_acts_everywhere_is_blamed_in_another_region_and_stands_on_the_trail_once(worker: str) -> None:
+    at = now()
+    switched = event("succeeded", deployment_id="switch", kind="feature_flag", region="global", service="switched",
+                     occurred_at=at - MINUTE)  # fmt: skip
+    report(worker, switched, switched, partition=OTHER)
+    wait_for(lambda: states(worker, "switch") == ["succeeded"], what="the record")
+    signal = {
+        "signal_id": uuid7(), "signal_type": "alert_firing", "occurred_at": at, "region": "eu-west-1",
+        "environment": "production", "service": "switched", "severity": "critical", "title": "HighErrorRate",
+    }  # fmt: skip
+    report(worker, signal, kind=RecordType.SIGNAL)
+    report(worker, event("progressed", deployment_id="switch", kind="feature_flag", region="global",
+                         service="switched", occurred_at=at - 2 * MINUTE), partition=OTHER)  # fmt: skip
+
+    def blamed() -> list[tuple[int | None, dict[str, Any]]]:
+        decoded = ((m.partition(), decode(m.value())[1]) for m in read_topic(worker, Topic.FINDINGS))
+        mine = [(partition, f) for partition, f in decoded if f["signal_id"] == signal["signal_id"]]
+        replaced = {f["supersedes"] for _, f in mine}
+        return [(p, f) for p, f in mine if f["finding_id"] not in replaced and f["deployment_id"] == "switch"]
+
+    wait_for(lambda: [f["probability"] > 0.5 for _, f in blamed()] == [True], what="the answer of the region")
+
+    def told() -> list[int | None]:
+        decoded = ((m.partition(), *decode(m.value())) for m in read_topic(worker, Topic.EVENTS))
+        return [p for p, kind, value in decoded if kind is RecordType.GLOBAL_CHANGE and value["service"] == "switched"]
+
+    wait_for(lambda: len(told()) == 14, what="both events in each region's partition")
+
+    assert [partition for partition, _ in blamed()] == [EU]
+    assert sorted(told()) == [partition for partition in range(1, 8) for _ in range(2)]
+    assert len(of(worker, Topic.EVENTS, RecordType.DEPLOYMENT_EVENT, "switch")) == 2
+    assert {f["region"] for f in of(worker, Topic.RECORDS, RecordType.RECORD, "switch")} == {"global"}
+
+
 @pytest.mark.requirement("M2.4", "M3.6")
 def test_unmapped_names_and_missing_fields_are_findings_until_an_amendment_heals_them(
     worker: str, tmp_path: Path

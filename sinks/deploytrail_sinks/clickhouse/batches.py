@@ -73,7 +73,7 @@ class Sorted:
 
 
 def sort(rows: Iterable[Row]) -> Sorted:
-    """Rows by kind and writer version; ticks have no table. Bodies are not decoded."""
+    """Rows by kind and writer version; ticks and global changes have no table. Bodies are not decoded."""
     found = Sorted()
     for row in rows:
         try:

@@ -46,7 +46,8 @@ Tell = Callable[[int, Row, list[dict[str, Any]]], None]
 
 
 class Correlation:
-    """Rows of deployments: facts, how many lines were changed, and the weights that its cohorts had. Rows of signals:
+    """Rows of deployments: facts, how many lines were changed, and the weights that its cohorts had; the same of what
+    was deployed in all regions and stands in another partition (`elsewhere`). Rows of signals:
     the signal, its standing findings, the `incident` that it belongs to, the `storm` where that is one, the services
     `beside` where others of its `incident_id` are, and the id of the record that gave the answer (`by`). Rows of
     habits: how often an alert fired, by hour of the day, and which signals were counted last, with their times."""
@@ -56,6 +57,7 @@ class Correlation:
         then nothing is written."""
         self._context = context
         self._deployments = deployments or Deployments(context, lambda _: None, carries=CARRIED)
+        self._elsewhere = Deployments(context, lambda _: None, carries=CARRIED, table="elsewhere")
         self.changed: Changed | None = None  # what the last event changed, for that other app
         self._tell = tell or self._forward
         self._signals = context.table("signals")
@@ -66,7 +68,9 @@ class Correlation:
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
         if kind is RecordType.DEPLOYMENT_EVENT:
-            self._deployment(partition, value)
+            self.changed = self._deployment(partition, value, self._deployments)
+        elif kind is RecordType.GLOBAL_CHANGE:
+            self._deployment(partition, value, self._elsewhere)
         elif kind is RecordType.SIGNAL and correlation.concerns(value):
             self._signal(partition, value)
 
@@ -76,11 +80,13 @@ class Correlation:
             self._signals.pop(key, None)
         for key, _ in list(self._old_habits.pop(partition, now)):
             self._habits.pop(key, None)
-        self._deployments.forget_old(partition, now)
+        for known in (self._deployments, self._elsewhere):
+            known.forget_old(partition, now)
 
     def on_recovered(self) -> None:
         self._in_order.forget()
         self._deployments.on_recovered()
+        self._elsewhere.on_recovered()
         self._expiry.forget()
         self._old_habits.forget()
 
@@ -114,16 +120,16 @@ class Correlation:
                 return int(one["corrected_at"])
         return at
 
-    def _deployment(self, partition: int, event: dict[str, Any]) -> None:
-        known = self._deployments.get(partition, event["deployment_id"])["facts"]
+    def _deployment(self, partition: int, event: dict[str, Any], among: Deployments) -> Changed:
+        known = among.get(partition, event["deployment_id"])["facts"]
         begins, places = [self._begin(partition, known)], [event, *lifecycle.places(known)]
-        self.changed = changed = self._deployments.add(partition, event)
+        changed = among.add(partition, event)
         if lines := event["tags"].get(correlation.LINES_CHANGED, ""):
             changed.own[correlation.LINES_CHANGED] = lines
         if lifecycle.share_in(event) is not None:
             changed.own[WEIGHTS] = candidates.weights_with(changed.own.get(WEIGHTS, ()), event)
         for row in changed.rows:
-            self._deployments.put(partition, row)
+            among.put(partition, row)
         begins += [self._begin(partition, row["facts"]) for row in (*changed.rows, *changed.merged)]
         # What began behind an alert is none of its causes: only alerts since the begin can have another answer now.
         begin = min(begins)
@@ -137,6 +143,7 @@ class Correlation:
         ]
         if related:
             self._answer_from(partition, min(related), event["event_id"])
+        return changed
 
     def _begin(self, partition: int, facts: lifecycle.Facts) -> int:
         """When a deployment began at the earliest; NEVER where it is not known to have."""
@@ -191,25 +198,23 @@ class Correlation:
     def _near(self, partition: int, signal: dict[str, Any], known: Past, policies: Policies) -> list[dict[str, Any]]:
         """What may have caused the signal: changes around it, and whatever caused an alert before it."""
         inherited = {cause for earlier in known.earlier for cause in earlier.causes} - {causes.NONE}
-        wanted = {self._deployments.stands_for(partition, name) for name in inherited}
-        at = signal["corrected_at"]
-        near = self._deployments.near(
-            partition,
-            lambda place: correlation.is_related(signal, place, policies, known.beside),
-            at - correlation.OLDEST + 1,
-            at + REOPEN - 1,
-        )
-        rows = {row["facts"]["id"]: row for row in near}
-        rows |= {name: self._deployments.get(partition, name) for name in wanted}
-        return [
-            self._content(partition, row, correlation.latest(signal))
-            for name, row in sorted(rows.items())
-            if name in wanted
-            or any(
-                correlation.is_related(signal, place, policies, known.beside)
-                for place in lifecycle.places(row["facts"])
-            )
-        ]
+        at, rows = signal["corrected_at"], dict[str, Row]()
+
+        def is_related(place: Mapping[str, Any]) -> bool:
+            return correlation.is_related(signal, place, policies, known.beside)
+
+        for among in (self._elsewhere, self._deployments):  # of one id the region's own word counts
+            near = among.near(partition, is_related, at - correlation.OLDEST + 1, at + REOPEN - 1)
+            wanted = {among.stands_for(partition, name) for name in inherited}
+            rows |= {
+                row["facts"]["id"]: row
+                for row in near
+                if row["facts"]["id"] in wanted or any(map(is_related, lifecycle.places(row["facts"])))
+            }
+            rows |= {
+                name: row for name in wanted if lifecycle.is_reported((row := among.get(partition, name))["facts"])
+            }
+        return [self._content(partition, row, correlation.latest(signal)) for _, row in sorted(rows.items())]
 
     def _content(self, partition: int, row: Row, at: int) -> dict[str, Any]:
         """A deployment's content, with its size, and its cohorts as they were at a time."""

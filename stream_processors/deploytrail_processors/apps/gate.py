@@ -60,8 +60,8 @@ class Gate:
     # What the trail tells
 
     def on_record(self, partition: int, kind: RecordType, value: dict[str, Any]) -> None:
-        # What the gate wrote itself says nothing of the intake app's being there.
-        if value.get("reporter") != permit.SOURCE:
+        # What the gate wrote itself, or the intake app of another partition, says nothing of this one's being there.
+        if value.get("reporter") != permit.SOURCE and kind is not RecordType.GLOBAL_CHANGE:
             self._newest[partition] = max(self._newest.get(partition, 0), value["received_at"] or 0)
         if kind is RecordType.APPROVAL:
             self._known.add(partition, value)

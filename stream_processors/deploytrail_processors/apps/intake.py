@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ from deploytrail_processors.apps.base import (
     set_aside,
     tables_are_ready,
 )
-from deploytrail_processors.forwarder import DeliveryFailed
+from deploytrail_processors.apps.elsewhere import tell_regions
+from deploytrail_processors.forwarder import DeliveryFailed, Headers
 from deploytrail_processors.rules import aliases, clock, credentials, plausible
 from deploytrail_processors.safe_app import SafeApp
 
@@ -152,8 +154,11 @@ class Intake:
         }
         # An alias may name a region whose reporter did not know its partition.
         target = partition if backfill else self._regions.partition_of(known.region)
-        origin = [(headers.INTAKE, f"{partition}:{message.offset}".encode())]
-        self._context.forwarder.forward(Topic.EVENTS, target, known.service, kind, record, list(origin))
+        origin: Headers = [(headers.INTAKE, f"{partition}:{message.offset}".encode())]
+        forward = partial(self._context.forwarder.forward, headers=origin)
+        forward(Topic.EVENTS, target, known.service, kind, record)
+        if kind is RecordType.DEPLOYMENT_EVENT:
+            tell_regions(forward, self._regions, target, record)
         self._forget(partition, received_at)
         return corrected.outcome
 

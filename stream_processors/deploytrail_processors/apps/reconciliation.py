@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 from deploytrail_schemas.records import RecordType
+from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key, rows_of
 from deploytrail_processors.apps.deployments import DAY, Deployments
+from deploytrail_processors.apps.elsewhere import tell_regions
 from deploytrail_processors.rules import deployed, lifecycle, place_state, sightings
 from deploytrail_processors.rules.policies import Policies, Reconciliation, reconciliation_for
 from deploytrail_processors.rules.reconciliation import SOURCE
@@ -32,6 +34,7 @@ class Reconcile:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._deployments = Deployments(context, lambda _: None)
+        self._regions = RegionMap.from_settings(context.settings)
         self._places = context.table("places")
         self._instances = context.table("instances")
         self._due = Agenda(self._places, lambda row: row["next"])
@@ -132,6 +135,7 @@ class Reconcile:
     def _say(self, partition: int, kind: str, value: dict[str, Any]) -> None:
         if kind == "event":
             self._context.forward(Topic.EVENTS, partition, value["service"], RecordType.DEPLOYMENT_EVENT, value)
+            tell_regions(self._context.forward, self._regions, partition, value)
         else:
             self._context.forward(Topic.FINDINGS, partition, value["finding_id"], RecordType.FINDING, value)
 

@@ -139,7 +139,7 @@ def test_state_is_forgotten(week: Company) -> None:
         app.on_tick(2, context.now)
 
     left = {name: len(table) for name, table in context.tables.items()}
-    assert left == {"deployments": 0, "signals": 0, "habits": 2}  # since when each partition is watched
+    assert left == {"deployments": 0, "elsewhere": 0, "signals": 0, "habits": 2}  # since when each partition is watched
 
 
 def test_shuffled_deployments_end_in_the_same_answer(week: Company) -> None:

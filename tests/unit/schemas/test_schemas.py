@@ -36,6 +36,11 @@ def test_every_enum_has_a_default_for_older_readers(kind: RecordType) -> None:
         assert enum["default"] in enum["symbols"]
 
 
+def test_word_of_a_global_change_has_every_field_of_the_event_that_it_tells() -> None:
+    assert fields(RecordType.GLOBAL_CHANGE) == fields(RecordType.DEPLOYMENT_EVENT)
+    assert RecordType.GLOBAL_CHANGE not in REPORTED
+
+
 @pytest.mark.parametrize("kind", RecordType)
 def test_records_are_flat(kind: RecordType) -> None:
     for field in fields(kind):

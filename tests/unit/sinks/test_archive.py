@@ -184,6 +184,8 @@ def test_records_have_the_class_of_their_environment() -> None:
     assert classify(staged("pre-prod"), frozenset()) is RetentionClass.NON_PRODUCTION
     assert classify(b"unreadable", frozenset()) is RetentionClass.PRODUCTION
     assert classify(encode(RecordType.TICK, {"at": NOON}), frozenset()) is RetentionClass.PRODUCTION
+    told = encode(RecordType.GLOBAL_CHANGE, event("started", NOON, region="global", service="ledger"))
+    assert classify(told, {"ledger"}) is RetentionClass.REGULATED  # it names people, as the event itself does
 
 
 def test_a_record_whose_class_changed_across_a_crash_is_kept() -> None:

@@ -79,10 +79,11 @@ def test_a_container_holds_each_message_behind_its_position() -> None:
     assert [r["tags"] for r in found] == [{"a": "ü"}] * 3
 
 
-def test_rows_are_sorted_by_kind_and_ticks_have_no_table() -> None:
+def test_rows_are_sorted_by_kind_and_ticks_and_what_regions_are_told_of_others_have_no_table() -> None:
     started = encode(RecordType.DEPLOYMENT_EVENT, event("started"))
+    told = encode(RecordType.GLOBAL_CHANGE, event("started", region="global"))
     tick = encode(RecordType.TICK, {"at": NOON})
-    found = sort([row(1, started), row(2, tick), row(3, b"{}"), row(4, started)])
+    found = sort([row(1, started), row(2, tick), row(3, b"{}"), row(4, started), row(5, told)])
 
     assert {key: [r.offset for r in rows] for key, rows in found.inserts.items()} == {
         (RecordType.DEPLOYMENT_EVENT, 1): [1, 4]
