@@ -12,6 +12,7 @@ from typing import Any
 
 Write = Callable[[Any], bytes]
 _LONGEST = range(-(1 << 63), 1 << 63)
+_NOTHING = object()
 _double = struct.Struct("<d").pack
 _eight = struct.Struct("8B").pack
 
@@ -26,20 +27,29 @@ def writer_for(schema: dict[str, Any]) -> Callable[[dict[str, Any]], bytes | Non
     `schema` is a record schema without logical types.
     """
     writers = [_writer_of(field["type"]) for field in schema["fields"]]
-    places = {field["name"]: (at, writers[at]) for at, field in enumerate(schema["fields"])}
+    places = {
+        field["name"]: (at, writers[at], _unsaid(field.get("default", _NOTHING)))
+        for at, field in enumerate(schema["fields"])
+    }
     defaults = [_default(field, write) for field, write in zip(schema["fields"], writers, strict=True)]
 
     def write(value: dict[str, Any]) -> bytes | None:
         parts: list[Any] = defaults.copy()
         try:
             for name, item in value.items():
-                at, write_field = places[name]
-                parts[at] = write_field(item)
+                at, write_field, unsaid = places[name]
+                if item is not unsaid:  # most fields of a record are: their bytes stand there already
+                    parts[at] = write_field(item)
             return b"".join(parts)
         except (Unwritable, UnicodeEncodeError, KeyError, TypeError):
             return None
 
     return write
+
+
+def _unsaid(default: Any) -> Any:
+    """A default that values have as the very same object, so that one look tells; else what no value is."""
+    return default if default is None or (type(default) is str and not default) else _NOTHING
 
 
 def _default(field: dict[str, Any], write: Write) -> bytes | None:
