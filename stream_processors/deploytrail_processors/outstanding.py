@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 
 class Outstanding:
     """Counts sends by generation: who waits ends a generation, and what comes later is of the next one."""
 
     def __init__(self) -> None:
         self._generation = 0
-        self._under_way: Counter[int] = Counter()
+        self._under_way: dict[int, int] = {}
 
     def __len__(self) -> int:
         """How many sends have not been answered."""
-        return self._under_way.total()
+        return sum(self._under_way.values())
 
     def sent(self) -> int:
         """Something was sent; the generation to report its answer with."""
-        self._under_way[self._generation] += 1
+        self._under_way[self._generation] = self._under_way.get(self._generation, 0) + 1
         return self._generation
 
     def answered(self, generation: int) -> None:

@@ -16,9 +16,12 @@ each over private methods, so the version is pinned and checked:
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -27,6 +30,7 @@ from deploytrail_schemas.errors import MissingDependencyError
 from faust.sensors.monitor import Monitor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.services import WaitResults
 
 from deploytrail_processors.forwarder import Forwarder
 from deploytrail_processors.tables import Table
@@ -146,6 +150,24 @@ class SafeConsumer(driver.Consumer):
             return False
         return tp in self._active_partitions or tp in self._buffered_partitions
 
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        """A record is handed over beside a wait for the flow to stop, by four tasks, though most are taken at once.
+
+        Only what has to wait, such as for room in the queue, waits as in stock Faust.
+        """
+        if timeout is not None or len(coros) != 2 or not asyncio.iscoroutine(coros[0]):
+            return await super().wait_first(*coros, timeout=timeout)
+        delivery, flow_stops = coros
+        try:
+            awaited = delivery.send(None)
+        except StopIteration:
+            flow_stops.close()
+            return WaitResults([delivery], [None], stopped=False)
+        except BaseException:
+            flow_stops.close()
+            raise
+        return await super().wait_first(Begun(delivery, awaited), flow_stops)
+
     async def _rewind(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._thread._ensure_consumer()
         for tp, offset in offsets.items():
@@ -174,6 +196,29 @@ class SafeConsumer(driver.Consumer):
                 return False  # commit nothing, and stand in the way of nothing: the crash ends the process
         committed: bool = await super()._commit(offsets)
         return committed
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A coroutine that waits for something already, to be awaited: hands to the loop what it waits for, and back what
+    the loop says."""
+
+    coroutine: Coroutine[Any, Any, Any]
+    awaited: Any
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        awaited = self.awaited
+        while True:
+            try:
+                answer = yield awaited
+            except BaseException as error:
+                step = partial(self.coroutine.throw, error)
+            else:
+                step = partial(self.coroutine.send, answer)
+            try:
+                awaited = step()
+            except StopIteration as done:
+                return done.value
 
 
 class SafeApp(faust.App):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from deploytrail_processors.event_stream import events_of
 from deploytrail_processors.forwarder import Forwarder
 from deploytrail_processors.safe_app import SafeApp
 from deploytrail_schemas.settings import Settings
@@ -41,7 +42,7 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
 
     @app.agent(source)
     async def forward(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
-        async for event in stream.events():
+        async for event in events_of(stream) if mode == "barrier" else stream.events():
             message = event.message
             if mode == "barrier":
                 # The part of `forward` behind the encoding, which the other way does not have either.

@@ -14,6 +14,7 @@ from typing import Any
 
 import faust
 from confluent_kafka import Producer
+from deploytrail_processors.event_stream import events_of
 from deploytrail_processors.forwarder import Forwarder
 from deploytrail_processors.safe_app import SafeApp
 from deploytrail_schemas.kafka import producer_config
@@ -47,7 +48,7 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
 
     @app.agent(source)
     async def note(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
-        async for event in stream.events():
+        async for event in events_of(stream) if mode == "safe" else stream.events():
             seen[event.message.value.decode()] = event.message.offset
             producer.produce(OUTPUT, event.message.value, partition=event.message.partition)
             # Delivered here and now, so that only the consumer can lose something.

@@ -23,7 +23,8 @@ from faust.exceptions import FaustError
 from deploytrail_processors import metrics
 from deploytrail_processors.apps.agenda import SLICE, Agenda
 from deploytrail_processors.apps.context import Context, Handler, LiveContext, MemoryContext, Row, row_key, rows_of
-from deploytrail_processors.forwarder import DeliveryFailed, Forwarder
+from deploytrail_processors.event_stream import events_of
+from deploytrail_processors.forwarder import OUTPUT_LINGER_MS, DeliveryFailed, Forwarder
 from deploytrail_processors.policy_reader import PolicyReader
 from deploytrail_processors.safe_app import SafeApp
 from deploytrail_processors.state_formats import Predecessor, group_of, state_format
@@ -64,12 +65,14 @@ class ProcessorApp(SafeApp):
         await super().on_start()
 
 
-def make_app(name: str, settings: Settings, source: Topic, **options: Any) -> ProcessorApp:
+def make_app(
+    name: str, settings: Settings, source: Topic, *, linger_ms: int = OUTPUT_LINGER_MS, **options: Any
+) -> ProcessorApp:
     """A Faust app of one processor that reads `source`, and its context. Its consumer group and tables bear its name.
 
-    `options`: more settings of Faust.
+    `linger_ms`: see `Forwarder`. `options`: more settings of Faust.
     """
-    forwarder = Forwarder(settings)
+    forwarder = Forwarder(settings, linger_ms=linger_ms)
     app = ProcessorApp(
         group_of(name, 1),
         forwarder=forwarder,
@@ -99,7 +102,7 @@ def make_app(name: str, settings: Settings, source: Topic, **options: Any) -> Pr
 def over_trail(
     name: str, settings: Settings, make_handler: Callable[[LiveContext], Handler], **options: Any
 ) -> ProcessorApp:
-    """The app of a handler over the trail. `options`: more settings of Faust."""
+    """The app of a handler over the trail. `options`: of `make_app`."""
     app = make_app(name, settings, Topic.EVENTS, **options)
     app.make_handler = make_handler
     context = app.context
@@ -112,7 +115,7 @@ def over_trail(
 
     @app.agent(trail, name=name)
     async def over(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
-        async for event in stream.events():
+        async for event in events_of(stream):
             try:
                 with context.at(event.message.partition, event.message.offset):
                     _handle(context, handler, event.message)

@@ -26,6 +26,7 @@ from faust.exceptions import FaustError
 
 from deploytrail_processors import metrics
 from deploytrail_processors.apps.base import Agenda, Row, make_app, row_key, set_aside
+from deploytrail_processors.event_stream import events_of
 from deploytrail_processors.forwarder import DeliveryFailed
 from deploytrail_processors.rules import federation
 from deploytrail_processors.rules.federated_content import Claim, Content
@@ -139,7 +140,7 @@ def make(settings: Settings) -> SafeApp:
 
     @app.agent(read, name=NAME)
     async def over(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
-        async for event in stream.events():
+        async for event in events_of(stream):
             message = event.message
             try:
                 handle(handler, clusters, message)

@@ -34,6 +34,7 @@ from deploytrail_processors.safe_app import SafeApp
 NAME = "gate"
 CATCH_UP_SECONDS = 2.0
 DELIVERY_SECONDS = 5.0
+PERMIT_LINGER_MS = 2  # whoever asked for a permit waits until its issue is delivered
 # A partition whose time stands has an intake that is away: what it would bring, such as a revocation, is not known.
 OLDEST_SECONDS = 15.0
 
@@ -167,7 +168,7 @@ def make(settings: Settings) -> SafeApp:
         made.append(Gate(context))
         return made[0]
 
-    app = over_trail(NAME, settings, make_gate, canonical_url=address(settings))
+    app = over_trail(NAME, settings, make_gate, linger_ms=PERMIT_LINGER_MS, canonical_url=address(settings))
     web = GateWeb(made[0], settings)
     read_policies = app.before_start
 

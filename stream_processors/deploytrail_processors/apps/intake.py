@@ -42,6 +42,7 @@ from deploytrail_processors.apps.base import (
     tables_are_ready,
 )
 from deploytrail_processors.apps.elsewhere import tell_regions
+from deploytrail_processors.event_stream import events_of
 from deploytrail_processors.forwarder import DeliveryFailed, Headers
 from deploytrail_processors.rules import aliases, clock, credentials, plausible
 from deploytrail_processors.safe_app import SafeApp
@@ -52,6 +53,8 @@ REMEMBER_IDS = 48 * 3_600_000_000
 REMEMBER_CLOCKS = 14 * 86_400_000_000
 # For so long after its first event a deployment is known as somebody's.
 REMEMBER_OWNERS = 14 * 86_400_000_000
+# Of so many clocks what their rows say is kept at hand.
+CLOCKS_READ = 10_000
 
 
 class InvalidRecord(Exception):
@@ -95,6 +98,8 @@ class Intake:
         self._old_owners = Agenda(self._owners, lambda row: int(row[2]) + REMEMBER_OWNERS)
         self._old_ids = Agenda(self._seen, lambda row: int(row[3]) + REMEMBER_IDS)
         self._old_clocks = Agenda(self._clocks, lambda row: int(row["at"]) + REMEMBER_CLOCKS)
+        # What rows of `clocks` say, beside the row itself: one that was written or recovered is another object.
+        self._read_clocks: dict[str, tuple[Any, clock.ClockState]] = {}
         self._interval = int(context.settings.tick_seconds * 1_000_000)
         # Ticks are written from a timer too, where no table can be; readers skip a tick that is not newer.
         self._ticked: dict[int, int] = {}
@@ -231,8 +236,7 @@ class Intake:
         row = self._seen.get(key)
         if row is not None:
             return Correction("redelivered" if row[0] == message.offset else "repeated", row[1], row[2])
-        stored = self._clocks.get(_clock_key(message.partition, value["producer_id"], voice))
-        state = clock.ClockState.from_json(stored["clock"] if stored else None)
+        stored, state = self._clock_of(_clock_key(message.partition, value["producer_id"], voice))
         sent_at = _sent_at(said)
         learned = None
         monotonic, sent_monotonic = _monotonic(kind, value, said)
@@ -261,6 +265,19 @@ class Intake:
             sent_monotonic=sent_monotonic,
         )
         return Correction("forwarded", fixed.at, fixed.uncertainty_ms, learned)
+
+    def _clock_of(self, key: str) -> tuple[Any, clock.ClockState]:
+        """The row of a clock, None without one, and what it says."""
+        stored = self._clocks.get(key)
+        if stored is None:
+            return None, clock.ClockState()
+        row, state = self._read_clocks.get(key, (None, None))
+        if row is not stored or state is None:
+            state = clock.ClockState.from_json(stored["clock"])
+            if len(self._read_clocks) >= CLOCKS_READ:
+                self._read_clocks.clear()
+            self._read_clocks[key] = (stored, state)
+        return stored, state
 
     def _remember(
         self,
@@ -334,9 +351,11 @@ def _echo(said: dict[str, str]) -> clock.Echo | None:
 
 
 def _told(said: dict[str, str]) -> clock.Told | None:
-    parts = said.get(headers.CLOCK, "").split(",")
+    text = said.get(headers.CLOCK)
+    if text is None:
+        return None
     try:
-        offset, uncertainty = map(int, parts)
+        offset, uncertainty = map(int, text.split(","))
     except ValueError:
         return None
     return clock.Told(offset, uncertainty) if uncertainty >= 0 else None
@@ -374,7 +393,7 @@ def make(settings: Settings) -> SafeApp:
 
     @app.agent(reported, name=NAME)
     async def over(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
-        async for event in stream.events():
+        async for event in events_of(stream):
             try:
                 with context.at(event.message.partition, event.message.offset):
                     _handle(context, intake, event.message)
