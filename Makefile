@@ -6,7 +6,10 @@ BIN := .venv/bin
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 SYNCED := .venv/.synced
 PYTEST_ARGS ?=
-# Most tests of the real parts wait more than they compute: three at a time on two cores, file by file.
+# The tests start some hundreds of Pythons: where nothing compiled may be kept, each compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+# Most tests of the real parts wait more than they compute: three at a time on two cores, file by file, those of real
+# parts first and the quick ones last, which fill whatever time is left on either core.
 WORKERS ?= 3
 
 .PHONY: help setup demo test long unit light aws lint types bench truth clean
@@ -29,7 +32,7 @@ demo: setup ## start the embedded stack, play a first day, print what was plante
 	@exec $(BIN)/deploytrail demo
 
 test: setup ## every test, real Kafka included
-	@exec $(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # The suite kills, rebalances and flips bytes a few times; these are the whole numbers. One at a time: an hour or two.
 long: setup ## the promises at full length: 50 kills, 80 rebalances, 20 zombies, every byte of an archive
