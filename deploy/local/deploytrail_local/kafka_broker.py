@@ -19,6 +19,7 @@ from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, Mis
 
 from deploytrail_local import ports, processes
 from deploytrail_local.java import find_java
+from deploytrail_local.java_classes import ClassArchive
 
 KAFKA_VERSION = "4.4.0"
 MIRROR_VERSION = "4.3.0"  # the newest that is published; it speaks with older and newer brokers
@@ -147,20 +148,21 @@ class KafkaBroker:
 
     def command(self) -> list[str]:
         """The command line of the broker; configuration is written and storage formatted before."""
-        java = str(find_java())
+        java = find_java()
         classpath = os.pathsep.join(map(str, resolve_jars(self._progress)))
+        classes = ClassArchive(java, classpath)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_configuration()
         base = [
-            java,
             *("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"),
             "-Djava.net.preferIPv4Stack=true",
             *(f"-Dorg.slf4j.simpleLogger.{name}={value}" for name, value in _LOG.items()),
             *("-cp", classpath),
         ]
         if not (self.folder / "data" / "meta.properties").exists():
-            self._format([*base, _FORMAT])
-        return [*base, _MAIN, str(self.folder / "server.properties")]
+            with classes.made_by() as options:
+                self._format([str(java), *options, *base, _FORMAT])
+        return [str(java), *classes.use, *base, _MAIN, str(self.folder / "server.properties")]
 
     def stop(self) -> None:
         """Stop the broker; what it acknowledged stays in its folder."""

@@ -1,0 +1,59 @@
+"""Kafka's classes as Java keeps them once they are read: a start takes about a third less time and work.
+
+In: a Java and a class path. Out: an archive of classes in the user's cache, which Java maps into memory instead of
+reading, verifying and linking each class anew. It is made by a program that ends by itself anyhow; where it cannot be
+made or does not fit, Java starts as it does without. https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class ClassArchive:
+    """The archive of one Java's classes on one class path; another Java or other jars have another one."""
+
+    def __init__(self, java: Path, classpath: str, environ: Mapping[str, str] = os.environ) -> None:
+        cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        self.file = cache / "deploytrail" / f"kafka-{_key(java, classpath)}.jsa"
+
+    @property
+    def use(self) -> list[str]:
+        """Options of a Java that starts with it; none where it is not there."""
+        # Quiet about an archive that does not fit: its complaint would stand in the middle of what a program says.
+        options = ["-Xshare:auto", "-Xlog:cds=off", "-Xlog:cds+dynamic=off", f"-XX:SharedArchiveFile={self.file}"]
+        return options if self.file.exists() else []
+
+    @contextmanager
+    def made_by(self) -> Iterator[list[str]]:
+        """Options of a program that makes it as it ends, or uses it where it is there.
+
+        The archive appears whole, whoever else makes one meanwhile. No options where the cache cannot be written.
+        """
+        if self.use:
+            yield self.use
+            return
+        part = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            yield []
+            return
+        try:
+            yield [f"-XX:ArchiveClassesAtExit={part}"]
+            with contextlib.suppress(OSError):  # no space, perhaps: Java has said so, and ends well all the same
+                part.replace(self.file)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _key(java: Path, classpath: str) -> str:
+    program = java.resolve()
+    words = (str(program), str(program.stat().st_mtime_ns), classpath)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
