@@ -14,6 +14,7 @@ POLLED_BY = "poll:"  # how a poller begins its REPORTER; the source follows
 SCOPE = "dt-scope"  # bounds of whoever reported it to the gateway, JSON; missing: none. See scopes.bounds
 SIGNATURE = "dt-signature"  # "token id:base64", who wrote a record straight to Kafka; see record_signatures
 CAUSE = "dt-cause"  # records and findings: "app:partition:offset" of the trail record on which it was written
+ROW_OF = "dt-row-of"  # rows in changelogs: the offset of the record on which it was written, of the same partition
 CLAIM = "dt-claim"  # claims: "cluster:partition" of the record
 INTAKE = "dt-intake"  # "partition:offset" of the intake record that a trail record came from
 

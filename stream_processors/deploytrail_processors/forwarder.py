@@ -80,9 +80,11 @@ class Forwarder:
             text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
             self._produce(self._producer, topic.value, text.encode(), key.encode(), partition, [])
 
-    def row(self, changelog: str, partition: int, key: bytes, value: bytes | None) -> None:
+    def row(
+        self, changelog: str, partition: int, key: bytes, value: bytes | None, headers: Headers | None = None
+    ) -> None:
         """Write a table's row, or that it is gone, to its changelog: muted too, for state has to be kept either way."""
-        self._produce(self._rows, changelog, value, key, partition, [])
+        self._produce(self._rows, changelog, value, key, partition, headers or [])
 
     def dead_letter(
         self,

@@ -150,6 +150,9 @@ def make_changelogs(apps: list[Any], settings: Settings) -> None:
     from deploytrail_schemas.kafka import client_config
     from deploytrail_schemas.topics import TopicSpec, create_topics
 
-    spec = TopicSpec(settings.partitions, {"cleanup.policy": "compact", "segment.ms": str(6 * 3_600_000)})
+    from deploytrail_processors.tables import SPARED_SECONDS
+
+    spared = {"min.compaction.lag.ms": str(SPARED_SECONDS * 1000)}
+    spec = TopicSpec(settings.partitions, {"cleanup.policy": "compact", "segment.ms": str(6 * 3_600_000)} | spared)
     names = [table.changelog_topic.get_topic_name() for app in apps for table in app.tables.values()]
     create_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings, dict.fromkeys(names, spec))

@@ -1,6 +1,6 @@
 """A Faust app that loses no event in a rebalance and commits nothing before its outputs are delivered.
 
-Stock Faust 0.15.3 with tables loses events when members join or leave under load. Five repairs,
+Stock Faust 0.15.3 with tables loses events when members join or leave under load. Six repairs,
 each over private methods, so the version is pinned and checked:
 
 1. Stream partitions resume only after the seek to the committed offset and after the queues were
@@ -12,6 +12,8 @@ each over private methods, so the version is pinned and checked:
 5. So has every write to a changelog: tables write through the same forwarder (stock: gives up
    waiting for them after 0.1 s, and only logs those that failed, so that a commit may pass over
    state that is nowhere but in memory).
+6. Tables are read back as they were at the committed offset, where the stream begins as well
+   (`recovery`; stock: with some of what was written on records that come again).
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from faust.types import TP
 from mode.services import WaitResults
 
 from deploytrail_processors.forwarder import Forwarder
-from deploytrail_processors.tables import Table
+from deploytrail_processors.recovery import Tables
+from deploytrail_processors.tables import Progress, Table
 
 FAUST_VERSION = "0.15.3"
 # aiokafka has one fetch under way per broker, and leaves out partitions whose records it still holds: until that
@@ -195,7 +198,38 @@ class SafeConsumer(driver.Consumer):
                 await self.app.crash(error)
                 return False  # commit nothing, and stand in the way of nothing: the crash ends the process
         committed: bool = await super()._commit(offsets)
+        if committed:
+            progress = self._progress
+            progress.at.update({tp.partition: offset for tp, offset in offsets.items() if tp.topic == progress.topic})
         return committed
+
+    @property
+    def _progress(self) -> Progress:
+        progress: Progress = self.app.progress  # type: ignore[attr-defined]  # a SafeApp has it
+        return progress
+
+    async def cuts(self, topic: str, partitions: set[int]) -> dict[int, int | None]:
+        """Repair 6: where each partition of a stream goes on; None where nothing was committed and its first records
+        are gone, so that nobody knows."""
+        assigned = {TP(topic, partition) for partition in partitions} & set(self.assignment())
+        found: dict[TP, int | None] = await self._thread.call_thread(self._committed, assigned)
+        fresh = [tp for tp, offset in found.items() if offset is None]
+        begins = await self.earliest_offsets(*fresh) if fresh else {}
+        return {tp.partition: 0 if offset is None and begins.get(tp) == 0 else offset for tp, offset in found.items()}
+
+    async def _committed(self, tps: set[TP]) -> dict[TP, int | None]:
+        consumer = self._thread._ensure_consumer()
+        return {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
+
+    async def perform_seek(self) -> None:
+        """Repair 6: to where the tables are, should a commit of before the rebalance have come through since."""
+        await super().perform_seek()
+        tables: Any = self.app.tables
+        for partition, cut in (tables.recovery.cuts or {}).items():
+            tp = TP(self._progress.topic, partition)
+            if cut and self._read_offset[tp] != cut:
+                await self.seek_wait({tp: cut})
+                self._read_offset[tp] = self._committed_offset[tp] = cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,18 +256,22 @@ class Begun:
 
 
 class SafeApp(faust.App):
-    """A Faust app with the repaired consumer; tables write through `forwarder`. Set `before_start` before it starts."""
+    """A Faust app with the repaired consumer; tables write through `forwarder`. Set `before_start` before it starts.
+
+    `follows`: the topic that the tables follow from, by whose committed offsets they are read back; empty: without.
+    """
 
     before_start: Barrier | None = None
 
-    def __init__(self, *args: Any, forwarder: Forwarder, **options: Any) -> None:
+    def __init__(self, *args: Any, forwarder: Forwarder, follows: str = "", **options: Any) -> None:
         installed = importlib.metadata.version("faust-streaming")
         if installed != FAUST_VERSION:
             raise MissingDependencyError(
                 f"faust-streaming {installed} is installed; the repairs fit {FAUST_VERSION} only: install that"
             )
-        super().__init__(*args, monitor=QuietMonitor(), Table=Table, **options)
+        super().__init__(*args, monitor=QuietMonitor(), Table=Table, TableManager=Tables, **options)
         self.forwarder = forwarder
+        self.progress = Progress(follows)
 
     async def on_start(self) -> None:
         """Do `before_start` before the app joins its group."""

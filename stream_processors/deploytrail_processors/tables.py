@@ -1,24 +1,52 @@
 """Tables of Faust whose rows go to their changelogs the way in which outputs go to their topics.
 
 Faust sends each row by itself through aiokafka, which was half of what an app cost and much of what the broker did.
+
+A row names the record that it was written on. So a table that is read back leaves out what lies behind the committed
+offset (`recovery`): the records from there on come again, and meet the state that they met the first time.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import faust
+from deploytrail_schemas import headers
 from deploytrail_schemas.errors import DeploytrailError
+from faust.streams import current_event
 
 from deploytrail_processors.forwarder import Forwarder
+
+log = logging.getLogger(__name__)
+Headers = list[tuple[str, str | bytes | None]]
 
 # Byte for byte what Faust's own codec writes: a key in other bytes would be another row to compaction.
 _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 
 # Bytes of JSON: what a changelog takes (`deploytrail_schemas.topics`) also where nothing of it can be compressed.
 LARGEST_ROW = 1 << 20
+# For so long compaction leaves every row in a changelog, also those that a later one replaces.
+SPARED_SECONDS = 3600
+
+
+@dataclass
+class Progress:
+    """How far the rows in memory are. `topic`: whose offsets these are; empty: rows are read back as far as they were
+    written. `at`: the offset before which everything is in them, where that is committed. `written`: the offset of the
+    last record on which one was written. Both by partition."""
+
+    topic: str = ""
+    at: dict[int, int] = field(default_factory=dict)
+    written: dict[int, int] = field(default_factory=dict)
+
+    def is_at(self, partition: int, cut: int | None) -> bool:
+        """Whether the rows in memory are those of an offset."""
+        return cut is not None and self.at.get(partition) == cut and self.written.get(partition, -1) < cut
 
 
 class RowTooLarge(DeploytrailError):
@@ -31,6 +59,14 @@ class Table(faust.Table[str, Any]):
     RowTooLarge before a row is changed to one of more than `LARGEST_ROW`: the broker would refuse it behind the scenes,
     nothing could be committed any more, and each start would come to the same record.
     """
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._progress: Progress = app.progress
+        self.cuts: dict[int, int] = {}  # offsets from which on rows are left out when they are read back, by partition
+        self._ahead: dict[int, dict[str, Any]] = {}  # the rows that were, the last ones of their keys, by partition
+        self._ahead_since: dict[int, float] = {}  # when the first of them was written, seconds
+        self._newest: dict[int, float] = {}  # when the newest row that was read was written, by partition
 
     @property
     def _forwarder(self) -> Forwarder:
@@ -56,4 +92,81 @@ class Table(faust.Table[str, Any]):
         partition = self.partition_for_key(key)
         if partition is None:  # would be the hash's partition, which need not be this worker's
             raise TypeError(f"{self.name}: rows of this table follow the record they come from")
-        self._forwarder.row(self._changelog, partition, _encode(key).encode(), value)
+        self._forwarder.row(self._changelog, partition, _encode(key).encode(), value, self._cause(partition))
+        if value is None:
+            self._partitions.pop(key, None)
+        else:
+            self._partitions[key] = partition
+
+    def _cause(self, partition: int) -> Headers | None:
+        event = current_event()
+        if event is None or event.message.topic != self._progress.topic:
+            return None
+        self._progress.written[partition] = event.message.offset
+        return _of(event.message.offset)
+
+    @property
+    def _partitions(self) -> dict[str, int]:
+        """The partition of each row in memory; of those that are written Faust does not keep it."""
+        partitions: dict[str, int] = self.data._key_partition  # type: ignore[attr-defined]  # its store in memory has it
+        return partitions
+
+    def forget(self, partition: int) -> None:
+        """Drop the rows of a partition from memory, which are to be read back from the changelog's begin."""
+        rows = self.data.data
+        for key in [key for key, of in self._partitions.items() if of == partition]:
+            rows.pop(key, None)
+            del self._partitions[key]
+        for kept in (self._ahead, self._ahead_since, self._newest):
+            kept.pop(partition, None)
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Rows that are read back, in their order; those ahead of what is committed are left out."""
+        super().apply_changelog_batch([event for event in batch if not self._is_ahead(event)])
+
+    def _is_ahead(self, event: Any) -> bool:
+        message = event.message
+        partition, key = message.partition, self._to_key(event.key)
+        self._newest[partition] = message.timestamp
+        cut, of = self.cuts.get(partition), _offset(message.headers)
+        if cut is None or of is None or of < cut:
+            self._ahead.get(partition, {}).pop(key, None)
+            return False
+        self._ahead.setdefault(partition, {})[key] = event
+        self._ahead_since.setdefault(partition, message.timestamp)
+        return True
+
+    def settle(self, partition: int) -> None:
+        """All rows were read. Those that were left out are overwritten in the changelog by what stands.
+
+        Else compaction could keep, of a row that was ahead and the one that stands, only the former. Where they reach
+        back further than compaction spares (somebody has set the offsets back), what stood before them may be gone
+        already: then they count.
+        """
+        ahead = self._ahead.pop(partition, {})
+        since = self._ahead_since.pop(partition, 0.0)
+        if not ahead:
+            return
+        if self._newest[partition] - since > SPARED_SECONDS:
+            log.warning("%s: %d rows of partition %d are ahead of the committed offset %d by more than %d s; they stay",
+                        self.name, len(ahead), partition, self.cuts[partition], SPARED_SECONDS)  # fmt: skip
+            super().apply_changelog_batch(ahead.values())
+            return
+        log.info("%s: %d rows of partition %d were ahead of the committed offset %d",
+                 self.name, len(ahead), partition, self.cuts[partition])  # fmt: skip
+        rows = self.data.data
+        for key in ahead:
+            value = _encode(rows[key]).encode() if key in rows else None
+            self._forwarder.row(self._changelog, partition, _encode(key).encode(), value, _of(self.cuts[partition] - 1))
+
+
+def _of(offset: int) -> Headers:
+    return [(headers.ROW_OF, b"%d" % offset)]
+
+
+def _offset(given: Iterable[tuple[str, bytes]] | None) -> int | None:
+    """The offset of the record that a row was written on; None where it does not say."""
+    for name, value in given or ():
+        if name == headers.ROW_OF:
+            return int(value)
+    return None

@@ -1,4 +1,7 @@
-"""A member of a group with a table: every event is noted in it and forwarded. `safe` or `stock` Faust.
+"""A member of a group with tables: every event is noted, counted and forwarded. `safe` or `stock` Faust.
+
+What it forwards is the event, its offset and the how-manieth of its partition it is. A count is the hardest that a
+table can be asked for: it forgives no record that is told twice.
 
 Run as `python rebalance_member.py BOOTSTRAP safe|stock FOLDER`.
 """
@@ -28,7 +31,7 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
     """Run until SIGTERM."""
     settings = Settings(kafka=bootstrap)
     # Of the forwarder only the rows are used: outputs are delivered one by one below.
-    kind: Any = partial(SafeApp, forwarder=Forwarder(settings)) if mode == "safe" else faust.App
+    kind: Any = partial(SafeApp, forwarder=Forwarder(settings), follows=SOURCE) if mode == "safe" else faust.App
     app = kind(
         f"rebalance-{mode}",
         broker=f"kafka://{bootstrap}",
@@ -39,18 +42,23 @@ def main(bootstrap: str, mode: str, folder: str) -> None:
         table_standby_replicas=0,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
-        broker_commit_interval=0.5,
+        broker_commit_interval=2.0,
         web_enabled=False,
     )
     producer = Producer(producer_config(settings))
     seen = app.Table("seen", partitions=PARTITIONS, key_type=str, value_type=None)
+    counts = app.Table("counts", partitions=PARTITIONS, key_type=str, value_type=None)
     source = app.topic(SOURCE, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     @app.agent(source)
     async def note(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
         async for event in events_of(stream) if mode == "safe" else stream.events():
-            seen[event.message.value.decode()] = event.message.offset
-            producer.produce(OUTPUT, event.message.value, partition=event.message.partition)
+            message = event.message
+            seen[message.value.decode()] = message.offset
+            place = f"partition {message.partition}"
+            counts[place] = count = counts.get(place, 0) + 1
+            said = b"%b %d %d" % (message.value, message.offset, count)
+            producer.produce(OUTPUT, said, partition=message.partition)
             # Delivered here and now, so that only the consumer can lose something.
             producer.flush(10)
         yield

@@ -76,6 +76,7 @@ def make_app(
     app = ProcessorApp(
         group_of(name, 1),
         forwarder=forwarder,
+        follows=source.value,
         version=state_format(name),
         broker=";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(",")),
         store="memory://",

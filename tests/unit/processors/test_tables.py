@@ -40,7 +40,7 @@ class Rows:
     def __init__(self) -> None:
         self.written: list[tuple[str, int, bytes, bytes | None]] = []
 
-    def row(self, changelog: str, partition: int, key: bytes, value: bytes | None) -> None:
+    def row(self, changelog: str, partition: int, key: bytes, value: bytes | None, _: Any) -> None:
         self.written.append((changelog, partition, key, value))
 
 
