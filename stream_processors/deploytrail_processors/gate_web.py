@@ -146,6 +146,7 @@ class GateWeb:
         }
         if judgement.problems:
             reasons = [{"reason": p.reason.value, "detail": p.detail} for p in judgement.problems]
+            await self._gate.refuse(partition, asked, judgement, caller, now)
             detail = "; ".join(problem.detail for problem in judgement.problems)
             raise Refused(403, detail, verdict, **said, reasons=reasons)
         text = await self._gate.issue(partition, asked, judgement, caller, now)

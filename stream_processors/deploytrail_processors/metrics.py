@@ -50,6 +50,12 @@ GATE_ANSWERS = Counter(
     "Answers to requests for permits: allowed, refused, uncertain, away (503), forwarded, invalid.",
     ["answer"],
 )
+GATE_REFUSALS = Counter(
+    "deploytrail_gate_refusals_total",
+    "Refused and uncertain answers of the gate, by whether the trail was told: told, repeated (said within the hour "
+    "already), too_many (of one caller in a minute).",
+    ["trail"],
+)
 GATE_SECONDS = Histogram(
     "deploytrail_gate_seconds",
     "Seconds until a request for a permit was answered, as the worker that was asked sees it.",

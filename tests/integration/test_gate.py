@@ -113,6 +113,26 @@ def test_a_refusal_names_every_reason(
     assert "permit" not in answer.body
 
 
+@pytest.mark.requirement("M2.6", "M5.4")
+def test_a_refusal_stands_on_the_trail_once_with_its_reasons_and_hinders_nothing(gate: Gate) -> None:
+    for _ in range(4):
+        assert gate.ask("hasty", deployer="dora").reasons == ["unregistered", "no_approval"]
+    gate.report(registered("hasty"))
+    assert [gate.ask("hasty").reasons for _ in range(2)] == [["no_approval"]] * 2
+    gate.report(approved("hasty"))
+    assert gate.ask("hasty").status == 200
+
+    found = [one for one in gate.approvals("permit_refused") if one["deployment_id"] == "hasty"]
+    assert [one["tags"]["reasons"] for one in found] == ["unregistered,no_approval", "no_approval"]
+    assert {(one["artifact_digest"], one["service"], one["reporter"]) for one in found} == {
+        (DIGEST, "checkout", "gate")
+    }
+    assert found[0]["tags"]["asked_by"] == "anonymous"
+    assert "no_approval: nobody has approved hasty" in found[0]["justification"]
+    findings = [decode(m.value() or b"")[1] for m in read_topic(gate.kafka, Topic.FINDINGS)]
+    assert [one for one in findings if one["deployment_id"] == "hasty"] == []
+
+
 @pytest.mark.requirement("M5.3")
 def test_an_approval_of_the_ticket_counts(gate: Gate) -> None:
     gate.report(registered("ticket"), approved("", change_ticket="CHG-ticket"))

@@ -272,10 +272,14 @@ def test_a_timeline_holds_every_verdict_that_none_supersedes_each_once(clickhous
     ]
     for _ in ("as written", "written again after a crash"):
         trail.store(RecordType.FINDING, findings)
+        trail.store(RecordType.APPROVAL, [approval("permit_refused", at("09:00"), deployment_id="A", source="gate",
+                                                   approver="", justification="no_approval: nobody")])  # fmt: skip
+    refused = trail.ask("SELECT * FROM {db}.deployment_timeline(deployment_id = 'A') WHERE what = 'permit_refused'")
     of_deployment = trail.ask("SELECT * FROM {db}.deployment_timeline(deployment_id = 'A') WHERE entry = 'finding'")
     of_incident = trail.ask("SELECT * FROM {db}.incident_timeline(incident = 'INC9') WHERE entry != 'signal'")
     trail.close()
 
+    assert [(clock(r["at"]), r["detail"], r["source"]) for r in refused] == [("09:00", "no_approval: nobody", "gate")]
     assert [row["detail"] for row in of_deployment] == ["of the team", "the region was quiet"]
     assert [(r["entry"], r["deployment_id"], r["detail"]) for r in of_incident] == [
         ("verdict", "A", "in words"),

@@ -148,7 +148,8 @@ class _Steps:
         self.authors = _distinct(
             name.strip() for t in tags for key in ("commit_authors", "author") for name in t.get(key, "").split(",")
         )
-        words = [e["justification"] for e in events] + [s["justification"] for s in approvals]
+        words = [e["justification"] for e in events]
+        words += [s["justification"] for s in approvals if s["approval_type"] != "permit_refused"]
         self.justification = "; ".join(_distinct(words))
         self.emergency = deployment["emergency"] or any(s["emergency"] for s in self.counting)
         self.review = ""

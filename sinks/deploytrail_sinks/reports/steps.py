@@ -11,7 +11,7 @@ Value = Mapping[str, Any]
 _UNSAID = frozenset({"", "unknown", "other"})
 _PLACE = ("environment", "service", "region")
 # Whoever deploys tells of these; a ticket that only they name is known to nobody else.
-_OF_DEPLOYERS = frozenset({"registered", "permit_issued", "permit_used"})
+_OF_DEPLOYERS = frozenset({"registered", "permit_issued", "permit_used", "permit_refused"})
 
 
 class Steps:

@@ -8,7 +8,7 @@ from typing import Any
 
 from deploytrail_processors.apps.base import Agenda, Context, Row, row_key
 from deploytrail_processors.apps.deployments import DAY
-from deploytrail_processors.rules.approval_steps import Step, deployment_of, keep
+from deploytrail_processors.rules.approval_steps import Step, deployment_of, is_refusal, keep
 
 # Of one deployment or ticket, so many steps are kept, the latest, and so many deployments of a ticket.
 MOST_STEPS = 200
@@ -17,7 +17,7 @@ _NOT_KEPT = frozenset({"requested", "unknown"})
 
 
 def _says_something(step: Step) -> bool:
-    return step["approval_type"] not in _NOT_KEPT
+    return step["approval_type"] not in _NOT_KEPT and not is_refusal(step)
 
 
 class Approvals:

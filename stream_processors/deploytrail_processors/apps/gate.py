@@ -22,12 +22,12 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from faust.types import TP
 
-from deploytrail_processors import zones
+from deploytrail_processors import metrics, zones
 from deploytrail_processors.apps.approvals import Approvals
-from deploytrail_processors.apps.base import LiveContext, over_trail, tables_are_ready
+from deploytrail_processors.apps.base import Agenda, LiveContext, over_trail, row_key, tables_are_ready
 from deploytrail_processors.forwarder import DeliveryFailed
 from deploytrail_processors.gate_keys import GateKeys
-from deploytrail_processors.rules import approval, permit
+from deploytrail_processors.rules import approval, permit, refusals
 from deploytrail_processors.rules.approval_steps import Asked, Moment
 from deploytrail_processors.safe_app import SafeApp
 
@@ -35,6 +35,9 @@ NAME = "gate"
 CATCH_UP_SECONDS = 2.0
 DELIVERY_SECONDS = 5.0
 PERMIT_LINGER_MS = 2  # whoever asked for a permit waits until its issue is delivered
+# So many refusals a caller may leave on the trail in a minute: more than any pipeline asks, and no flood.
+MOST_REFUSALS_A_MINUTE = 600
+_MINUTE = 60_000_000
 # A partition whose time stands has an intake that is away: what it would bring, such as a revocation, is not known.
 OLDEST_SECONDS = 15.0
 
@@ -54,6 +57,10 @@ class Gate:
         self._issuer = permit.Issuer(settings.permit_issuer, settings.permit_audience, settings.permit_seconds)
         self.regions = RegionMap.from_settings(settings)
         self._known = Approvals(context)
+        # By deployment, what was last told of its refusals: see `rules/refusals.py`.
+        self._refusals = context.table("refusals")
+        self._old_refusals = Agenda(self._refusals, lambda row: int(row["at"]) + refusals.HOUR)
+        self._by_caller: dict[str, tuple[int, int]] = {}  # the minute in which refusals were told last, and how many
         self._newest: dict[int, int] = {}  # latest time that each partition has told
         self._oldest = max(OLDEST_SECONDS, 3 * settings.tick_seconds)
         self._admin = AdminClient(client_config(settings) | {"log_level": 0})
@@ -64,15 +71,22 @@ class Gate:
         # What the gate wrote itself, or the intake app of another partition, says nothing of this one's being there.
         if value.get("reporter") != permit.SOURCE and kind is not RecordType.GLOBAL_CHANGE:
             self._newest[partition] = max(self._newest.get(partition, 0), value["received_at"] or 0)
-        if kind is RecordType.APPROVAL:
+        if kind is RecordType.APPROVAL and value["approval_type"] != refusals.TYPE:
             self._known.add(partition, value)
+        elif kind is RecordType.APPROVAL and value["reporter"] == permit.SOURCE:
+            key = row_key(partition, value["deployment_id"])
+            self._refusals[key] = refusals.with_told(self._refusals.get(key), value)
+            self._old_refusals.put(partition, key, self._refusals[key])
 
     def on_tick(self, partition: int, now: int) -> None:
         self._newest[partition] = max(self._newest.get(partition, 0), now)
         self._known.forget_old(partition, now)
+        for key, _ in list(self._old_refusals.pop(partition, now)):
+            self._refusals.pop(key, None)
 
     def on_recovered(self) -> None:
         self._known.on_recovered()
+        self._old_refusals.forget()
         # Until something of a partition is read anew, nobody knows how far that is.
         self._context.read.clear()
         self._newest.clear()
@@ -141,12 +155,29 @@ class Gate:
         claims = permit.claims_of(asked, judgement, self._issuer, now)
         text, kid = self.keys.sign(claims)
         record = permit.issued(claims, judgement, kid=kid, caller=caller, tzdata=zones.VERSION, now=now)
+        await self._write(partition, record, "the issue of the permit")
+        return text
+
+    async def refuse(self, partition: int, asked: Asked, judgement: approval.Judgement, caller: str, now: int) -> None:
+        """Write a refusal to the trail, where it says something new. RetryLater where it cannot be written."""
+        record = refusals.record_of(asked, judgement, caller=caller, tzdata=zones.VERSION, now=now)
+        new = refusals.to_tell(record, self._refusals.get(row_key(partition, record["deployment_id"])))
+        minute, told = self._by_caller.get(caller, (0, 0))
+        told = told if minute == now // _MINUTE else 0
+        if new is None or told >= MOST_REFUSALS_A_MINUTE:
+            metrics.GATE_REFUSALS.labels("repeated" if new is None else "too_many").inc()
+            return
+        self._by_caller[caller] = now // _MINUTE, told + 1
+        await self._write(partition, new, "the refusal")
+        metrics.GATE_REFUSALS.labels("told").inc()
+
+    async def _write(self, partition: int, record: dict[str, Any], what: str) -> None:
+        """Write an Approval to the trail's partition itself, and return once it is there."""
         try:
-            self._context.forward(Topic.EVENTS, partition, asked.service, RecordType.APPROVAL, record)
+            self._context.forward(Topic.EVENTS, partition, record["service"], RecordType.APPROVAL, record)
             await asyncio.wait_for(self._context.forwarder.barrier(), DELIVERY_SECONDS)
         except (DeliveryFailed, TimeoutError) as error:
-            raise RetryLater("the issue of the permit could not be written to the trail") from error
-        return text
+            raise RetryLater(f"{what} could not be written to the trail") from error
 
     def policies_at(self, when: int) -> Any:
         """The policies in force at an instant."""

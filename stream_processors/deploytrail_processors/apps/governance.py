@@ -18,6 +18,7 @@ from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, row_key
 from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import findings, names_and_grain, requirements, unapproved, velocity
+from deploytrail_processors.rules.approval_steps import is_refusal
 from deploytrail_processors.rules.findings import Finding
 from deploytrail_processors.rules.policies import Velocity
 from deploytrail_processors.safe_app import SafeApp
@@ -62,7 +63,7 @@ class Governance:
                 self._take_back(partition, row)
             self._hear_of_tickets(partition, value)
             self._count(partition, value, is_merged=bool(changed.merged))
-        elif kind is RecordType.APPROVAL:
+        elif kind is RecordType.APPROVAL and not is_refusal(value):
             concerned = self._approvals.add(partition, value)
             if value["deployment_id"]:
                 self._know(partition, value["deployment_id"], value, requirements.with_approval)

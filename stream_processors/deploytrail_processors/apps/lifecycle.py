@@ -12,6 +12,7 @@ from deploytrail_processors.apps.base import Context, Row, over_trail
 from deploytrail_processors.apps.deployments import DAY, Changed, Deployments
 from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import lifecycle
+from deploytrail_processors.rules.approval_steps import is_refusal
 from deploytrail_processors.rules.succession import life_of
 from deploytrail_processors.safe_app import SafeApp
 
@@ -30,7 +31,7 @@ class Lifecycle:
         if kind is RecordType.DEPLOYMENT_EVENT:
             self._relations.of(partition)  # as they were before
             self._take(partition, self._deployments.add(partition, value))
-        elif kind is RecordType.APPROVAL and value["deployment_id"]:
+        elif kind is RecordType.APPROVAL and value["deployment_id"] and not is_refusal(value):
             self._relations.of(partition)
             changed = self._deployments.learn(
                 partition,

@@ -29,6 +29,7 @@ from deploytrail_processors.rules.approval_steps import (
     deployment_of,
     hands_of,
     is_at,
+    is_refusal,
     order,
     side_of,
     width_of,
@@ -40,7 +41,6 @@ PoliciesAt = Callable[[int], Policies]
 MINUTE = 60_000_000
 _DECISIONS = frozenset({"approved", "rejected", "revoked", "expired"})
 # Its refusals are answers to permits, no decisions of people.
-_ADMISSION = "kubernetes_admission"
 
 
 class Position(StrEnum):
@@ -187,7 +187,7 @@ class _Approving:
         return _Found(problems, names, tuple(ends))
 
     def _concerns(self, step: Step) -> bool:
-        if step["approval_type"] not in _DECISIONS or step.get("source") == _ADMISSION:
+        if step["approval_type"] not in _DECISIONS or is_refusal(step):
             return False
         if not is_at(step, self._asked.subject()):
             return False

@@ -30,6 +30,8 @@ KEPT = (
     "source",
 )
 _PLACE = ("service", "environment", "region")
+# They check permits where something is about to run, and tell of one that does not hold as `rejected`.
+_CHECKS_PERMITS = frozenset({"kubernetes_admission", "aws_hook"})
 UNSAID = frozenset({"", "unknown", "other"})
 KEPT_TAGS = ("deployer", "commit_authors", "author", "kind", "version", "permit_id", "cluster", "namespace", "workload")
 
@@ -77,6 +79,13 @@ def keep(value: Mapping[str, Any]) -> dict[str, Any]:
     tags = {name: value["tags"][name] for name in KEPT_TAGS if name in value["tags"]}
     kept = {name: value[name] for name in KEPT if value[name] not in ("", None, False)}
     return kept | ({"tags": tags} if tags else {})
+
+
+def is_refusal(step: Step) -> bool:
+    """Whether a step tells that a machine refused a permit, or one that did not hold: nobody's decision about what is
+    to be deployed."""
+    kind = step["approval_type"]
+    return kind == "permit_refused" or (kind == "rejected" and step.get("source", "") in _CHECKS_PERMITS)
 
 
 def order(step: Step) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from deploytrail_schemas.people import is_among, is_bot, person
 from deploytrail_schemas.policies.scope import narrowness
 from deploytrail_schemas.reasons import Reason
 
-from deploytrail_processors.rules.approval_steps import hands_of, is_at
+from deploytrail_processors.rules.approval_steps import hands_of, is_at, is_refusal
 from deploytrail_processors.rules.policies import BreakGlass, Document, Policies
 
 Approval = Mapping[str, Any]
@@ -76,6 +76,8 @@ class Emergency:
 def matters(step: Approval) -> bool:
     """Whether a step can let an emergency pass, take that back, or tell whose hands a deployment is in."""
     kind = step["approval_type"]
+    if is_refusal(step):
+        return False
     return kind in _WITHDRAWN or kind == "registered" or (kind == "approved" and bool(step.get("emergency")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,17 +14,23 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from confluent_kafka import KafkaError, KafkaException
-from deploytrail_processors import zones
+from deploytrail_processors import gate_web, zones
 from deploytrail_processors.apps import gate as gate_app
 from deploytrail_processors.apps.base import LiveContext
 from deploytrail_processors.apps.gate import Gate
+from deploytrail_processors.forwarder import DeliveryFailed
 from deploytrail_processors.gate_web import GateWeb, _answering
+from deploytrail_processors.replay_command import makers
 from deploytrail_processors.rules.policies import PolicySet
+from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from faust.types import TP
+from support.apps import Handled, tick
 from support.gate import AUDIENCE, DIGEST, ISSUER, approved, make_key, now, question, registered, step
+from support.story import APPS
+from support.values import event
 
 EU = 1
 
@@ -37,6 +44,7 @@ class Trail:
         self.written: list[dict[str, Any]] = []
         self.muted = False
         self.asked = 0
+        self.delivers = True
 
     def list_offsets(self, asked: dict[Any, Any], **_: Any) -> dict[Any, Future[Any]]:
         self.asked += 1
@@ -50,7 +58,9 @@ class Trail:
     def forward(self, topic: Topic, partition: int, key: str, kind: RecordType, value: dict[str, Any], *_: Any) -> None:
         self.written.append(value)
 
-    async def barrier(self) -> None: ...
+    async def barrier(self) -> None:
+        if not self.delivers:
+            raise DeliveryFailed("the broker is away")
 
 
 @pytest.fixture
@@ -90,6 +100,11 @@ def gate(trail: Trail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
     return found
 
 
+def told(step: dict[str, Any]) -> dict[str, Any]:
+    at = now()
+    return {"corrected_at": at, "received_at": at, "uncertainty_ms": 0, "reporter": "test"} | whole() | step
+
+
 def whole() -> dict[str, Any]:
     texts = (
         "change_ticket",
@@ -103,7 +118,9 @@ def whole() -> dict[str, Any]:
     return dict.fromkeys(texts, "") | {"valid_from": None, "valid_until": None, "tags": {}, "emergency": False}
 
 
-def answer(gate: Gate, meanwhile: Callable[[], Awaitable[None]] | None = None) -> tuple[int, dict[str, Any], str]:
+def answer(
+    gate: Gate, meanwhile: Callable[[], Awaitable[None]] | None = None, deployment_id: str = "good", **fields: Any
+) -> tuple[int, dict[str, Any], str]:
     """What a question is answered: status, body, Retry-After."""
 
     async def ask() -> tuple[int, dict[str, Any], str]:
@@ -112,7 +129,7 @@ def answer(gate: Gate, meanwhile: Callable[[], Awaitable[None]] | None = None) -
         app.add_routes([web.post("/v1/permits", _answering(served.permits))])
         async with TestClient(TestServer(app)) as client:
             background = asyncio.create_task(cast(Any, meanwhile())) if meanwhile else None
-            told = await client.post("/v1/permits", json=question("good"))
+            told = await client.post("/v1/permits", json=question(deployment_id, **fields))
             if background is not None:
                 await background
             return told.status, await told.json(), told.headers.get("Retry-After", "")
@@ -154,7 +171,7 @@ def test_a_question_waits_for_what_was_on_the_trail_when_it_came(gate: Gate, tra
     status, body, _ = answer(gate, revoke)
 
     assert (status, body["verdict"]) == (403, "refused")
-    assert trail.written == []
+    assert [one["approval_type"] for one in trail.written] == ["permit_refused"]
 
 
 @pytest.mark.requirement("M5.4")
@@ -187,3 +204,97 @@ def test_after_a_recovery_nothing_is_known_to_be_read(gate: Gate, trail: Trail) 
 
     assert answer(gate)[0] == 503
     assert trail.written == []
+
+
+def read_back(gate: Gate, trail: Trail) -> None:
+    """The gate reads what it wrote to the trail, with what else the trail gives each record."""
+    for record in trail.written[max(gate._context.read[EU] - 3, 0) :]:
+        gate.on_record(EU, RecordType.APPROVAL, whole() | record)
+        gate._context.read[EU] += 1
+
+
+@pytest.mark.requirement("M2.6", "M5.4")
+def test_a_refusal_is_on_the_trail_with_every_reason_and_who_asked(gate: Gate, trail: Trail) -> None:
+    status, body, _ = answer(gate, deployment_id="never", deployer="dora", kind="hotfix")
+    [record] = trail.written
+
+    assert (status, [one["reason"] for one in body["reasons"]]) == (403, ["unregistered", "no_approval"])
+    assert (record["approval_type"], record["deployment_id"]) == ("permit_refused", "never")
+    assert (record["service"], record["environment"], record["region"]) == ("checkout", "production", "eu-west-1")
+    assert (record["artifact_digest"], record["reporter"]) == (DIGEST, "gate")
+    assert record["justification"] == "; ".join(f"{one['reason']}: {one['detail']}" for one in body["reasons"])
+    assert record["tags"] == {
+        "verdict": "refused", "reasons": "unregistered,no_approval", "asked_by": "anonymous", "deployer": "dora",
+        "kind": "hotfix", "tzdata": zones.VERSION,
+    }  # fmt: skip
+
+
+@pytest.mark.requirement("M2.6", "M5.4")
+def test_a_refusal_that_is_asked_for_again_is_told_once_until_its_reasons_change(gate: Gate, trail: Trail) -> None:
+    for _ in range(5):
+        assert answer(gate, deployment_id="never")[0] == 403
+        read_back(gate, trail)
+    assert len(trail.written) == 1
+
+    gate.on_record(EU, RecordType.APPROVAL, told(registered("never")))
+    for _ in range(2):
+        assert answer(gate, deployment_id="never")[0] == 403
+        read_back(gate, trail)
+    answer(gate, deployment_id="never", artifact_digest="sha256:" + "2c" * 32)
+
+    said = [one["tags"]["reasons"] for one in trail.written]
+    assert said == ["unregistered,no_approval", "no_approval", "registered_for_other_artifact,no_approval"]
+    assert len({one["approval_id"] for one in trail.written}) == 3
+
+
+@pytest.mark.requirement("M2.6")
+def test_a_refusal_that_cannot_be_written_is_not_told(gate: Gate, trail: Trail) -> None:
+    trail.delivers = False
+    status, body, _ = answer(gate, deployment_id="never")
+
+    assert (status, body["detail"]) == (503, "the refusal could not be written to the trail")
+
+
+@pytest.mark.requirement("M2.6", "M3.4")
+def test_no_secret_of_a_question_reaches_the_trail(gate: Gate, trail: Trail) -> None:
+    secret = "ghp_" + "x1Y2z3" * 6
+    answer(gate, deployment_id=f"run-{secret}", deployer=f"token={secret}", kind=f"password={secret}")
+
+    [record] = trail.written
+    assert secret not in json.dumps(record)
+
+
+def test_one_caller_fills_the_trail_with_no_more_than_a_share(
+    gate: Gate, trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_app, "MOST_REFUSALS_A_MINUTE", 3)
+    at = now()
+    monkeypatch.setattr(gate_web, "_now", lambda: at)
+    statuses = {answer(gate, deployment_id=f"made-up-{n}")[0] for n in range(6)}
+
+    assert statuses == {403}
+    assert len(trail.written) == 3
+
+
+def test_what_was_refused_long_ago_is_forgotten(gate: Gate, trail: Trail) -> None:
+    answer(gate, deployment_id="never")
+    read_back(gate, trail)
+    gate.on_tick(EU, now() + 2 * 3_600_000_000)
+
+    assert list(gate._context.tables["refusals"]) == []
+
+
+@pytest.mark.requirement("M2.6")
+def test_no_app_but_the_gate_keeps_or_judges_anything_because_of_a_refusal(gate: Gate, trail: Trail) -> None:
+    answer(gate, deployment_id="never", deployer="dora")
+    refusal = decode(encode(RecordType.APPROVAL, trail.written[0]))[1]
+    needs = {"kind": "required_fields", "name": "why", "spec": {"fields": ["justification"], "tags": ["deployer"]}}
+    deployed = event("started", refusal["corrected_at"] + 60_000_000, deployment_id="never", service="checkout")
+    for name, make in makers(APPS, Settings()).items():
+        silent = Handled(make, [needs]).tell(refusal)
+        assert silent.written == []
+        assert [rows for table, rows in silent.tables.items() if rows] == [], name
+        with_it, without = (Handled(make, [needs]).tell(*steps, tick(refusal["corrected_at"] + 600_000_000))
+                            for steps in ((refusal, deployed, refusal), (deployed,)))  # fmt: skip
+        assert with_it.standing == without.standing, name
+        assert with_it.written[-1:] == without.written[-1:], name

@@ -258,6 +258,15 @@ def test_each_reason_of_a_verdict_is_an_exception() -> None:
     assert [e[0] for e in found.exceptions] == ["self_approval", "rejected"]
 
 
+@pytest.mark.requirement("M2.6")
+def test_that_a_permit_was_refused_before_is_no_exception_and_no_justification() -> None:
+    refused = step("permit_refused", approver="", source="gate", change_ticket="", justification="no_approval: nobody")
+    found = audited(deployment(), [refused, step(justification="the sprint's changes")], [], [])
+
+    assert found.exceptions == ()
+    assert (cells(found)["justification"], cells(found)["approvers"]) == ("the sprint's changes", "ada")
+
+
 def test_the_same_id_in_another_region_has_approvals_of_its_own() -> None:
     here, there = step(region="eu-west-1"), step(region="us-east-1", approval_id="2")
 

@@ -194,6 +194,8 @@ def test_every_reason_is_told_at_once() -> None:
         ([approval("rejected", NOON - MINUTE, approver="ada")], ["rejected", "no_approval"]),
         ([approval("rejected", NOON - MINUTE, approver="bob")], ["rejected"]),
         ([approval("rejected", NOON - MINUTE, source="kubernetes_admission")], []),
+        ([approval("rejected", NOON - MINUTE, source="aws_hook")], []),
+        ([approval("permit_refused", NOON - MINUTE, source="gate")], []),
         ([approval("revoked", NOON - MINUTE), approved("ada", NOON - SECOND)], []),
         ([approval("rejected", NOON - MINUTE, approver="bob"), approved("bob", NOON - SECOND)], []),
     ],

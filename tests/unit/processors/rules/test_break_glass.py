@@ -157,6 +157,13 @@ def test_what_was_withdrawn_before_the_start_counts_no_more(step: str) -> None:
     assert renewed is not None and renewed.reason is Reason.BREAK_GLASS
 
 
+@pytest.mark.parametrize("source", ["kubernetes_admission", "aws_hook"])
+def test_a_machine_that_refused_a_permit_withdraws_nobodys_approval(source: str) -> None:
+    found = judged(sound(), sound(approval_type="rejected", at=NOON - MINUTE, approver="", source=source))
+
+    assert found is not None and found.reason is Reason.BREAK_GLASS
+
+
 @pytest.mark.requirement("M4.2", "M8.3")
 @pytest.mark.parametrize(
     "close", [{"at": NOON + SECOND}, {"valid_until": NOON + SECOND}, {"valid_from": NOON - SECOND}]
