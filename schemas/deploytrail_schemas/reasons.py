@@ -185,6 +185,7 @@ class Reason(StrEnum):
     ROLLBACK_TARGET_UNKNOWN = "rollback_target_unknown"
     NOT_SEEN_RUNNING = "not_seen_running"
     NO_HEALTH_SEEN = "no_health_seen"
+    NO_ROLLBACK_AFTER_ALL = "no_rollback_after_all"
 
     # success_criteria
     CRITERIA_MET = "criteria_met"

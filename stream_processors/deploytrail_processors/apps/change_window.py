@@ -20,7 +20,7 @@ from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.apps.relations import PartitionRelations
 from deploytrail_processors.rules import break_glass, change_window, lifecycle, overrun
 from deploytrail_processors.rules.deployment_times import SWITCHES, began
-from deploytrail_processors.rules.findings import in_place_of, voided
+from deploytrail_processors.rules.findings import in_place_of, withdrawn
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
 
@@ -28,7 +28,7 @@ from deploytrail_processors.safe_app import SafeApp
 _NOTHING_AGAINST = frozenset(
     {
         *(Reason.INSIDE_ALLOWED_WINDOW, Reason.NO_WINDOW_APPLIES, Reason.BREAK_GLASS),
-        *(Reason.ENDED_BEFORE_CLOSE, Reason.SAME_DEPLOYMENT),
+        *(Reason.ENDED_BEFORE_CLOSE, Reason.SAME_DEPLOYMENT, Reason.START_UNKNOWN),
     }
 )
 
@@ -103,16 +103,19 @@ class ChangeWindow:
                 self._write(partition, row["finding"])
             self._overrun(partition, row, subject, policies)
         elif content["state"] == "voided":
-            self._void(partition, row)
+            self._take_back(partition, row, Reason.DEPLOYMENT_VOIDED, "was voided", _NOTHING_AGAINST)
+        else:  # such as a switch, of which the end is enough, that was amended to be a release
+            self._take_back(partition, row, Reason.START_UNKNOWN, "began nobody knows when", frozenset())
         self._deployments.put(partition, row)
 
-    def _void(self, partition: int, row: Row) -> None:
-        """Take back what stands against a deployment that was none, whatever came first."""
+    def _take_back(self, partition: int, row: Row, reason: Reason, why: str, stay: frozenset[Reason]) -> None:
+        """Take back what stands of a deployment that there is nothing to judge of, whatever came first; but for answers
+        for reasons that may `stay`."""
         for name in ("finding", "overrun"):
             standing: Row | None = row.get(name)
-            if standing is None or standing["reason"] in _NOTHING_AGAINST:
+            if standing is None or standing["reason"] in stay:
                 continue  # what was taken back is told again
-            found = in_place_of(standing, self._deployments.anew(row, voided(standing)))
+            found = in_place_of(standing, self._deployments.anew(row, withdrawn(standing, reason, why)))
             if found != standing:
                 row[name], row["told_at"] = found, self._context.partition_time(partition)
             self._write(partition, found)

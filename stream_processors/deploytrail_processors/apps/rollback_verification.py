@@ -94,13 +94,16 @@ class Verification:
             known = self._rollbacks.get(key) or {"finding": None}
             self._put(partition, key, known | {"place": _place(content), "id": content["deployment_id"], "due": at,
                                                "next": at})  # fmt: skip
+        elif (known := self._rollbacks.get(key)) is not None and known["place"] and known["finding"] is not None:
+            gone = verification.not_one(content, known["finding"])
+            self._say(partition, key, {**known, "next": None}, gone)
         # What a rollback undid, and what ran before, may be reported behind it.
         for name, rollback in rows_of(self._rollbacks, partition):
             if rollback["place"] == _place(content) and (name == key or rollback["finding"] is not None):
                 self._judge(partition, name, rollback)
 
     def _judge(self, partition: int, key: str, row: Row, *, by_tick: bool = False) -> None:
-        now, standing = self._context.partition_time(partition), row["finding"]
+        now = self._context.partition_time(partition)
         rollback = self._content(partition, row["id"])
         if now < row["due"] or rollback is None or not verification.is_rollback(rollback):
             return
@@ -112,14 +115,17 @@ class Verification:
         )  # fmt: skip
         if found is None:
             return
-        said = row.get("said", [])
-        fresh = not said or found["finding_id"] != said[-1]
-        if fresh:
+        fresh = found["finding_id"] not in row.get("said", [])[-1:]
+        # A tick does not come again: the next one says once more what this one's crash might have lost.
+        self._say(partition, key, {**row, "next": now + 1 if by_tick and fresh else None}, found)
+
+    def _say(self, partition: int, key: str, row: Row, found: findings.Finding) -> None:
+        """Write a judgement in place of the one that stands, or that one again where it is the same."""
+        standing, said = row["finding"], row.get("said", [])
+        if found["finding_id"] not in said[-1:]:
             said = [*said, found["finding_id"]]
             standing = verification.given_again(standing, found, said.count(found["finding_id"]))
-        # A tick does not come again: the next one says once more what this one's crash might have lost.
-        after = now + 1 if by_tick and fresh else None
-        self._put(partition, key, {**row, "finding": standing, "said": said, "next": after})
+        self._put(partition, key, {**row, "finding": standing, "said": said})
         self._context.forward(Topic.FINDINGS, partition, standing["finding_id"], RecordType.FINDING, standing)
 
     def _put(self, partition: int, key: str, row: Row) -> None:

@@ -1,4 +1,10 @@
-"""A verdict as the Finding record that is written of it."""
+"""A verdict as the Finding record that is written of it.
+
+Two ways lead from an answer to the next one about the same subject, `in_place_of` and `next_link`. They promise the
+same, that an answer which comes back has an id of its own, and give other ids: one by what is superseded, the other by
+how many there were. Both stay, since apps write on behind findings that stand on the topic: one that changed from the
+one to the other would rebuild ids that nobody has, and what stands would be superseded by nothing.
+"""
 
 from __future__ import annotations
 
@@ -104,15 +110,20 @@ def taken_back(standing: Mapping[str, Any], known_as: str, times: int) -> Findin
 
 def voided(standing: Mapping[str, Any]) -> Finding:
     """What supersedes a finding about a deployment that turned out to be none."""
+    return withdrawn(standing, Reason.DEPLOYMENT_VOIDED, "was voided")
+
+
+def withdrawn(standing: Mapping[str, Any], reason: Reason, why: str) -> Finding:
+    """What supersedes a finding about a deployment that turned out to be none to judge. `why`: words behind its id."""
     return finding(
         standing["rule"],
         "ok",
-        Reason.DEPLOYMENT_VOIDED,
+        reason,
         subject=standing["deployment_id"],
         place=dict(standing),
         occurred_at=standing["occurred_at"],
         severity="info",
-        explanation=f"the deployment {standing['deployment_id']} was voided: there is nothing to judge",
+        explanation=f"the deployment {standing['deployment_id']} {why}: there is nothing to judge",
         evidence={},
         deployment_id=standing["deployment_id"],
         policy_version=standing["policy_version"],

@@ -22,7 +22,7 @@ from deploytrail_schemas.ids import finding_id
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.reasons import Reason
 
-from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.findings import Finding, finding, voided, withdrawn
 from deploytrail_processors.rules.health import Check, between, usual_health
 from deploytrail_processors.rules.policies.rollback import RollbackVerification
 
@@ -60,6 +60,13 @@ def is_rollback(content: Mapping[str, Any]) -> bool:
     """Whether a record is that of a rollback which has succeeded."""
     undoes = content["kind"] == "rollback" or bool(content["rollback_of"])
     return undoes and content["state"] == "succeeded" and content["finished_at"] is not None
+
+
+def not_one(content: Mapping[str, Any], standing: Finding) -> Finding:
+    """What takes back the verification of what turned out to be no rollback that succeeded."""
+    if content["state"] == "voided":
+        return voided(standing)
+    return withdrawn(standing, Reason.NO_ROLLBACK_AFTER_ALL, "is no rollback that succeeded")
 
 
 def due(content: Mapping[str, Any], policy: RollbackVerification) -> int:

@@ -283,3 +283,34 @@ def test_what_another_deployment_brought_to_an_end_does_not_run_beyond_the_windo
 
     assert told(late=False) == set()
     assert told(late=True) == {("shop-1", "change_window_overrun", "ok", "ended_before_close")}
+
+
+@pytest.mark.requirement("M2.5", "M4.2")
+@pytest.mark.parametrize("at", [NIGHT, NIGHT + 12 * HOUR], ids=["outside", "inside"])
+def test_a_switch_that_turns_out_to_be_a_release_of_unknown_start_has_its_finding_taken_back(at: int) -> None:
+    switched = event("succeeded", at, kind="feature_flag")
+    release, switch = (
+        event("amended", at + HOUR + n, kind=kind, event_id=f"amended-{n}")
+        for n, kind in enumerate(("release", "feature_flag"))
+    )
+    told = Harness()
+    told.tell(switched, release, release)
+    back = Harness()
+    back.tell(switched, release, switch, switch)
+    started = Harness()
+    started.tell(switched, release, event("started", at - HOUR, kind="release"))
+    voided = Harness()
+    voided.tell(switched, release, event("voided", at + 2 * HOUR))
+
+    assert [(f["verdict"], f["reason"]) for f in standing(told)] == [("ok", "start_unknown")]
+    assert [f["reason"] for f in standing(back)] == [told.written[0]["reason"]]
+    assert [f["reason"] for f in standing(voided)] == ["start_unknown"]
+    [judged] = standing(started)
+    assert judged["occurred_at"] == at - HOUR
+    assert len({f["finding_id"] for f in back.written}) == 3
+
+
+def standing(harness: Harness) -> list[dict[str, Any]]:
+    """Findings that none other supersedes."""
+    replaced = {f["supersedes"] for f in harness.written if f.get("supersedes")}
+    return list({f["finding_id"]: f for f in harness.written if f["finding_id"] not in replaced}.values())

@@ -175,3 +175,38 @@ def test_what_is_seen_of_a_service_with_a_longer_name_is_not_evidence() -> None:
     handled = told(*WELL, running(14, BAD, service="shop/api", instance="pod-9"), DEADLINE)
 
     assert verdict(handled) == ("ok", "rollback_verified", "verified")
+
+
+VOIDED = event("voided", at(60), deployment_id="undo")
+FAILED = event("failed", at(50), deployment_id="undo")
+
+
+@pytest.mark.requirement("M2.5", "M4.6")
+@pytest.mark.parametrize(
+    ("later", "reason"), [(VOIDED, "deployment_voided"), (FAILED, "no_rollback_after_all")], ids=["voided", "failed"]
+)
+@pytest.mark.parametrize("seen", [WELL, []], ids=["verified", "inconclusive"])
+def test_the_verification_of_what_turns_out_to_be_no_rollback_is_taken_back(
+    later: Value, reason: str, seen: list[Value]
+) -> None:
+    handled = told(*seen, DEADLINE, later)
+    [gone] = handled.standing
+    before = len(handled.written)
+    handled.tell(later, tick(at(90)))
+
+    assert (gone["verdict"], gone["reason"], gone["deployment_id"]) == ("ok", reason, "undo")
+    assert {f["finding_id"] for f in handled.written[before:]} == {gone["finding_id"]}
+
+
+@pytest.mark.requirement("M2.5", "M4.6")
+def test_a_rollback_that_is_voided_before_its_deadline_is_not_verified() -> None:
+    assert told(*WELL, VOIDED, DEADLINE, tick(at(90))).findings == []
+
+
+@pytest.mark.requirement("M2.5", "M4.6")
+def test_a_rollback_that_did_succeed_after_all_is_verified_anew() -> None:
+    succeeded = event("succeeded", at(55), deployment_id="undo", kind="rollback", rollback_of="shop-2")
+    handled = told(*WELL, DEADLINE, FAILED, succeeded, tick(at(120)))
+
+    assert [f["reason"] for f in handled.findings] == ["rollback_verified", "no_rollback_after_all", "not_seen_running"]
+    assert verdict(handled)[1] == "not_seen_running"
