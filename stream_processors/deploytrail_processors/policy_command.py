@@ -32,6 +32,7 @@ EXIT_CHANGES = 1  # of diff --exit-code
 EXIT_UNMAPPED = 1  # of names
 EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
+EXIT_CONFIG = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
         return EXIT_INVALID
     except DeploytrailError as error:
         print(f"deploytrail policy: {error}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return EXIT_CONFIG if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
 
 
 def _refuse(problems: list[str], *, applies: bool = False) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from deploytrail_schemas import logs
 from deploytrail_schemas.arguments import did_you_mean, instant
-from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -24,10 +24,11 @@ NAMES = (
     "federation",
 )
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_CONFIG = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
-    """Run until SIGTERM or Ctrl-C; the exit code of the process."""
+    """Run until SIGTERM or Ctrl-C; the exit code of the process: 69 Kafka is away, 78 a setting is wrong."""
     parser = argparse.ArgumentParser(prog="deploytrail processor", description="Run stream processors.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--verbose", action="store_true", help="log what Faust does")
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
         return run(names, settings, verbose=options.verbose)
     except DeploytrailError as error:
         print(f"deploytrail processor: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return EXIT_CONFIG if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
 
 
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:

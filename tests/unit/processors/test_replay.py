@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from deploytrail_processors.policy_command import main as policy
 from deploytrail_processors.processor_command import NAMES
 from deploytrail_processors.processor_command import main as processor
 from deploytrail_processors.replay import Outputs
@@ -129,3 +131,34 @@ def test_wrong_words_are_refused(words: list[str], says: str, capsys: pytest.Cap
 
 def test_words_that_no_replay_can_follow_are_an_error_of_ours() -> None:
     assert issubclass(WrongWords, DeploytrailError)
+
+
+@pytest.mark.parametrize("words", [["lifecycle"], ["gate"], ["lifecycle", "--replay"]])
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("DEPLOYTRAIL_PARTITIONS", "many", "DEPLOYTRAIL_PARTITIONS is 'many'"),
+        ("DEPLOYTRAIL_TICK_SECONDS", "soon", "DEPLOYTRAIL_TICK_SECONDS is 'soon'"),
+    ],
+)
+def test_a_setting_that_is_wrong_ends_with_78(
+    words: list[str],
+    name: str,
+    text: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, text)
+
+    assert processor(words) == 78
+    assert says in capsys.readouterr().err
+
+
+def test_policies_that_cannot_be_looked_for_by_these_settings_end_with_78(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "one.yaml").write_text("kind: environment\nname: production\nspec: {production: true}\n")
+    monkeypatch.setenv("DEPLOYTRAIL_PARTITIONS", "many")
+
+    assert policy(["diff", str(tmp_path / "one.yaml")]) == 78

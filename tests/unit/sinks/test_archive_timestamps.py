@@ -249,6 +249,12 @@ def test_the_command_says_from_when_to_when_the_log_was_stamped(
     assert report["oldest_stamp"] == report["newest_stamp"] != ""
     assert report["stamped"] == log.publisher.size
     assert ask("--stamp", str(tmp_path / "nothing"))[0] == 78
+    for content in (b"", b"hello", log.trust_text.encode(), (tmp_path / "kept").read_bytes()[:-10]):
+        (tmp_path / "none").write_bytes(content)
+        code, said = ask("--stamp", str(tmp_path / "none"))
+        assert code == 1
+        words = "is no time stamp; expected an authority's answer as it came (RFC 3161, DER), such as a copy from log/"
+        assert f"FLAW: {tmp_path}/none: {words}timestamps\n" in said
     for days in ("-1", "nan", "1e30", "x"):
         with pytest.raises(SystemExit):
             ask("--stamp-within", days)

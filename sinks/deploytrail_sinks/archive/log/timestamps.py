@@ -18,6 +18,9 @@ from deploytrail_sinks.archive.log.timestamp_words import StampError, check_unsi
 if TYPE_CHECKING:
     from rfc3161_client import TimeStampResponse
 
+NO_STAMP = (
+    "is no time stamp; expected an authority's answer as it came (RFC 3161, DER), such as a copy from log/timestamps"
+)
 _SECONDS = 20.0
 _LIMIT = 1 << 20
 _HASHES = {
@@ -100,8 +103,8 @@ def _decode(stamp: bytes) -> TimeStampResponse:
         if decoded.status != 0:
             raise StampError(f"the authority refused: status {decoded.status}")
         _ = decoded.tst_info
-    except ValueError as error:
-        raise StampError(f"is no time stamp: {error}") from error
+    except ValueError:  # its words are about the parser
+        raise StampError(NO_STAMP) from None
     return decoded
 
 
