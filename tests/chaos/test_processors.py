@@ -33,6 +33,7 @@ class Aftermath:
 
     kafka: str
     differences: list[dict[str, Any]]
+    said: dict[str, tuple[set[str], set[str]]]
     exits: list[int]
     told: int
 
@@ -61,7 +62,7 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         pair.revive()
         pair.wait_until_read()
         exits = pair.stop()
-        return Aftermath(kafka, pair.differences(), exits, told)
+        return Aftermath(kafka, pair.differences(), pair.said(), exits, told)
 
 
 @pytest.mark.timeout(600 + 300 * ROUNDS)
@@ -71,6 +72,15 @@ def test_each_app_finds_what_it_would_have_found_undisturbed(name: str, aftermat
     assert name in EFFECTS, f"say in support/story.py what {name} makes of the story"
     assert effects(aftermath.kafka, name)
     assert [one for one in aftermath.differences if one["app"] == name] == []
+
+
+@pytest.mark.requirement("M3.4", "M8.4")
+@pytest.mark.parametrize("name", APPS)
+def test_each_app_has_said_nothing_on_the_way_that_it_would_not_have_said(name: str, aftermath: Aftermath) -> None:
+    """Not only what stands is the same: each record has met the state that it would have met."""
+    written, undisturbed = aftermath.said[name]
+
+    assert written == undisturbed
 
 
 def test_nothing_was_set_aside_and_both_workers_ended_well(aftermath: Aftermath) -> None:

@@ -7,13 +7,17 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
 from deploytrail_processors.bounded_stop import EXIT_UNAVAILABLE
+from deploytrail_processors.policy_reader import PolicyReader
+from deploytrail_processors.replay import Replay
+from deploytrail_processors.replay_command import makers
+from deploytrail_processors.state_formats import end_offsets
 from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -119,6 +123,23 @@ class Pair:
         done = run(*words, env=self._env, cwd=self.folder, seconds=240)
         assert done.returncode in (0, 1), done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["differences"]
+        return found
+
+    def said(self) -> dict[str, tuple[set[str], set[str]]]:
+        """Of each app everything it has said, and what an undisturbed run says: ids of findings, superseded ones
+        too, and the newest revision of each record."""
+        settings = Settings(kafka=self.kafka)
+        ends = end_offsets(settings, Topic.EVENTS)
+        with closing(PolicyReader(settings)) as reader:
+            replay = Replay(
+                settings, makers(self._apps, settings), reader.read_to_end(), dict.fromkeys(self._apps, ends)
+            )
+        found: dict[str, tuple[set[str], set[str]]] = {name: (set(), set()) for name in self._apps}
+        for partition in range(settings.partitions):
+            for side, outputs in enumerate((replay.written(partition), replay.told(partition).outputs)):
+                for name, output in outputs.items():
+                    found[name][side].update(output.findings)
+                    found[name][side].update(f"{r['deployment_id']} {r['revision']}" for r in output.records.values())
         return found
 
     def _new(self, name: str) -> Command:
