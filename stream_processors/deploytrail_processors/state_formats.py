@@ -26,8 +26,9 @@ from deploytrail_schemas.topics import Topic
 log = logging.getLogger(__name__)
 # Raise an app's number whenever its rows hold something else, or mean something else; 1 where none stands here.
 STATE_FORMATS: dict[str, int] = {
-    **dict.fromkeys(("lifecycle", "suppression", "approval", "rollback_verification", "impact", "reconciliation"), 4),
-    **dict.fromkeys(("correlation", "success_criteria", "change_window", "governance", "overdue"), 5),
+    **dict.fromkeys(("lifecycle", "suppression", "approval", "impact"), 4),
+    **dict.fromkeys(("change_window", "rollback_verification", "reconciliation"), 5),
+    **dict.fromkeys(("correlation", "success_criteria", "governance", "overdue"), 6),
 }
 # Revisions of a rebuilt state count from here on, times the format: never below those that stand on the topic.
 REVISIONS = 1_000_000

@@ -19,6 +19,7 @@ from deploytrail_processors.apps.timeline import Timeline
 from deploytrail_processors.rules import candidates, causes, correlation, lifecycle, past, storms
 from deploytrail_processors.rules.causes import Habit
 from deploytrail_processors.rules.deployment_times import began
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.past import Past
 from deploytrail_processors.rules.policies import Policies
 from deploytrail_processors.safe_app import SafeApp
@@ -225,7 +226,7 @@ class Correlation:
 
     def _count(self, partition: int, signal: dict[str, Any]) -> list[Any]:
         """What the habits were before this signal; it is counted once, however often it is delivered."""
-        place = "/".join((signal["region"], signal["environment"]))
+        place = joined(signal["region"], signal["environment"])
         return [
             self._count_one(partition, name, signal) for name in (correlation.alert_key(signal), f"{EVERYONE}/{place}")
         ]

@@ -20,6 +20,7 @@ from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import findings, names_and_grain, requirements, unapproved, velocity
 from deploytrail_processors.rules.approval_steps import is_refusal
 from deploytrail_processors.rules.findings import Finding
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import Velocity
 from deploytrail_processors.safe_app import SafeApp
 
@@ -215,7 +216,7 @@ class Governance:
         self._expiries[1][1].put(partition, key, self._tickets[key])
 
     def _count(self, partition: int, event: Row, *, is_merged: bool) -> None:
-        key = row_key(partition, f"{event['environment']}/{event['service']}")
+        key = row_key(partition, joined(event["environment"], event["service"]))
         row = self._services.get(key) or {"starts": {}, "standing": {}}
         starts = velocity.with_event(row["starts"], event)
         if starts == row["starts"]:

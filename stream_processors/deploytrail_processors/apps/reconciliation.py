@@ -19,6 +19,7 @@ from deploytrail_processors.apps.base import Agenda, Context, Row, over_trail, r
 from deploytrail_processors.apps.deployments import DAY, Deployments
 from deploytrail_processors.apps.elsewhere import tell_regions
 from deploytrail_processors.rules import deployed, lifecycle, place_state, sightings
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import Policies, Reconciliation, reconciliation_for
 from deploytrail_processors.rules.reconciliation import SOURCE
 from deploytrail_processors.safe_app import SafeApp
@@ -168,7 +169,7 @@ class Reconcile:
 
 
 def _place_key(place: dict[str, str]) -> str:
-    return "/".join(place[name] for name in lifecycle.PLACE)
+    return joined(*(place[name] for name in lifecycle.PLACE))
 
 
 def make(settings: Settings) -> SafeApp:

@@ -14,6 +14,7 @@ from deploytrail_processors.apps.deployments import Deployments
 from deploytrail_processors.rules import findings, lifecycle
 from deploytrail_processors.rules import rollback_verification as verification
 from deploytrail_processors.rules.correlation import alert_key
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import RollbackVerification, rollback_verification_for
 from deploytrail_processors.safe_app import SafeApp
 
@@ -155,8 +156,7 @@ class Verification:
 
     def _evidence(self, partition: int, place: str) -> verification.Evidence:
         prefix = row_key(partition, f"{place}/")
-        # Not by the prefix alone: a service may be called as another one with a slash behind it.
-        seen = [row for key, row in rows_of(self._seen, partition) if key == f"{prefix}{row['id']}"]
+        seen = [row for key, row in rows_of(self._seen, partition) if key.startswith(prefix)]
         return verification.Evidence(
             *(tuple(row for row in seen if row["kind"] == kind) for kind in ("running", "health", "alert"))
         )
@@ -173,7 +173,7 @@ class Verification:
 
 
 def _place(value: Mapping[str, Any]) -> str:
-    return "/".join(value[name] for name in lifecycle.PLACE)
+    return joined(*(value[name] for name in lifecycle.PLACE))
 
 
 def _seen_in(kind: RecordType, value: dict[str, Any]) -> Seen | None:

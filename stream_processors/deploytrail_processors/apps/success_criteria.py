@@ -21,6 +21,7 @@ from deploytrail_processors.apps.health_checks import KEEP_HEALTH, HealthChecks,
 from deploytrail_processors.rules import lifecycle
 from deploytrail_processors.rules import success_criteria as success
 from deploytrail_processors.rules.findings import next_link
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import Policies, SuccessCriteria, success_criteria_for
 from deploytrail_processors.rules.policies.success import SEVERITIES
 from deploytrail_processors.safe_app import SafeApp
@@ -222,7 +223,7 @@ class Success:
 
 
 def _place_key(partition: int, value: dict[str, Any]) -> str:
-    return row_key(partition, "/".join(value[name] for name in lifecycle.PLACE))
+    return row_key(partition, joined(*(value[name] for name in lifecycle.PLACE)))
 
 
 def _standing(row: Row) -> Row | None:

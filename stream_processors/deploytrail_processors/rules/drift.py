@@ -18,6 +18,7 @@ from deploytrail_schemas.reasons import Reason
 from deploytrail_processors.rules.artefacts import Artefact, any_is_same, artefact_of
 from deploytrail_processors.rules.deployed import Deployed, in_force, is_under_way
 from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies.reconciliation import Reconciliation
 from deploytrail_processors.rules.sightings import MINUTE, Sighting
 
@@ -237,7 +238,7 @@ def _finding(
         RULE,
         verdict,
         reason,
-        subject="/".join(place[name] for name in ("region", "environment", "service")),
+        subject=joined(*(place[name] for name in ("region", "environment", "service"))),
         place=dict(place),
         occurred_at=at,
         severity="warning" if verdict == "violation" else "info",

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import Policies
 
 LEAST, ENOUGH, MOST = 5, 20, 64
@@ -51,7 +52,7 @@ def group_of(content: Mapping[str, Any]) -> str:
     """The deployments that a deployment is compared with; empty for a part of another, which is compared with none."""
     if content["parent_deployment_id"]:
         return ""
-    return "/".join(content[name] for name in ("environment", "service", "kind"))
+    return joined(*(content[name] for name in ("environment", "service", "kind")))
 
 
 def sample_of(content: Mapping[str, Any], policies: Policies) -> Sample | None:

@@ -16,6 +16,7 @@ from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules import aliases
 from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import Policies
 
 UNMAPPED, GRAIN = "unmapped_name", "grain"
@@ -55,7 +56,7 @@ def find_other_grain(event: Mapping[str, Any], policies: Policies, *, day: int) 
         GRAIN,
         "violation",
         reason,
-        subject=f"{event['service']}/{event['environment']}/{day}",
+        subject=joined(event["service"], event["environment"], str(day)),
         place=dict(event),
         occurred_at=event["corrected_at"],
         severity="info",
@@ -72,7 +73,7 @@ def _unmapped(event: Mapping[str, Any], kind: str, reason: Reason, day: int) -> 
         UNMAPPED,
         "violation",
         reason,
-        subject=f"{kind}/{name}/{event['region']}/{day}",
+        subject=joined(kind, name, event["region"], str(day)),
         place=dict(event),
         occurred_at=event["corrected_at"],
         severity="warning",

@@ -18,6 +18,7 @@ from deploytrail_schemas.policies.scope import narrowness
 from deploytrail_schemas.reasons import Reason
 
 from deploytrail_processors.rules.findings import Finding, finding
+from deploytrail_processors.rules.keys import joined
 from deploytrail_processors.rules.policies import Document, Policies, Velocity
 from deploytrail_processors.rules.policies.velocity import LONGEST, MOST
 
@@ -247,7 +248,7 @@ def _said(
         limit.rule,
         verdict,
         reason,
-        subject=f"{place['region']}/{place['environment']}/{place['service']}",
+        subject=joined(place["region"], place["environment"], place["service"]),
         place=place,
         explanation=f"{place['service']} in {place['environment']} {words}",
         evidence={"count": str(count), "allowed": str(limit.allowed), "minutes": str(minutes)} | evidence,
