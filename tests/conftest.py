@@ -54,17 +54,27 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def kafka(request: pytest.FixtureRequest) -> str:
     """Bootstrap address of a real Kafka: DEPLOYTRAIL_KAFKA's, one from jars, or a container."""
     if running := os.environ.get("DEPLOYTRAIL_KAFKA"):
-        yield running
-        return
+        return running
     try:
         _needs_of_kafka()
-    except MissingDependencyError as error:
-        yield from _container(str(error))
-        return
+    except MissingDependencyError:
+        return str(request.getfixturevalue("kafka_container"))
+    return str(request.getfixturevalue("own_kafka"))
+
+
+@pytest.fixture(scope="session")
+def kafka_container() -> Iterator[str]:
+    """Kafka in a container, where its jars cannot be had."""
+    yield from _container("there is no Java 17, or there are no jars of Kafka")
+
+
+@pytest.fixture(scope="session")
+def kafka_from_jars(own_kafka_needs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The broker of this process: its start costs seconds, so that all files which do not stop one share it."""
     from deploytrail_local.kafka_broker import KafkaBroker
 
     folder = tmp_path_factory.mktemp("kafka")
@@ -74,18 +84,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Kafka of this module alone, for what reads its topics from their beginning."""
-    try:
-        _needs_of_kafka()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
-    from deploytrail_local.kafka_broker import KafkaBroker
+def own_kafka(kafka_from_jars: str) -> str:
+    """A Kafka that is empty and this module's alone, for what reads its topics from their beginning."""
+    from support.kafka import empty
 
-    folder = tmp_path_factory.mktemp("own-kafka")
-    with KafkaBroker(folder) as broker:
-        yield broker.bootstrap
-    shutil.rmtree(folder, ignore_errors=True)
+    empty(kafka_from_jars)
+    return kafka_from_jars
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import Command
-from support.kafka import make_topics, wait_for
+from support.kafka import empty, make_topics, wait_for
 
 # The suite's few; more by DEPLOYTRAIL_TEST_REBALANCES.
 ROUNDS = int(os.environ.get("DEPLOYTRAIL_TEST_REBALANCES", "2"))
@@ -62,6 +62,7 @@ class Sinks:
 
 @pytest.fixture
 def kafka(own_kafka: str) -> str:
+    empty(own_kafka)
     make_topics(own_kafka)
     return own_kafka
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -18,6 +22,51 @@ def make_topics(bootstrap: str) -> Settings:
     settings = Settings(kafka=bootstrap)
     ensure_topics(AdminClient(client_config(settings)), settings, timeout=120.0)
     return settings
+
+
+def empty(bootstrap: str) -> None:
+    """Take all topics and groups from a broker of one node: what other tests left. Whoever wrote or read has ended."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+    def topics() -> list[str]:
+        return [name for name in admin.list_topics(timeout=60).topics if not name.startswith("__")]
+
+    def groups() -> list[str]:
+        found = [group.group_id for group in admin.list_consumer_groups(request_timeout=60).result().valid]
+        for name, described in admin.describe_consumer_groups(found, request_timeout=60).items() if found else ():
+            members = [member.member_id for member in described.result(60).members]
+            if members:
+                _leave(bootstrap, name, members)
+        return found
+
+    wait_for(lambda: _deleted(admin.delete_consumer_groups, groups()), what="the end of all groups of other tests")
+    wait_for(lambda: _deleted(admin.delete_topics, topics()), what="the end of all topics of other tests")
+
+
+def _deleted(delete: Callable[[list[str]], dict[str, Future[None]]], names: list[str]) -> bool:
+    """Whether there was nothing left to delete; otherwise it is asked to be."""
+    for done in delete(names).values() if names else ():
+        with contextlib.suppress(KafkaException):
+            done.result(60)
+    return not names
+
+
+def _leave(bootstrap: str, group: str, members: list[str]) -> None:
+    """Say in the name of members that they leave: one that was killed would be awaited until its session is over.
+
+    LeaveGroup, version 3: https://kafka.apache.org/protocol#The_Messages_LeaveGroup
+    """
+
+    def text(value: str) -> bytes:
+        return struct.pack(">h", len(value.encode())) + value.encode()
+
+    no_instance = struct.pack(">h", -1)
+    who = b"".join(text(member) + no_instance for member in members)
+    request = struct.pack(">hhi", 13, 3, 1) + text("tests") + text(group) + struct.pack(">i", len(members)) + who
+    host, _, port = bootstrap.partition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        connection.recv(4096)
 
 
 def read_topic(bootstrap: str, topic: Topic | str, *, since: dict[int, int] | None = None) -> list[Message]:
@@ -102,12 +151,17 @@ def write(
 
 
 def wait_for(condition: Callable[[], bool], *, seconds: float = 120.0, what: str = "the condition") -> None:
-    """Return once `condition()` holds; AssertionError with `what` after `seconds`: a machine may do much besides."""
+    """Return once `condition()` holds; AssertionError with `what` after `seconds`: a machine may do much besides.
+
+    A condition that takes long to tell is asked less often: what is waited for needs the machine, too.
+    """
     deadline = time.monotonic() + seconds
+    asked = time.monotonic()
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not hold within {seconds:.0f} s")
-        time.sleep(0.05)
+        time.sleep(min(2.0, max(0.05, 2 * (time.monotonic() - asked))))
+        asked = time.monotonic()
 
 
 def known_clock() -> list[tuple[str, bytes]]:
