@@ -68,11 +68,11 @@ _COMMANDS = (("processor", "intake"), ("sink", "clickhouse"))
 
 
 class Load(threading.Thread):
-    """Events written to a topic at a steady rate, each acknowledged."""
+    """Events written to a topic at a steady rate a second, each acknowledged."""
 
-    def __init__(self, bootstrap: str, topic: Topic = Topic.INTAKE) -> None:
+    def __init__(self, bootstrap: str, topic: Topic = Topic.INTAKE, *, rate: int = RATE) -> None:
         super().__init__(daemon=True)
-        self._topic = topic
+        self._topic, self._rate = topic, rate
         self._producer = Producer(producer_config(Settings(kafka=bootstrap)))
         self._stop_asked = threading.Event()
         self.sent = 0
@@ -99,7 +99,7 @@ class Load(threading.Thread):
             )
             self.sent += 1
             self._producer.poll(0)
-            time.sleep(max(0.0, begin + self.sent / RATE - time.monotonic()))
+            time.sleep(max(0.0, begin + self.sent / self._rate - time.monotonic()))
 
     def stop(self) -> None:
         """Stop, once everything is acknowledged."""

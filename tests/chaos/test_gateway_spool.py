@@ -45,6 +45,7 @@ class Reporter(threading.Thread):
                 if answer.status_code == 202:
                     self.accepted.append(number)
                     number += 1
+                    time.sleep(0.01)  # the gateway needs the machine, too
                 elif answer.status_code not in (429, 503):
                     self.unexpected.append(answer.text)
 

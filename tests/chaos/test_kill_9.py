@@ -19,9 +19,17 @@ from deploytrail_sinks.archive.store import LocalFolder
 from deploytrail_sinks.archive.verify import verify
 from deploytrail_sinks.clickhouse.writer import connect
 from support.commands import Command, run
-from support.kafka import end_offsets, make_topics, read_topic, wait_for
+from support.kafka import empty, end_offsets, make_topics, read_topic, wait_for
 
+RATE = 100  # events a second, some hundreds between two kills
 FAST = {"DEPLOYTRAIL_KAFKA_CLIENT": "session.timeout.ms=6000;heartbeat.interval.ms=1000"}
+
+
+@pytest.fixture
+def kafka(own_kafka: str) -> str:
+    """A broker with the load of one test alone on its topics."""
+    empty(own_kafka)
+    return own_kafka
 
 
 def kill_repeatedly(words: tuple[str, ...], env: dict[str, str], folder: Path, load: Load, times: int) -> Command:
@@ -41,14 +49,14 @@ def kill_repeatedly(words: tuple[str, ...], env: dict[str, str], folder: Path, l
 
 @pytest.mark.timeout(600)
 @pytest.mark.requirement("M8.4")
-def test_a_killed_intake_worker_loses_no_event(own_kafka: str, tmp_path: Path) -> None:
-    make_topics(own_kafka)
-    env = {"DEPLOYTRAIL_KAFKA": own_kafka, "DEPLOYTRAIL_STATE": str(tmp_path / "state")}
-    load = Load(own_kafka)
+def test_a_killed_intake_worker_loses_no_event(kafka: str, tmp_path: Path) -> None:
+    make_topics(kafka)
+    env = {"DEPLOYTRAIL_KAFKA": kafka, "DEPLOYTRAIL_STATE": str(tmp_path / "state")}
+    load = Load(kafka, rate=RATE)
     command = kill_repeatedly(("processor", "intake"), env, tmp_path, load, times=3)
 
     def trail() -> list[tuple[str, bytes]]:
-        decoded = ((m.value() or b"", decode(m.value())) for m in read_topic(own_kafka, Topic.EVENTS))
+        decoded = ((m.value() or b"", decode(m.value())) for m in read_topic(kafka, Topic.EVENTS))
         return [(v["event_id"], data) for data, (kind, v) in decoded if kind is RecordType.DEPLOYMENT_EVENT]
 
     try:
@@ -69,19 +77,19 @@ SINK_KILLS = int(os.environ.get("DEPLOYTRAIL_TEST_KILLS", "5"))
 
 @pytest.mark.timeout(400 + 20 * SINK_KILLS)
 @pytest.mark.requirement("M8.4")
-def test_a_killed_clickhouse_sink_loses_and_doubles_no_row(own_kafka: str, clickhouse: str, tmp_path: Path) -> None:
-    make_topics(own_kafka)
+def test_a_killed_clickhouse_sink_loses_and_doubles_no_row(kafka: str, clickhouse: str, tmp_path: Path) -> None:
+    make_topics(kafka)
     database = "killed_sink"
     env = FAST | {
-        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_KAFKA": kafka,
         "DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse,
         "DEPLOYTRAIL_CLICKHOUSE_DATABASE": database,
     }
-    load = Load(own_kafka, Topic.EVENTS)
-    before = end_offsets(own_kafka, Topic.EVENTS)
+    load = Load(kafka, Topic.EVENTS, rate=RATE)
+    before = end_offsets(kafka, Topic.EVENTS)
     command = kill_repeatedly(("sink", "clickhouse"), env, tmp_path, load, times=SINK_KILLS)
-    kinds = Counter(decode(m.value())[0] for m in read_topic(own_kafka, Topic.EVENTS))
-    assert sum(end_offsets(own_kafka, Topic.EVENTS).values()) - sum(before.values()) == load.sent
+    kinds = Counter(decode(m.value())[0] for m in read_topic(kafka, Topic.EVENTS))
+    assert sum(end_offsets(kafka, Topic.EVENTS).values()) - sum(before.values()) == load.sent
     client = connect(Settings.load({"DEPLOYTRAIL_CLICKHOUSE_URL": clickhouse}))
     question = f"SELECT count(), uniqExact(kafka_partition, kafka_offset) FROM {database}.deployment_events"
     expected = kinds[RecordType.DEPLOYMENT_EVENT]
@@ -96,19 +104,17 @@ def test_a_killed_clickhouse_sink_loses_and_doubles_no_row(own_kafka: str, click
 
 @pytest.mark.timeout(600)
 @pytest.mark.requirement("M5.1")
-def test_a_killed_archive_sink_loses_and_doubles_no_record(own_kafka: str, tmp_path: Path) -> None:
-    make_topics(own_kafka)
+def test_a_killed_archive_sink_loses_and_doubles_no_record(kafka: str, tmp_path: Path) -> None:
+    make_topics(kafka)
     env = FAST | {
-        "DEPLOYTRAIL_KAFKA": own_kafka,
+        "DEPLOYTRAIL_KAFKA": kafka,
         "DEPLOYTRAIL_ARCHIVE": f"file:{tmp_path}/archive",
         "DEPLOYTRAIL_ARCHIVE_SEGMENT_RECORDS": "100",
         "DEPLOYTRAIL_ARCHIVE_SEGMENT_SECONDS": "0.5",
     }
-    load = Load(own_kafka, Topic.EVENTS)
+    load = Load(kafka, Topic.EVENTS, rate=RATE)
     command = kill_repeatedly(("sink", "archive"), env, tmp_path, load, times=5)
-    held = {
-        (m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value()) for m in read_topic(own_kafka, Topic.EVENTS)
-    }
+    held = {(m.partition(), m.offset(), m.timestamp()[1], m.key(), m.value()) for m in read_topic(kafka, Topic.EVENTS)}
     store = LocalFolder(tmp_path / "archive")
 
     def archived() -> list[tuple[object, ...]]:

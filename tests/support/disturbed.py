@@ -37,7 +37,7 @@ class Teller(threading.Thread):
         self, kafka: str, partitions: Iterable[int], lives: int, seconds: float, *, begin: int = NOON, name: str = "p"
     ) -> None:
         super().__init__(daemon=True)
-        stories = [encoded(tell(lives, partition, begin=begin, name=name)) for partition in partitions]
+        stories = [encoded(tell(lives, partition, begin=begin, name=name, hours=3)) for partition in partitions]
         self._messages = [message for row in zip_longest(*stories) for message in row if message is not None]
         self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 600_000})
         self._seconds = seconds

@@ -75,13 +75,16 @@ spec: {team: web, depends_on: [shop-2, shop-3], expected_duration_minutes: 12}
 """
 
 
-def tell(lives: int, partition: int, *, begin: int = NOON, name: str = "p") -> Iterator[Told]:
-    """So many deployments' lives on a partition, in the order of their times, and three days of ticks behind."""
+def tell(lives: int, partition: int, *, begin: int = NOON, name: str = "p", hours: int = 1) -> Iterator[Told]:
+    """So many deployments' lives on a partition, in the order of their times, and three days of ticks behind.
+
+    `hours`: between those ticks.
+    """
     at = begin
     for number in range(lives):
         yield from life(f"{name}{partition}-{number}", number, partition, at)
         at += STEP
-    for hour in range(1, 73):
+    for hour in range(hours, 73, hours):
         yield partition, RecordType.TICK, {"at": at + hour * 60 * MINUTE, "region": ""}
 
 
