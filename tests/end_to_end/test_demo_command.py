@@ -1,4 +1,7 @@
-"""`deploytrail demo` as a person starts it: it answers with its exit code and leaves nothing running."""
+"""`deploytrail demo` as a person starts it: it answers with its exit code and leaves nothing running.
+
+What it does without a terminal is in test_first_day.py.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from pathlib import Path
 import pytest
 from deploytrail_local.java import find_java
 from deploytrail_schemas.errors import MissingDependencyError
+from support.commands import users_of
 
 DEMO = (sys.executable, "-m", "deploytrail.command", "demo")
 
@@ -29,56 +33,11 @@ def home(tmp_path: Path) -> Iterator[Path]:
     except MissingDependencyError as error:
         pytest.skip(str(error))
     yield tmp_path / "demo"
-    assert _users_of(tmp_path / "demo") == []
-
-
-def _users_of(folder: Path) -> list[str]:
-    """Command lines of the processes that were started for a folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(os.getpid()):
-            continue
-        try:
-            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if str(folder).encode() in words:
-            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
-    return found
+    assert users_of(tmp_path / "demo") == []
 
 
 def _environ(home: Path) -> dict[str, str]:
     return {**os.environ, "DEPLOYTRAIL_HOME": str(home.parent / "unused")}
-
-
-@pytest.mark.timeout(900)
-def test_demo_without_a_terminal_ends_with_zero_and_leaves_nothing_running(home: Path) -> None:
-    real = home.parent / "archive-of-a-stack"
-    done = subprocess.run(
-        [*DEMO, "--home", str(home), "--seed", "4"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        # As in a shell that points to a running stack.
-        env=_environ(home) | {"DEPLOYTRAIL_ARCHIVE": f"file:{real}", "DEPLOYTRAIL_KAFKA": "127.0.0.1:1"},
-        check=False,
-    )
-
-    assert not real.exists()
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    assert "PLANTED AGAINST FOUND" in done.stdout
-    assert "Everything planted was found" in done.stdout
-    verified = re.search(
-        r"archive verify --trust archive\.trust: whole; tree of (\d+) entries, root (\S+)…,", done.stdout
-    )
-    proven = re.search(
-        r"the proof holds: (\d+) records of deployment 'demo-succeeds-.* (\d+) entries, signed", done.stdout
-    )
-    assert verified is not None, done.stdout
-    assert proven is not None, done.stdout
-    assert int(verified[1]) > 5000 and int(proven[2]) > 5000
-    assert int(proven[1]) >= 4  # its start and its end, as reported and on the trail, and what followed
 
 
 def test_demo_that_is_interrupted_leaves_nothing_running(home: Path) -> None:

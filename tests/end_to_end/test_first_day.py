@@ -1,41 +1,61 @@
 """A company's first day on the whole real stack: what was planted is found, and no hop loses a record.
 
-The day is played once by the same code as `deploytrail demo`; each test looks at one promise.
+The day is played once, by `deploytrail demo` itself; each test looks at one promise.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import tempfile
-from collections.abc import Iterator
+import re
+import signal
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from deploytrail_local import demo_kafka, demo_payloads
-from deploytrail_local.demo_day import DAY_APPS, FirstDay, demo_settings
+from deploytrail_local import demo, demo_kafka, demo_payloads
+from deploytrail_local.demo_day import FirstDay
 from deploytrail_local.demo_payloads import Answer, Posting
-from deploytrail_local.demo_receiver import PageReceiver
-from deploytrail_local.demo_summary import Row
+from deploytrail_local.demo_summary import Row, Summary
 from deploytrail_local.java import find_java
-from deploytrail_local.stack import Stack
 from deploytrail_schemas.errors import MissingDependencyError
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
+from support.commands import users_of
 
 pytestmark = pytest.mark.timeout(900)
 
 SEED = 11
 
 
+class Day(FirstDay):
+    """The demo's day, with real payloads posted besides its own; what the trail holds in the end is kept."""
+
+    def __init__(self, fixtures: Path | None, settings: Settings, *rest: Any, **named: Any) -> None:
+        super().__init__(settings, *rest, **named)
+        self.real = _real_payloads(fixtures, settings) if fixtures else []
+        self.again = next((p for p in self.real if p.name == "github/deployment/payload.json"), None)
+        self.trail: frozenset[str] = frozenset()
+
+    def play(self, more: Sequence[Posting] = ()) -> Summary:
+        summary = super().play([*more, *self.real, *filter(None, [self.again])])
+        self.trail = frozenset(i for ids in demo_kafka.ids_in(self.settings, Topic.EVENTS).values() for i in ids)
+        return summary
+
+
 @dataclass(frozen=True)
 class Played:
-    """The day after it was played."""
+    """The day after it was played: what the demo said, and how it ended."""
 
-    day: FirstDay
-    real: list[Posting]
-    again: Posting | None
-    receiver: PageReceiver
+    day: Day
+    said: str
+    code: int
+    home: Path
+    caller: Path
 
     def row(self, what: str) -> Row:
         """The summary's row of that name."""
@@ -48,31 +68,47 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(request: pytest.FixtureRequest) -> Iterator[Played]:
-    """The whole stack, and the day played on it."""
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """The demo without a terminal, from its start to its end."""
     try:
         find_java()
     except MissingDependencyError as error:
         pytest.skip(str(error))
-    with (
-        tempfile.TemporaryDirectory(prefix="deploytrail-first-day-", ignore_cleanup_errors=True) as home,
-        PageReceiver() as receiver,
-        Stack(Path(home), demo_settings(Settings(), receiver), apps=DAY_APPS) as stack,
-    ):
-        # Shown by pytest where a test fails.
-        day = FirstDay(stack.settings, Path(home) / "day", receiver, seed=SEED, progress=print)
-        real = _real_payloads(request, stack.settings)
-        again = next((p for p in real if p.name == "github/deployment/payload.json"), None)
-        day.play([*real, *filter(None, [again])])
-        yield Played(day, real, again, receiver)
+    folder = tmp_path_factory.mktemp("first-day")
+    days: list[Day] = []
+
+    def day(*words: Any, **named: Any) -> Day:
+        days.append(Day(_fixtures(request), *words, **named))
+        return days[-1]
+
+    said = io.StringIO()
+    told = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(demo, "FirstDay", day)
+        # As in a shell that points to a running stack.
+        patch.setenv("DEPLOYTRAIL_HOME", str(folder / "unused"))
+        patch.setenv("DEPLOYTRAIL_ARCHIVE", f"file:{folder}/archive-of-a-stack")
+        patch.setenv("DEPLOYTRAIL_KAFKA", "127.0.0.1:1")
+        try:
+            code = demo.main(["--home", str(folder / "demo"), "--seed", str(SEED)])
+        finally:
+            for number, handler in told.items():
+                signal.signal(number, handler)
+            sys.stderr.write(said.getvalue())  # shown by pytest where a test fails
+    return Played(days[0], said.getvalue(), code, folder / "demo", folder / "archive-of-a-stack")
 
 
-def _real_payloads(request: pytest.FixtureRequest, settings: Settings) -> list[Posting]:
-    """Every real payload, as its sender would post it; none where the folder is missing."""
+def _fixtures(request: pytest.FixtureRequest) -> Path | None:
+    """The folder of real payloads; None where it is missing."""
     try:
-        fixtures: Path = request.getfixturevalue("shared") / "fixtures"
+        shared: Path = request.getfixturevalue("shared")
     except pytest.skip.Exception:
-        return []
+        return None
+    return shared / "fixtures"
+
+
+def _real_payloads(fixtures: Path, settings: Settings) -> list[Posting]:
+    """Every real payload, as its sender would post it."""
     github = [p for p in sorted(fixtures.glob("github/*/*.json")) if p.parent.name != "schemas"]
     return [
         *(demo_payloads.github(p.parent.name, p.read_bytes(), settings, _name(fixtures, p)) for p in github),
@@ -121,7 +157,6 @@ def test_real_payloads_of_deployments_and_alerts_become_records(played: Played, 
         "cdevents/v0.5.1/conformance/incident_detected.json",
         "alertmanager/prom_post_request.json",
     }
-    trail = {i for ids in demo_kafka.ids_in(played.day.settings, Topic.EVENTS).values() for i in ids}
     made: dict[str, set[str]] = {}
     for answer in played.day.answers:
         if answer.posting.name in wanted:
@@ -130,18 +165,17 @@ def test_real_payloads_of_deployments_and_alerts_become_records(played: Played, 
     assert set(made) == wanted
     for name, ids in made.items():
         assert ids, name
-        assert ids <= trail, name
+        assert ids <= played.day.trail, name
 
 
 @pytest.mark.requirement("M2.3")
 def test_delivery_that_is_sent_again_is_one_record(played: Played, shared: Path) -> None:
-    assert played.again is not None
-    first, second = played.answers(played.again)
-    trail = {i for ids in demo_kafka.ids_in(played.day.settings, Topic.EVENTS).values() for i in ids}
+    assert played.day.again is not None
+    first, second = played.answers(played.day.again)
 
     assert (second.status, second.body["repeated"], second.ids) == (202, True, [])
     assert len(first.ids) == 1
-    assert set(first.ids) <= trail
+    assert set(first.ids) <= played.day.trail
 
 
 @pytest.mark.requirement("M4.2")
@@ -229,11 +263,32 @@ def test_archived_bytes_are_those_of_kafka(played: Played) -> None:
     check(played.row("archive verified"))
 
 
-def test_summary_holds_and_can_be_printed(played: Played) -> None:
-    text = played.day.summary.text()
-
+def test_summary_holds_and_is_printed(played: Played) -> None:
     assert played.day.summary.failures == []
-    assert "Everything planted was found" in text
+    assert "PLANTED AGAINST FOUND" in played.said
+    assert "Everything planted was found" in played.said
+
+
+def test_demo_without_a_terminal_ends_with_zero_and_leaves_nothing_running(played: Played) -> None:
+    assert played.code == 0
+    assert "Ctrl-C" not in played.said
+    assert users_of(played.home) == []
+    assert not played.caller.exists()  # the archive to which the caller's shell points
+
+
+@pytest.mark.requirement("M5.1")
+def test_archive_is_verified_and_a_deployment_proven_from_it(played: Played) -> None:
+    verified = re.search(
+        r"archive verify --trust archive\.trust: whole; tree of (\d+) entries, root (\S+)…,", played.said
+    )
+    proven = re.search(
+        r"the proof holds: (\d+) records of deployment 'demo-succeeds-.* (\d+) entries, signed", played.said
+    )
+
+    assert verified is not None, played.said
+    assert proven is not None, played.said
+    assert int(verified[1]) > 5000 and int(proven[2]) > 5000
+    assert int(proven[1]) >= 4  # its start and its end, as reported and on the trail, and what followed
 
 
 def test_history_was_loaded_whole(played: Played) -> None:

@@ -89,3 +89,18 @@ def run(
         timeout=seconds,
         check=False,
     )
+
+
+def users_of(folder: Path) -> list[str]:
+    """Command lines of the processes that were started for a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
