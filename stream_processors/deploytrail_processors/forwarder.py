@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,25 +29,37 @@ class DeliveryFailed(DeploytrailError):
     """An output was refused for good, or a record cannot be handled now: stop with nothing committed."""
 
 
-# How long an output waits for others that go with it. Each request costs the client's threads and the broker as much as
-# dozens of records: with 2 ms, half of an event's processor time in the intake app went into requests of one or two.
-OUTPUT_LINGER_MS = 10
-# Nobody reads a row before the next commit or rebalance, and both wait for it: one request carries those of 25 ms.
-_ROWS_LINGER_MS = 25
 # Delivery reports are taken in after so many sends, and by whoever waits for them.
 _POLL_EVERY = 64
+_FIRST_LOOK, _LAST_LOOKS = 0.001, 0.01  # seconds between two looks whether all is delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Linger:
+    """How long what is written waits for others that go with it, in ms.
+
+    Each request costs the client's threads and the broker as much as dozens of records: with outputs of 2 ms, a third
+    of what an event cost in the intake app went into requests of one or two. Nobody reads a row before the next commit
+    or rebalance, and both wait for it.
+    """
+
+    outputs: int = 10
+    rows: int = 100
+
+
+USUAL = Linger()
 
 
 class Forwarder:
     """The producers of a worker. Every message names its partition.
 
     While it is `muted` it sends nothing: what is read was answered before, by an app of an earlier state format.
-    `linger_ms`: how long an output may wait for others, less where somebody waits for its delivery.
+    `linger`: less where somebody waits for the delivery.
     """
 
-    def __init__(self, settings: Settings, *, linger_ms: int = OUTPUT_LINGER_MS) -> None:
+    def __init__(self, settings: Settings, linger: Linger = USUAL) -> None:
         self._settings = settings
-        self._linger_ms = linger_ms
+        self._linger = linger
         self._outstanding = Outstanding()
         self._reports: tuple[int, Report] | None = None  # the newest generation, and what takes its delivery reports
         self._unpolled = 0
@@ -55,11 +68,11 @@ class Forwarder:
 
     @cached_property
     def _producer(self) -> Producer:
-        return Producer(producer_config(self._settings) | {"linger.ms": self._linger_ms})
+        return Producer(producer_config(self._settings) | {"linger.ms": self._linger.outputs})
 
     @cached_property
     def _rows(self) -> Producer:
-        return Producer(producer_config(self._settings) | {"linger.ms": _ROWS_LINGER_MS})
+        return Producer(producer_config(self._settings) | {"linger.ms": self._linger.rows})
 
     def forward(
         self,
@@ -106,11 +119,12 @@ class Forwarder:
 
         What is sent meanwhile is not waited for: under load there would always be something.
         """
-        sent = self._outstanding.close()
+        sent, pause = self._outstanding.close(), _FIRST_LOOK
         while not self._outstanding.settled(sent) and not self._failed:
             self.poll()
             if not self._outstanding.settled(sent):
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.3, _LAST_LOOKS)
         self._raise_failure()
 
     def give_up(self, why: str) -> None:

@@ -24,7 +24,7 @@ from deploytrail_processors import metrics
 from deploytrail_processors.apps.agenda import SLICE, Agenda
 from deploytrail_processors.apps.context import Context, Handler, LiveContext, MemoryContext, Row, row_key, rows_of
 from deploytrail_processors.event_stream import events_of
-from deploytrail_processors.forwarder import OUTPUT_LINGER_MS, DeliveryFailed, Forwarder
+from deploytrail_processors.forwarder import USUAL, DeliveryFailed, Forwarder, Linger
 from deploytrail_processors.policy_reader import PolicyReader
 from deploytrail_processors.safe_app import SafeApp
 from deploytrail_processors.state_formats import Predecessor, group_of, state_format
@@ -65,14 +65,12 @@ class ProcessorApp(SafeApp):
         await super().on_start()
 
 
-def make_app(
-    name: str, settings: Settings, source: Topic, *, linger_ms: int = OUTPUT_LINGER_MS, **options: Any
-) -> ProcessorApp:
+def make_app(name: str, settings: Settings, source: Topic, *, linger: Linger = USUAL, **options: Any) -> ProcessorApp:
     """A Faust app of one processor that reads `source`, and its context. Its consumer group and tables bear its name.
 
-    `linger_ms`: see `Forwarder`. `options`: more settings of Faust.
+    `linger`: see `Forwarder`. `options`: more settings of Faust.
     """
-    forwarder = Forwarder(settings, linger_ms=linger_ms)
+    forwarder = Forwarder(settings, linger)
     app = ProcessorApp(
         group_of(name, 1),
         forwarder=forwarder,

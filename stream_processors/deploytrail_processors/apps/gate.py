@@ -25,7 +25,7 @@ from faust.types import TP
 from deploytrail_processors import metrics, zones
 from deploytrail_processors.apps.approvals import Approvals
 from deploytrail_processors.apps.base import Agenda, LiveContext, over_trail, row_key, tables_are_ready
-from deploytrail_processors.forwarder import DeliveryFailed
+from deploytrail_processors.forwarder import DeliveryFailed, Linger
 from deploytrail_processors.gate_keys import GateKeys
 from deploytrail_processors.rules import approval, permit, refusals
 from deploytrail_processors.rules.approval_steps import Asked, Moment
@@ -34,7 +34,8 @@ from deploytrail_processors.safe_app import SafeApp
 NAME = "gate"
 CATCH_UP_SECONDS = 2.0
 DELIVERY_SECONDS = 5.0
-PERMIT_LINGER_MS = 2  # whoever asked for a permit waits until its issue is delivered
+# Whoever asked for a permit waits until its issue is delivered, and rows written before it are.
+PERMIT_LINGER = Linger(outputs=2, rows=25)
 # So many refusals a caller may leave on the trail in a minute: more than any pipeline asks, and no flood.
 MOST_REFUSALS_A_MINUTE = 600
 _MINUTE = 60_000_000
@@ -199,7 +200,7 @@ def make(settings: Settings) -> SafeApp:
         made.append(Gate(context))
         return made[0]
 
-    app = over_trail(NAME, settings, make_gate, linger_ms=PERMIT_LINGER_MS, canonical_url=address(settings))
+    app = over_trail(NAME, settings, make_gate, linger=PERMIT_LINGER, canonical_url=address(settings))
     web = GateWeb(made[0], settings)
     read_policies = app.before_start
 
