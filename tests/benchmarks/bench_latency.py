@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from clickhouse_connect.driver.client import Client
 from deploytrail_local.kafka_broker import KafkaBroker
 from deploytrail_schemas.settings import Settings
@@ -20,11 +22,13 @@ from support.clickhouse import ClickHouseProcess
 from support.commands import running
 from support.kafka import make_topics
 
-RATE, EMITTERS, SECONDS, REPEATS = 1000, 2, 6, 5
-TARGET_MS = 250
+RATES = tuple(map(int, os.environ.get("BENCH_RATES", "250,500,1000").split(",")))
+EMITTED, EMITTERS, SECONDS, REPEATS = 50, 2, 6, 3
+TARGET_RATE, TARGET_MS = 1000, 250
+# Whose events: the library's are what is held against the target; the others are the load.
+LIBRARY, LOAD = "library", "load"
 
-# In processes of their own, as deploy scripts are: each emit waits for its fsync, which bounds one process. At a lower
-# priority, since those scripts run on other hosts; the rate that they reach is held against the one that was wanted.
+# In processes of their own, as deploy scripts are. At a lower priority, since those scripts run on other hosts.
 EMITTER = """
 import os, sys, time
 import confluent_kafka, fastavro, deploytrail
@@ -36,22 +40,33 @@ for i in range(rate * seconds):
     wait = begin + i / rate - time.perf_counter()
     if wait > 0:
         time.sleep(wait)
-    deploytrail.start(service=f"{run}", environment="bench", region="eu-west-1")
+    deploytrail.start(service=run, environment="bench", region="eu-west-1")
 deploytrail.flush(20)
 """
+STAGES = tuple(enumerate(("to the intake topic", "to the trail", "to a visible row")))
 
 
-STAGES = tuple(enumerate(("emit to intake app", "intake app to trail", "trail to visible row")))
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The processes that are measured, by name."""
+
+    by_name: Mapping[str, psutil.Process]
+
+    def seconds(self) -> dict[str, float]:
+        """Processor time that each has taken."""
+        return {name: sum(part.cpu_times()[:2]) for name, part in self.by_name.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """ms from emit to visible row, and of each stage, sorted; events never seen; events a second really emitted."""
+    """ms from emit to visible row of each kind of event, of each stage, sorted; events never seen; events a second
+    really emitted; µs of processor time by event of each part."""
 
-    delays: list[float]
+    delays: Mapping[str, list[float]]
     stages: tuple[list[float], ...]
     lost: int
     rate: float
+    cost: Mapping[str, float]
 
 
 def at(ordered: list[float], share: float) -> float:
@@ -60,7 +75,8 @@ def at(ordered: list[float], share: float) -> float:
 
 
 def run() -> list[tuple[str, str]]:
-    """p50 and p99 of each repeat, their medians, and where the time went."""
+    """At each rate p50 and p99, where the time went, and what each part takes of the processors."""
+    rows: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="deploytrail-bench-") as folder:
         home = Path(folder)
         with KafkaBroker(home / "kafka") as broker, ClickHouseProcess(home) as clickhouse:
@@ -73,68 +89,104 @@ def run() -> list[tuple[str, str]]:
                 "DEPLOYTRAIL_SPOOL": str(home / "spool"),
             }
             client = connect(Settings.load(env))
-            with running("processor", "intake", env=env, cwd=home), running("sink", "clickhouse", env=env, cwd=home):
-                _measure(client, os.environ | env, "warm-up", seconds=2)
-                results = [_measure(client, os.environ | env, f"run-{i}") for i in range(REPEATS)]
-    p50, p99 = (statistics.median(at(r.delays, share) for r in results) for share in (0.5, 0.99))
-    lost = sum(r.lost for r in results)
-    each = ", ".join(f"{at(r.delays, 0.5):.0f}/{at(r.delays, 0.99):.0f}" for r in results)
-    rate = statistics.median(r.rate for r in results)
-    stages = [
-        ", ".join(f"{what} {statistics.median(at(r.stages[i], share) for r in results):.0f}" for i, what in STAGES)
-        for share in (0.5, 0.99)
-    ]
+            with (
+                running("processor", "intake", env=env, cwd=home) as intake,
+                running("sink", "clickhouse", env=env, cwd=home) as sink,
+            ):
+                assert broker.process is not None
+                pids = {
+                    "intake app": intake.process.pid,
+                    "sink": sink.process.pid,
+                    "ClickHouse": clickhouse.process.pid,
+                    "broker": broker.process.pid,
+                    "who asks": os.getpid(),
+                }
+                parts = Parts({name: psutil.Process(pid) for name, pid in pids.items()})
+                _measure(client, os.environ | env, parts, "warm-up", RATES[-1], seconds=4)
+                for rate in RATES:
+                    results = [_measure(client, os.environ | env, parts, f"{rate}-{i}", rate) for i in range(REPEATS)]
+                    rows += _told(rate, results)
+    return rows
+
+
+def _told(rate: int, results: list[Measured]) -> list[tuple[str, str]]:
+    def median(of: list[list[float]], share: float) -> float:
+        return statistics.median(at(one, share) for one in of)
+
+    p50, p99 = (median([r.delays[LIBRARY] for r in results], share) for share in (0.5, 0.99))
+    load50, load99 = (median([r.delays[LOAD] for r in results], share) for share in (0.5, 0.99))
+    each = ", ".join(f"{at(r.delays[LIBRARY], 0.5):.0f}/{at(r.delays[LIBRARY], 0.99):.0f}" for r in results)
+    stages = ", ".join(
+        f"{what} {median([r.stages[i] for r in results], 0.5):.0f}/{median([r.stages[i] for r in results], 0.99):.0f}"
+        for i, what in STAGES
+    )
+    cost = {name: statistics.median(r.cost[name] for r in results) for name in results[0].cost}
+    reached = statistics.median(r.rate for r in results)
     verdict = "met" if p99 <= TARGET_MS else f"missed by {p99 - TARGET_MS:.0f} ms"
-    if rate < 0.98 * RATE:
-        verdict = f"not measured: only {rate:.0f} events/s were emitted"
+    if reached < 0.98 * rate:
+        verdict = f"not measured: only {reached:.0f} events/s were emitted"
+    aim = f" (target {TARGET_MS}: {verdict})" if rate == TARGET_RATE else ""
     return [
-        (f"emit to visible row at {RATE} events/s, p50", f"{p50:.0f} ms"),
-        (f"emit to visible row at {RATE} events/s, p99", f"{p99:.0f} ms (target {TARGET_MS}: {verdict})"),
-        ("p50/p99 of each repeat", f"{each} ms"),
-        ("where the time went, p50", f"{stages[0]} ms"),
-        ("where the time went, p99 of each", f"{stages[1]} ms"),
-        ("events that never became visible", str(lost)),
-        ("rate that was really emitted", f"{rate:.0f} events/s"),
+        (f"at {rate} events/s: really emitted", f"{reached:.0f} events/s"),
+        ("  emit to visible row, p50; p99", f"{p50:.0f}; {p99:.0f} ms{aim}; p50/p99 of each repeat: {each}"),
+        ("  the load, from the producer's call, p50; p99", f"{load50:.0f}; {load99:.0f} ms"),
+        ("  where the time of all went, p50/p99 of each", f"{stages} ms"),
+        ("  processor time by event", ", ".join(f"{name} {micros:.0f}" for name, micros in cost.items()) + " µs"),
+        ("  events that never became visible", str(sum(r.lost for r in results))),
     ]
 
 
-def _measure(client: Client, env: dict[str, str], name: str, seconds: int = SECONDS) -> Measured:
-    expected = RATE * seconds
-    share, begin = str(RATE // EMITTERS), str(time.time() + 3)
-    emitters = [
+def _measure(
+    client: Client, env: dict[str, str], parts: Parts, name: str, rate: int, seconds: int = SECONDS
+) -> Measured:
+    begin = time.time() + 4
+    library, load = f"{LIBRARY}-{name}", f"{LOAD}-{name}"
+    emitting = [
         # A spool each, as on hosts of their own.
         subprocess.Popen(
-            [sys.executable, "-c", EMITTER, share, str(seconds), name, begin],
+            [sys.executable, "-c", EMITTER, str(EMITTED // EMITTERS), str(seconds), library, str(begin)],
             env=env | {"DEPLOYTRAIL_SPOOL": f"{env['DEPLOYTRAIL_SPOOL']}/{name}-{i}"},
         )
         for i in range(EMITTERS)
     ]
+    argv = [sys.executable, "-m", "benchmarks.load_member", str(rate - EMITTED), str(seconds), load, str(begin)]
+    emitting.append(subprocess.Popen(argv, env=env))
     question = (
-        "SELECT kafka_offset, toUnixTimestamp64Micro(occurred_at), toUnixTimestamp64Micro(received_at), "
-        "toUnixTimestamp64Milli(kafka_timestamp) * 1000 FROM deploytrail.deployment_events "
-        f"WHERE region = 'eu-west-1' AND environment = 'bench' AND service = '{name}' AND kafka_offset > {{last:Int64}}"
+        "SELECT service, kafka_partition, kafka_offset, toUnixTimestamp64Micro(occurred_at), "
+        "toUnixTimestamp64Micro(received_at), toUnixTimestamp64Milli(kafka_timestamp) * 1000 "
+        "FROM deploytrail.deployment_events "
+        f"WHERE region = 'eu-west-1' AND environment = 'bench' AND service IN ('{library}', '{load}') "
+        "AND kafka_offset > {last:Int64}"
     )
-    delays: list[float] = []
+    delays: dict[str, list[float]] = {library: [], load: []}
     stages: tuple[list[float], ...] = tuple([] for _ in STAGES)
     times: list[int] = []
     last = -1
-    deadline = time.monotonic() + seconds + 40
+    time.sleep(max(0.0, begin - time.time()))
+    before, deadline = parts.seconds(), time.monotonic() + seconds + 40
     try:
-        while len(delays) < expected and time.monotonic() < deadline:
+        while len(times) < rate * seconds and time.monotonic() < deadline:
             rows = client.query(question, parameters={"last": last}, settings={"max_threads": 1}).result_rows
             seen = time.time_ns() // 1000
-            delays.extend((seen - row[1]) / 1000 for row in rows)
-            for _, *stamps in rows:
-                for stage, (before, after) in zip(stages, itertools.pairwise([*stamps, seen]), strict=True):
-                    stage.append((after - before) / 1000)
-            times.extend(row[1] for row in rows)
+            for service, _, _, *stamps in rows:
+                delays[service].append((seen - stamps[0]) / 1000)
+                times.append(stamps[0])
+                for stage, (first, second) in zip(stages, itertools.pairwise([*stamps, seen]), strict=True):
+                    stage.append((second - first) / 1000)
             # One region is one partition, so its offsets rise in the order in which rows appear.
-            last = max([last, *(int(row[0]) for row in rows)])
+            last = max([last, *(int(row[2]) for row in rows)])
             time.sleep(0.05)  # asking more often would take the processor from what is measured
+        took = parts.seconds()
     finally:
-        for emitter in emitters:
-            emitter.wait(60)
-    for ordered in (delays, *stages):
+        for one in emitting:
+            one.wait(60)
+    for ordered in (*delays.values(), *stages):
         ordered.sort()
-    rate = len(times) / max((max(times) - min(times)) / 1e6, 1e-6) if times else 0.0
-    return Measured(delays, stages, expected - len(delays), rate)
+    span = max((max(times) - min(times)) / 1e6, 1e-6) if times else 1e-6
+    return Measured(
+        {LIBRARY: delays[library], LOAD: delays[load]},
+        stages,
+        rate * seconds - len(times),
+        len(times) / span,
+        {name: (took[name] - before[name]) / (rate * seconds) * 1e6 for name in took},
+    )
