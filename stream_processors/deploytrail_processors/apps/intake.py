@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +419,9 @@ def make(settings: Settings) -> SafeApp:
     return app
 
 
+_records = cache(metrics.INTAKE_RECORDS.labels)  # one by outcome; the client looks for it under a lock each time
+
+
 def _handle(context: LiveContext, intake: Intake, message: Any) -> None:
     try:
         outcome = intake.on_message(message)
@@ -436,4 +439,4 @@ def _handle(context: LiveContext, intake: Intake, message: Any) -> None:
     except Exception as error:  # a defect here must not skip the record unseen, nor stop the stream
         outcome = "dead_letter"
         set_aside(NAME, context.forwarder, message, DeadLetterReason.RULE_FAILED, f"{NAME}: {error!r}")
-    metrics.INTAKE_RECORDS.labels(outcome).inc()
+    _records(outcome).inc()

@@ -71,12 +71,14 @@ class Policies(InForce):
 
         `place` has service, environment and region; None: what concerns every place, which any of them may refuse.
         """
-        every = [d for d in self.documents if d.kind == "intake"]
+        every = self.of_kind("intake")
+        if not every:
+            return True
         places = [None] if place is None else places_of(place, [d.scope for d in every])
         return all(self._accepts_unsigned(every, one) for one in places)
 
     @staticmethod
-    def _accepts_unsigned(every: list[Document], place: Mapping[str, str] | None) -> bool:
+    def _accepts_unsigned(every: tuple[Document, ...], place: Mapping[str, str] | None) -> bool:
         covering = [d for d in every if place is None or d.scope.covers(place)]
         accepts = [(narrowness(d.scope), isinstance(d.spec, Intake) and d.spec.accept_unsigned) for d in covering]
         if place is None or any(d.spec is None for d in covering):
