@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,14 @@ for i in range(rate * seconds):
         time.sleep(wait)
     deploytrail.start(service=run, environment="bench", region="eu-west-1")
 deploytrail.flush(20)
+"""
+# What happened when, µs: emitted, appended to the intake topic, appended to the trail.
+STAMPS = """
+SELECT service, toUnixTimestamp64Micro(occurred_at), toUnixTimestamp64Micro(received_at),
+    toUnixTimestamp64Milli(kafka_timestamp) * 1000
+FROM deploytrail.deployment_events
+WHERE region = 'eu-west-1' AND environment = 'bench' AND service IN ('{library}', '{load}')
+ORDER BY kafka_partition, kafka_offset
 """
 STAGES = tuple(enumerate(("to the intake topic", "to the trail", "to a visible row")))
 
@@ -151,42 +160,42 @@ def _measure(
     ]
     argv = [sys.executable, "-m", "benchmarks.load_member", str(rate - EMITTED), str(seconds), load, str(begin)]
     emitting.append(subprocess.Popen(argv, env=env))
-    question = (
-        "SELECT service, kafka_partition, kafka_offset, toUnixTimestamp64Micro(occurred_at), "
-        "toUnixTimestamp64Micro(received_at), toUnixTimestamp64Milli(kafka_timestamp) * 1000 "
-        "FROM deploytrail.deployment_events "
-        f"WHERE region = 'eu-west-1' AND environment = 'bench' AND service IN ('{library}', '{load}') "
-        "AND kafka_offset > {last:Int64}"
-    )
-    delays: dict[str, list[float]] = {library: [], load: []}
-    stages: tuple[list[float], ...] = tuple([] for _ in STAGES)
-    times: list[int] = []
-    last = -1
+    before = _visible(client)
     time.sleep(max(0.0, begin - time.time()))
-    before, deadline = parts.seconds(), time.monotonic() + seconds + 40
+    spent, deadline = parts.seconds(), time.monotonic() + seconds + 40
+    seen: list[tuple[int, int]] = []  # rows that could be seen, and at what time
     try:
-        while len(times) < rate * seconds and time.monotonic() < deadline:
-            rows = client.query(question, parameters={"last": last}, settings={"max_threads": 1}).result_rows
-            seen = time.time_ns() // 1000
-            for service, _, _, *stamps in rows:
-                delays[service].append((seen - stamps[0]) / 1000)
-                times.append(stamps[0])
-                for stage, (first, second) in zip(stages, itertools.pairwise([*stamps, seen]), strict=True):
-                    stage.append((second - first) / 1000)
-            # One region is one partition, so its offsets rise in the order in which rows appear.
-            last = max([last, *(int(row[2]) for row in rows)])
-            time.sleep(0.05)  # asking more often would take the processor from what is measured
+        while (not seen or seen[-1][0] < rate * seconds) and time.monotonic() < deadline:
+            rows = _visible(client) - before
+            seen.append((rows, time.time_ns() // 1000))
+            time.sleep(0.02)  # asking more often would take the processor from what is measured
         took = parts.seconds()
     finally:
         for one in emitting:
             one.wait(60)
+    delays: dict[str, list[float]] = {library: [], load: []}
+    stages: tuple[list[float], ...] = tuple([] for _ in STAGES)
+    counts, times = zip(*seen, strict=True)
+    emitted = client.query(STAMPS.format(library=library, load=load)).result_rows[: counts[-1]]
+    for number, (service, *stamps) in enumerate(emitted, 1):
+        # One region is one partition, so rows appear in the order of their offsets.
+        at_last = times[bisect_left(counts, number)]
+        delays[service].append((at_last - stamps[0]) / 1000)
+        for stage, (first, second) in zip(stages, itertools.pairwise([*stamps, at_last]), strict=True):
+            stage.append((second - first) / 1000)
     for ordered in (*delays.values(), *stages):
         ordered.sort()
-    span = max((max(times) - min(times)) / 1e6, 1e-6) if times else 1e-6
+    reached = [stamps[0] for _, *stamps in emitted]
+    span = max((max(reached) - min(reached)) / 1e6, 1e-6) if reached else 1e-6
     return Measured(
         {LIBRARY: delays[library], LOAD: delays[load]},
         stages,
-        rate * seconds - len(times),
-        len(times) / span,
-        {name: (took[name] - before[name]) / (rate * seconds) * 1e6 for name in took},
+        rate * seconds - len(emitted),
+        len(emitted) / span,
+        {name: (took[name] - spent[name]) / (rate * seconds) * 1e6 for name in took},
     )
+
+
+def _visible(client: Client) -> int:
+    """Rows that a query sees now. ClickHouse answers this without reading any."""
+    return int(client.query("SELECT count() FROM deploytrail.deployment_events").first_row[0])
