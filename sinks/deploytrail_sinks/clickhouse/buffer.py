@@ -8,7 +8,9 @@ from deploytrail_sinks.clickhouse.batches import Range, Row
 
 OVERHEAD_BYTES = 300  # what a waiting message takes beside its value
 SHORTEST_WAIT = 0.03  # seconds: a part per table and flush, and merges must keep up
-_WAITED_PER_INSERT = 1.0  # as long as the last batch took: at most half of the time goes into fixed costs
+# Between two batches as long as the last one took: rows gather beside the insert, and without a rest all of the time
+# would go into its fixed costs, which are those of a thousand rows, and as much again into merging what it made.
+_REST_PER_BATCH = 1.0
 
 Place = tuple[str, int]  # topic, partition
 Offsets = dict[Place, int]
@@ -41,6 +43,7 @@ class Buffer:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._wait = min(SHORTEST_WAIT, limits.seconds)
+        self._rests_until = float("-inf")
         self._oldest: float | None = None
         self.pending: dict[Place, Pending] = {}
         self.rows = 0
@@ -72,9 +75,9 @@ class Buffer:
         self.bytes -= sum(_size(row) for row in pending.rows)
         pending.rows = []
 
-    def took(self, seconds: float) -> None:
-        """The last batch took so long: quick ones let rows be visible soon, slow ones let batches grow."""
-        self._wait = min(max(seconds * _WAITED_PER_INSERT, SHORTEST_WAIT), self._limits.seconds)
+    def took(self, seconds: float, now: float) -> None:
+        """A batch that ends now took so long: quick ones let rows be visible soon, slow ones let batches grow."""
+        self._rests_until = now + min(seconds * _REST_PER_BATCH, self._limits.seconds)
 
     def due_in(self, now: float) -> float | None:
         """Seconds until a batch is due, 0 when it is; None while nothing waits."""
@@ -82,7 +85,8 @@ class Buffer:
             return None
         if self.is_whole():
             return 0.0
-        return max(0.0, self._oldest + self._wait - now)
+        due = min(max(self._oldest + self._wait, self._rests_until), self._oldest + self._limits.seconds)
+        return max(0.0, due - now)
 
     def is_whole(self) -> bool:
         """Whether as much waits as a batch may have."""
@@ -123,7 +127,7 @@ class Buffer:
             count = self._fitting(rows)
         pending.rows = rows[count:]
         if pending.rows:
-            self._oldest = now - self._wait  # it has waited long enough
+            self._oldest = now - self._limits.seconds  # it has waited long enough
         return Range(*place, tuple(rows[:count]), begin) if count else None
 
     def _fitting(self, rows: list[Row]) -> int:

@@ -196,8 +196,9 @@ class ClickHouseSink:
             raise RetryLater("dead letters were not delivered within 30 s; nothing of this batch is committed")
         if not self._commit([TopicPartition(r.topic, r.partition, r.end) for r in batch.ranges]):
             return
-        took = time.monotonic() - batch.began
-        self._buffer.took(took)
+        now = time.monotonic()
+        took = now - batch.began
+        self._buffer.took(took, now)
         metrics.CLICKHOUSE_BATCH.observe(took)
         for part in batch.ranges:
             metrics.CLICKHOUSE_ROWS.labels(part.topic).inc(len(part.rows))

@@ -50,7 +50,7 @@ def test_batches_grow_while_clickhouse_is_slow_up_to_the_limit() -> None:
     made = buffer(seconds=0.2)
     waits = []
     for took in (0.001, 0.1, 5.0, 0.001):
-        made.took(took)
+        made.took(took, now=0.0)
         made.add(row(int(took * 1000) + 10_000 * len(waits)), now=0.0)
         waits.append(made.due_in(0.0))
         made.take(0.0)
@@ -58,11 +58,37 @@ def test_batches_grow_while_clickhouse_is_slow_up_to_the_limit() -> None:
     assert waits == [SHORTEST_WAIT, 0.1, 0.2, SHORTEST_WAIT]
 
 
+def test_clickhouse_rests_between_batches_as_long_as_one_took() -> None:
+    made = buffer(seconds=5.0)
+    made.add(row(0), now=0.0)  # gathers while a batch is stored
+    made.took(0.4, now=0.4)
+
+    assert made.due_in(0.4) == pytest.approx(0.4)
+    assert made.due_in(0.8) == 0.0
+
+
+def test_a_row_that_comes_after_the_rest_waits_for_others_only() -> None:
+    made = buffer(seconds=5.0)
+    made.took(0.4, now=0.4)
+    made.add(row(0), now=2.0)
+
+    assert made.due_in(2.0) == pytest.approx(SHORTEST_WAIT)
+
+
+def test_a_whole_batch_takes_no_rest() -> None:
+    made = buffer(rows=2, seconds=5.0)
+    made.took(0.4, now=0.4)
+    made.add(row(0), now=0.4)
+    made.add(row(1), now=0.4)
+
+    assert made.due_in(0.4) == 0.0
+
+
 def test_no_row_waits_longer_than_the_limit_whatever_the_batches_before_it_took() -> None:
     made, offset = buffer(rows=3, seconds=0.2), 0
     waits = []
     for took in (0.0, 0.5, 60.0, 0.001, 900.0):
-        made.took(took)
+        made.took(took, now=float(offset))
         for count in (5, 1, 0):  # more than a batch, a tail behind it, nothing
             began = float(offset)
             for _ in range(count):
