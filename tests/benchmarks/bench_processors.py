@@ -19,23 +19,25 @@ from deploytrail_local.kafka_broker import KafkaBroker
 from deploytrail_processors.replay_command import makers
 from deploytrail_processors.serving import weight
 from deploytrail_processors.state_formats import committed, end_offsets, group_of, state_format
+from deploytrail_schemas.clusters import mirrored
 from deploytrail_schemas.codec import decode, encode
 from deploytrail_schemas.kafka import client_config, consumer_config, producer_config
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
-from deploytrail_schemas.topics import Topic, TopicSpec, create_topics
+from deploytrail_schemas.topics import TOPICS, Topic, TopicSpec, create_topics
 from support.apps import Handled
 from support.commands import DEPLOYTRAIL, Command
 from support.kafka import known_clock, make_topics, wait_for, write
 from support.story import APPS, LIVE, POLICIES, Told, apply_policies, encoded, tell
-from support.values import NOON, event
+from support.values import NOON, event, record
 from yaml import safe_load_all
 
 from benchmarks.forward_member import OUTPUT, PARTITIONS, SOURCE
 
 Rows = list[tuple[str, str]]
 LIVES, FORWARDED, STATE_ROWS, DELAYS = 40, 20_000, 20_000, 1000
+CLUSTERS, FEDERATED = ("eu", "us"), 1000
 MONTH = 30 * 86_400_000_000
 
 
@@ -51,6 +53,7 @@ def run() -> Rows:
             rows += _forwarding(kafka, folder)
             rows += _delays(kafka, folder)
             rows += _rates(kafka, folder)
+            rows += federation(kafka, folder)
             rows += _replay(kafka, folder)
             rows += _recovery(kafka, folder)
     return rows
@@ -216,6 +219,51 @@ def _wait_committed(settings: Settings, name: str, topic: Topic, total: int) -> 
         time.sleep(0.05)
 
 
+def federation(kafka: str, folder: Path) -> Rows:
+    """Records of two clusters a second with one worker and with two, until every claim made of them is merged."""
+    settings = Settings(kafka=kafka, federated_clusters=",".join(CLUSTERS))
+    topics = [mirrored(cluster, Topic.RECORDS) for cluster in CLUSTERS]
+    create_topics(AdminClient(client_config(settings)), settings, dict.fromkeys(topics, TOPICS[Topic.RECORDS]))
+    more = {"DEPLOYTRAIL_FEDERATED_CLUSTERS": settings.federated_clusters}
+    rates: list[float] = []
+    with ExitStack() as stack:
+        for turn in range(2):
+            stack.enter_context(_workers(kafka, folder, ("federation",), 1, first=turn, **more))
+            rates.append(_federated_rate(settings, topics, turn))
+    one, two = rates
+    return [("federation: one worker; two", f"{one:,.0f} records/s; {two:,.0f}/s, {two / one:.2f} ×")]
+
+
+def _federated_rate(settings: Settings, topics: list[str], turn: int) -> float:
+    """Each deployment is told by both clusters, running and then ended."""
+    told = [
+        (LIVE[number % len(LIVE)], b"bench", encode(RecordType.RECORD, record(state, **told_of, revision=revision)))
+        for revision, state in ((1, "running"), (2, "succeeded"))
+        for number in range(FEDERATED)
+        for told_of in [{"deployment_id": f"federated-{turn}-{number}"}]
+    ]
+    every = [TopicPartition(t, p) for t in (*topics, Topic.CLAIMS.value) for p in range(settings.partitions)]
+    config = consumer_config(settings, group_of("federation", state_format("federation"))) | {"log_level": 0}
+    consumer = Consumer(config)
+    try:
+        began = time.perf_counter()
+        for topic in topics:
+            write(settings.kafka, topic, told)
+        wanted = len(topics) * len(told)
+        deadline = time.monotonic() + 120
+        while True:  # what is read of the clusters becomes claims, which the same app reads
+            done = {(p.topic, p.partition): p.offset for p in consumer.committed(every, timeout=10)}
+            ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=10)[1] for p in every}
+            read = sum(max(done[key], 0) for key in ends if key[0] in topics)
+            if read == wanted * (turn + 1) and all(max(done[key], 0) == end for key, end in ends.items()):
+                return wanted / (time.perf_counter() - began)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"federation did not come to {wanted}")
+            time.sleep(0.05)
+    finally:
+        consumer.close()
+
+
 def _replay(kafka: str, folder: Path) -> Rows:
     """One partition of the same trail told to all apps in memory."""
     done = subprocess.run(
@@ -260,11 +308,13 @@ def _start_seconds(kafka: str, folder: Path, name: str) -> float:
 
 
 @contextmanager
-def _workers(kafka: str, folder: Path, names: tuple[str, ...], count: int, first: int = 0) -> Iterator[list[Command]]:
+def _workers(
+    kafka: str, folder: Path, names: tuple[str, ...], count: int, first: int = 0, **more: str
+) -> Iterator[list[Command]]:
     with ExitStack() as stack:
         commands: list[Command] = []
         for number in range(first, first + count):
-            env = _environment(kafka, folder, f"{'-'.join(names)}-{number}")
+            env = _environment(kafka, folder, f"{'-'.join(names)}-{number}") | more
             commands.append(Command("processor", *names, env=env, cwd=folder))
             stack.callback(commands[-1].kill)
         for command in commands:
