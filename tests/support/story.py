@@ -102,6 +102,10 @@ def life(name: str, number: int, partition: int, at: int) -> Iterator[Told]:
     ticket = {"feature_ticket": f"SHOP-{number}"} if number % 3 else {}
     yield partition, RecordType.DEPLOYMENT_EVENT, event("started", at, **place, **ticket, deployer="ada", version="2")
     yield partition, RecordType.TICK, {"at": at + MINUTE, "region": ""}
+    if number % 6 == 5:  # a switch of every region, of which this one is told
+        flag = {"deployment_id": f"{name}-flag", "region": "global", "kind": "feature_flag"}
+        switched = event("succeeded", at + MINUTE, **place | flag, deployer="ada")
+        yield partition, RecordType.GLOBAL_CHANGE, switched
     usual = {"fingerprint": f"f{number % 7}", "severity": "critical" if number % 4 == 0 else "warning"}
     yield partition, RecordType.SIGNAL, signal("alert_firing", at + 2 * MINUTE, **beside, **usual)
     yield partition, RecordType.TICK, {"at": at + 3 * MINUTE, "region": ""}
