@@ -58,7 +58,7 @@ def test_a_stop_stores_all_that_has_gathered_in_bounded_time(env: dict[str, str]
     settings = Settings.load(env)
     migrate(connect(settings), settings.clickhouse_database)
     sink = ClickHouseSink(settings)
-    sink._buffer.took(600.0)  # as if ClickHouse were slow: the next batch would be due in ten minutes
+    sink._buffer.took(600.0, time.monotonic())  # as if ClickHouse were slow: the next batch is due in ten minutes
     thread = threading.Thread(target=sink.run)
     thread.start()
     try:
