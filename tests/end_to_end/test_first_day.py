@@ -95,6 +95,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             for number, handler in told.items():
                 signal.signal(number, handler)
             sys.stderr.write(said.getvalue())  # shown by pytest where a test fails
+    assert days, "the stack did not start: see what the demo says of it"
     return Played(days[0], said.getvalue(), code, folder / "demo", folder / "archive-of-a-stack")
 
 
