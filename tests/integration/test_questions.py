@@ -31,6 +31,7 @@ BUILDING_BLOCKS = {
     ),
     *("counted_deployments", "deployment_batches", "service_needs", "effective_deployments", "role_holders"),
     *("cohorts", "effective_places", "newest_deployments", "federated_deployments"),
+    *("newest_told", "explained_alerts"),
     *(f"{name}_feed" for name in DERIVED),
 }
 

@@ -18,6 +18,7 @@ from deploytrail_sinks.clickhouse.migrate import migrate, migrations
 from deploytrail_sinks.clickhouse.writer import connect
 
 BY_PLACE = 220  # the first migration that keeps tables by place and time
+FEWEST_ROWS = 232  # the first one whose questions look at the newest first, and only then whether it holds
 EVENTS = int(os.environ.get("DEPLOYTRAIL_TEST_HISTORY_EVENTS", "8000"))
 SEEDS = range(int(os.environ.get("DEPLOYTRAIL_TEST_HISTORY_SEEDS", "1")))
 TABLES = ("policies", "deployment_events", "deployment_revisions", "findings", "signals", "observations", "approvals")
@@ -51,6 +52,13 @@ QUESTIONS = [
 AS_OF = [
     *("counted_deployments", "dora", "change_failures", "deployment_risk"),
     *("deployment_frequency", "incident_causes"),
+]
+OF_FEW_ROWS = [
+    *("newest_deployments", "what_runs", "drift", "deployment_parts", "cohorts"),
+    f"effective_deployments(at = '{EARLY}')",
+    *(f"parts_known(as_of = '{as_of}')" for as_of in (EARLY, "2026-12-01 00:00:00")),
+    *(f"change_failures({MONTH}, {as_of}, excluded_kinds = [])" for as_of in (NOW, EARLIER)),
+    *(f"dora({MONTH}, {as_of}, excluded_kinds = [])" for as_of in (NOW, EARLIER)),
 ]
 KNOWN_BY = {"deployment_revisions": "recorded_at", "findings": "kafka_timestamp", "policies": "kafka_timestamp"}
 
@@ -248,3 +256,81 @@ def test_as_of_a_time_a_question_has_the_answer_that_it_had_then(told: tuple[Cli
 def _rounded(rows: Iterable[Sequence[Any]]) -> list[str]:
     """In any order; sums of fractions differ in the last digit by theirs."""
     return sorted(repr([round(value, 9) if isinstance(value, float) else value for value in row]) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def shaken(told: tuple[Client, str, str]) -> Iterator[tuple[Client, str, str]]:
+    """A history with much that came late, links that were taken back and rows that a purge took: as its questions were
+    answered before, and as they are now."""
+    client, late, _ = told
+    before, now = (f"{name}_{uuid.uuid4().hex[:8]}" for name in ("rows", "fewer"))
+    client.command(f"CREATE DATABASE {before}")
+    _apply(client, before, until=FEWEST_ROWS)
+    migrate(client, now)
+    for database in (before, now):
+        for table in TABLES:
+            for part in range(2):  # what no merge has put together yet
+                chosen = f"WHERE cityHash64(kafka_partition, kafka_offset, 'again') % 2 = {part}"
+                client.command(f"INSERT INTO {database}.{table} SELECT * FROM {late}.{table} {chosen}")
+    shake(client, late, (before, now), random.Random(late))
+    hashed = "reinterpretAsUInt128(sipHash128(region, deployment_id))"
+    for database in (before, now):
+        for table in ("deployment_revisions", "current_deployments", "placed_deployments", "part_history"):
+            gone = f"ALTER TABLE {database}.{table} DELETE WHERE {hashed} % 50 = 0"
+            client.command(gone, settings={"mutations_sync": 2})
+        gone = f"ALTER TABLE {database}.deployment_heads DELETE WHERE id % 50 = 0"
+        client.command(gone, settings={"mutations_sync": 2})
+    yield client, before, now
+    for name in (before, now):
+        client.command(f"DROP DATABASE {name} SYNC")
+
+
+def shake(client: Client, source: str, into: Sequence[str], rng: random.Random) -> None:
+    """Of the newest success of many places: undone, void, amended, moved, a part of another, and no part any more."""
+    asked = f"SELECT * FROM {source}.current_deployments FINAL WHERE state = 'succeeded' AND finished_at IS NOT NULL"
+    found = client.query(f"{asked} ORDER BY finished_at DESC, deployment_id LIMIT 3 BY service, environment, region")
+    columns, offset = list(found.column_names), 2_141_000_000
+    rows = [dict(zip(columns, map(_in_utc, row), strict=True)) for row in found.result_rows]
+    told = []
+    for row in rng.sample(rows, len(rows) // 2):
+        near = rng.choice([other for other in rows if other["region"] == row["region"]])
+        whole = {"part_of": near["deployment_id"]}
+        later = row["finished_at"] + timedelta(minutes=rng.randint(1, 500_000))
+        undone = {"state": "rolled_back", "finished_at": later}
+        steps: list[dict[str, Any]] = rng.choice(
+            [
+                [{"state": "voided"}],
+                [undone],
+                [undone, {"state": "succeeded", "finished_at": row["finished_at"]}],
+                [undone | {"service": near["service"]}],
+                [{"finished_at": near["finished_at"]}],
+                [{"finished_at": later}, {"state": "failed"}],
+                [{"state": "running", "finished_at": None}],
+                [{"version": "", "artifact_digest": ""}],
+                [{"service": near["service"], "environment": near["environment"]}],
+                [whole],
+                [whole | {"service": near["service"]}],
+                [whole | {"service": near["service"]}, {"part_of": ""}],
+                [whole, {"part_of": ""}, whole],
+                [{"merged_into": near["deployment_id"]}],
+                [{"commit_sha": "amended"}],
+            ]
+        )
+        for step in steps:
+            offset, said = offset + 1, row["recorded_at"] + timedelta(minutes=rng.randint(1, 10_000))
+            row = row | {"revision": row["revision"] + 1, "kafka_offset": offset, "recorded_at": said} | step
+            told.append(row)
+    rng.shuffle(told)  # a replay of several partitions brings them in any order
+    for database in into:
+        client.insert(f"{database}.deployment_revisions", [[row[c] for c in columns] for row in told], columns)
+
+
+@pytest.mark.requirement("M1.4", "M3.4", "M6.4")
+@pytest.mark.parametrize("question", OF_FEW_ROWS)
+def test_a_question_that_reads_fewer_rows_says_the_same(shaken: tuple[Client, str, str], question: str) -> None:
+    client, before, now = shaken
+    reference = client.query(f"SELECT * FROM {before}.{question}")
+    found = client.query(f"SELECT {', '.join(reference.column_names)} FROM {now}.{question}")
+
+    assert _rounded(found.result_rows) == _rounded(reference.result_rows)
+    assert found.result_rows
