@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,32 @@ def create_topics(
             raise RetryLater(f"the topics {made} were created and do not appear")
         time.sleep(0.05)
     return made
+
+
+def configure_topics(admin: AdminClient, configs: Mapping[str, Mapping[str, str]], timeout: float = 30.0) -> None:
+    """Set what topics that are there lack. RetryLater where the brokers do not do it within `timeout` seconds."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
+        AlterConfigOpType,
+        ConfigEntry,
+        ConfigResource,
+    )
+
+    wanted = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            topic,
+            incremental_configs=[
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()
+            ],
+        )
+        for topic, config in configs.items()
+    ]
+    for resource, future in (admin.incremental_alter_configs(wanted) if wanted else {}).items():
+        try:
+            future.result(timeout)
+        except (KafkaException, TimeoutError) as error:
+            raise RetryLater(f"{resource.name} cannot be configured: {error or 'no answer'}") from error
 
 
 def _existing(admin: AdminClient, settings: Settings, timeout: float) -> dict[str, int]:

@@ -149,11 +149,14 @@ def make_changelogs(apps: list[Any], settings: Settings) -> None:
     """
     from confluent_kafka.admin import AdminClient
     from deploytrail_schemas.kafka import client_config
-    from deploytrail_schemas.topics import TopicSpec, create_topics
+    from deploytrail_schemas.topics import TopicSpec, configure_topics, create_topics
 
     from deploytrail_processors.tables import SPARED_SECONDS
 
-    spared = {"min.compaction.lag.ms": str(SPARED_SECONDS * 1000)}
+    # By the broker's clock is judged how old a row is, by compaction and by whoever reads rows back.
+    spared = {"min.compaction.lag.ms": str(SPARED_SECONDS * 1000), "message.timestamp.type": "LogAppendTime"}
     spec = TopicSpec(settings.partitions, {"cleanup.policy": "compact", "segment.ms": str(6 * 3_600_000)} | spared)
     names = [table.changelog_topic.get_topic_name() for app in apps for table in app.tables.values()]
-    create_topics(AdminClient(client_config(settings) | {"log_level": 0}), settings, dict.fromkeys(names, spec))
+    admin = AdminClient(client_config(settings) | {"log_level": 0})
+    made = create_topics(admin, settings, dict.fromkeys(names, spec))
+    configure_topics(admin, {name: spared for name in names if name not in made})

@@ -191,6 +191,7 @@ class SafeConsumer(driver.Consumer):
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Repairs 4 and 5: outputs and rows first."""
+        generation = self.app.consumer_generation_id
         if self.barrier is not None:
             try:
                 await self.barrier()
@@ -198,10 +199,26 @@ class SafeConsumer(driver.Consumer):
                 await self.app.crash(error)
                 return False  # commit nothing, and stand in the way of nothing: the crash ends the process
         committed: bool = await super()._commit(offsets)
-        if committed:
+        if committed and generation == self.app.consumer_generation_id:  # the rows in memory are still the same
             progress = self._progress
             progress.at.update({tp.partition: offset for tp, offset in offsets.items() if tp.topic == progress.topic})
         return committed
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Repair 6: what is acknowledged is committed before stock Faust forgets it, and is not told again."""
+        if not self.app.should_stop and self.assignment():
+            self.stop_flow()
+            self.app.flow_control.suspend()
+            self.app.flow_control.clear()
+            await self.wait_empty()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Repair 6: what an earlier assignment acknowledged late comes again, and must not be committed."""
+        for tp in assigned:
+            for kept in (self._acked, self._acked_index, self._gap):
+                kept.pop(tp, None)
+        await super().on_partitions_assigned(assigned, generation_id)
 
     @property
     def _progress(self) -> Progress:
@@ -213,9 +230,8 @@ class SafeConsumer(driver.Consumer):
         are gone, so that nobody knows."""
         assigned = {TP(topic, partition) for partition in partitions} & set(self.assignment())
         found: dict[TP, int | None] = await self._thread.call_thread(self._committed, assigned)
-        fresh = [tp for tp, offset in found.items() if offset is None]
-        begins = await self.earliest_offsets(*fresh) if fresh else {}
-        return {tp.partition: 0 if offset is None and begins.get(tp) == 0 else offset for tp, offset in found.items()}
+        begins = await self.earliest_offsets(*found) if found else {}
+        return {tp.partition: _goes_on(offset, begins.get(tp) or 0) for tp, offset in found.items()}
 
     async def _committed(self, tps: set[TP]) -> dict[TP, int | None]:
         consumer = self._thread._ensure_consumer()
@@ -227,9 +243,15 @@ class SafeConsumer(driver.Consumer):
         tables: Any = self.app.tables
         for partition, cut in (tables.recovery.cuts or {}).items():
             tp = TP(self._progress.topic, partition)
-            if cut and self._read_offset[tp] != cut:
+            if (self._read_offset[tp] or 0) != cut:
                 await self.seek_wait({tp: cut})
-                self._read_offset[tp] = self._committed_offset[tp] = cut
+                self._read_offset[tp] = self._committed_offset[tp] = cut or None
+
+
+def _goes_on(committed: int | None, begin: int) -> int | None:
+    if committed is None:
+        return None if begin else 0
+    return max(committed, begin)  # what was not read in time is gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,9 @@ _encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
 # Bytes of JSON: what a changelog takes (`deploytrail_schemas.topics`) also where nothing of it can be compressed.
 LARGEST_ROW = 1 << 20
 # For so long compaction leaves every row in a changelog, also those that a later one replaces.
-SPARED_SECONDS = 3600
+SPARED_SECONDS = 6 * 3600
+# How a row begins to say what it is of where it overwrites rows that do not count, whatever those are of.
+_STANDS = b"="
 
 
 @dataclass
@@ -64,9 +66,7 @@ class Table(faust.Table[str, Any]):
         super().__init__(app, **options)
         self._progress: Progress = app.progress
         self.cuts: dict[int, int] = {}  # offsets from which on rows are left out when they are read back, by partition
-        self._ahead: dict[int, dict[str, Any]] = {}  # the rows that were, the last ones of their keys, by partition
-        self._ahead_since: dict[int, float] = {}  # when the first of them was written, seconds
-        self._newest: dict[int, float] = {}  # when the newest row that was read was written, by partition
+        self._read: dict[int, _Read] = {}  # what reading them back has come upon, by partition
 
     @property
     def _forwarder(self) -> Forwarder:
@@ -111,62 +111,81 @@ class Table(faust.Table[str, Any]):
         partitions: dict[str, int] = self.data._key_partition  # type: ignore[attr-defined]  # its store in memory has it
         return partitions
 
-    def forget(self, partition: int) -> None:
-        """Drop the rows of a partition from memory, which are to be read back from the changelog's begin."""
+    def forget(self, partitions: Collection[int]) -> None:
+        """Drop the rows of partitions from memory, which are to be read back from the changelog's begin."""
         rows = self.data.data
-        for key in [key for key, of in self._partitions.items() if of == partition]:
+        for key in [key for key, of in self._partitions.items() if of in partitions]:
             rows.pop(key, None)
             del self._partitions[key]
-        for kept in (self._ahead, self._ahead_since, self._newest):
-            kept.pop(partition, None)
+        for partition in partitions:
+            self._read.pop(partition, None)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Rows that are read back, in their order; those ahead of what is committed are left out."""
-        super().apply_changelog_batch([event for event in batch if not self._is_ahead(event)])
+        """Rows that are read back, in their order; without those that do not count."""
+        super().apply_changelog_batch([event for event in batch if self._counts(event)])
 
-    def _is_ahead(self, event: Any) -> bool:
+    def _counts(self, event: Any) -> bool:
         message = event.message
-        partition, key = message.partition, self._to_key(event.key)
-        self._newest[partition] = message.timestamp
-        cut, of = self.cuts.get(partition), _offset(message.headers)
-        if cut is None or of is None or of < cut:
-            self._ahead.get(partition, {}).pop(key, None)
+        read, key = self._read.setdefault(message.partition, _Read()), self._to_key(event.key)
+        cut, (of, stands) = self.cuts.get(message.partition), _cause_of(message.headers)
+        if cut is not None and of is not None and of >= cut:
+            read.ahead[key] = event
+            read.since.setdefault(key, message.timestamp)
             return False
-        self._ahead.setdefault(partition, {})[key] = event
-        self._ahead_since.setdefault(partition, message.timestamp)
+        if of is not None and not stands and of < read.of.get(key, -1):
+            read.late.add(key)  # of a worker that had lost the partition, and went on for a moment
+            return False
+        read.ahead.pop(key, None)
+        read.since.pop(key, None)
+        read.late.discard(key)
+        if of is not None:
+            read.of[key] = of
         return True
 
-    def settle(self, partition: int) -> None:
-        """All rows were read. Those that were left out are overwritten in the changelog by what stands.
+    def ahead_since(self, partition: int) -> float | None:
+        """When the first of the rows was written that are ahead of the committed offset; None: none is."""
+        read = self._read.get(partition)
+        return min(read.since.values(), default=None) if read else None
 
-        Else compaction could keep, of a row that was ahead and the one that stands, only the former. Where they reach
-        back further than compaction spares (somebody has set the offsets back), what stood before them may be gone
-        already: then they count.
+    def settle(self, partition: int, *, stay: bool) -> None:
+        """All rows were read. Those that do not count are overwritten in the changelog by what stands.
+
+        Else compaction could keep, of a row that was ahead and the one that stands, only the former. `stay`: what stood
+        before the rows that are ahead may be gone already, so they count.
         """
-        ahead = self._ahead.pop(partition, {})
-        since = self._ahead_since.pop(partition, 0.0)
-        if not ahead:
+        read = self._read.pop(partition, None)
+        if read is None or not (read.ahead or read.late):
             return
-        if self._newest[partition] - since > SPARED_SECONDS:
-            log.warning("%s: %d rows of partition %d are ahead of the committed offset %d by more than %d s; they stay",
-                        self.name, len(ahead), partition, self.cuts[partition], SPARED_SECONDS)  # fmt: skip
-            super().apply_changelog_batch(ahead.values())
-            return
-        log.info("%s: %d rows of partition %d were ahead of the committed offset %d",
-                 self.name, len(ahead), partition, self.cuts[partition])  # fmt: skip
+        if stay:
+            super().apply_changelog_batch(read.ahead.values())
+        log.info("%s: %d rows of partition %d were ahead of the committed offset %d, %d of a worker that had lost it",
+                 self.name, len(read.ahead), partition, self.cuts[partition], len(read.late))  # fmt: skip
         rows = self.data.data
-        for key in ahead:
+        for key in read.ahead.keys() | read.late:
             value = _encode(rows[key]).encode() if key in rows else None
-            self._forwarder.row(self._changelog, partition, _encode(key).encode(), value, _of(self.cuts[partition] - 1))
+            cause = [(headers.ROW_OF, b"%b%d" % (_STANDS, self.cuts[partition] - 1))]
+            self._forwarder.row(self._changelog, partition, _encode(key).encode(), value, [*cause])
+
+
+@dataclass
+class _Read:
+    """Rows of a partition that are read back. By key: the last one `ahead` of the committed offset, `since` when there
+    are such, seconds, and of which offset (`of`) the one is that counts. `late`: whose last one does not count since an
+    earlier one is of a later record."""
+
+    ahead: dict[str, Any] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
+    of: dict[str, int] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
 
 
 def _of(offset: int) -> Headers:
     return [(headers.ROW_OF, b"%d" % offset)]
 
 
-def _offset(given: Iterable[tuple[str, bytes]] | None) -> int | None:
-    """The offset of the record that a row was written on; None where it does not say."""
+def _cause_of(given: Iterable[tuple[str, bytes]] | None) -> tuple[int | None, bool]:
+    """The offset of the record that a row was written on, None where it does not say; whether it overwrites others."""
     for name, value in given or ():
         if name == headers.ROW_OF:
-            return int(value)
-    return None
+            return int(value.removeprefix(_STANDS)), value.startswith(_STANDS)
+    return None, False

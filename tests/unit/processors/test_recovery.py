@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import faust.streams
 import pytest
+from deploytrail_processors import safe_app
 from deploytrail_processors.forwarder import Forwarder
+from deploytrail_processors.recovery import CUT_WITHIN_SECONDS
 from deploytrail_processors.safe_app import SafeApp, SafeConsumer
 from deploytrail_processors.tables import SPARED_SECONDS, Progress, Table
 from deploytrail_schemas import headers
@@ -29,7 +32,7 @@ class Changelog:
 
     def row(self, topic: str, partition: int, key: bytes, value: bytes | None, said: Any) -> None:
         """Take a row."""
-        assert topic == "app-seen-changelog"
+        assert topic.startswith("app-")
         self.add(partition, json.loads(key), None if value is None else json.loads(value), dict(said or []))
 
     def add(self, partition: int, key: str, value: Any, said: dict[str, bytes], at: float = 0.0) -> None:
@@ -38,7 +41,7 @@ class Changelog:
             partition=partition,
             offset=len(self.rows),
             headers=tuple(said.items()),
-            timestamp=at or float(len(self.rows)),
+            timestamp=at or time.time(),
             value=None if value is None else b"some",
         )
         self.rows.append(SimpleNamespace(key=key, value=value, message=message))
@@ -82,13 +85,13 @@ def on(table: Table, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., 
 
 def read_back(table: Table, changelog: Changelog, cut: int | None, partition: int = 0) -> dict[str, Any]:
     """What a worker that takes over finds, row by row."""
-    table.forget(partition)
+    table.forget({partition})
     table.cuts = {} if cut is None else {partition: cut}
     for row in list(changelog.rows):
         if row.message.partition == partition:
             table.apply_changelog_batch([row])
     if cut is not None:
-        table.settle(partition)
+        table.settle(partition, stay=False)
     return {key: table.data[key] for key, of in table._partitions.items() if of == partition}
 
 
@@ -134,7 +137,7 @@ def test_a_row_that_was_left_out_is_overwritten_so_that_compaction_cannot_take_w
     on(4, a=2, b=GONE, c=1)
     read_back(table, changelog, 4)
 
-    assert changelog.left()[5:] == [("a", 1, b"3"), ("b", 1, b"3"), ("c", None, b"3")]
+    assert sorted(changelog.left()[5:]) == [("a", 1, b"=3"), ("b", 1, b"=3"), ("c", None, b"=3")]
 
     newest = {row.key: row for row in changelog.rows}
     changelog.rows = list(newest.values())  # as compaction leaves it
@@ -142,17 +145,59 @@ def test_a_row_that_was_left_out_is_overwritten_so_that_compaction_cannot_take_w
     assert len(changelog.rows) == 3  # there is nothing to overwrite any more
 
 
-def test_rows_that_reach_back_further_than_compaction_spares_stay(
+def test_rows_that_are_ahead_for_longer_than_compaction_spares_stay_in_all_tables(
     table: Table, changelog: Changelog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody has set the offsets back: what stood before these rows may be gone."""
-    changelog.add(0, "a", 1, {headers.ROW_OF: b"3"}, at=1.0)
-    changelog.add(0, "a", 2, {headers.ROW_OF: b"7"}, at=2.0)
-    changelog.add(0, "b", 1, {headers.ROW_OF: b"8"}, at=2.5 + SPARED_SECONDS)
+    """Somebody has set the offsets back, or it was down for long: what stood before these rows may be gone."""
+    app = table.app
+    other = app.Table("other", partitions=4, key_type=str, value_type=None)
+    assert isinstance(other, Table)
+    recovery = cast(Any, app.tables).recovery
+    now = time.time()
+    changelog.add(0, "a", 1, {headers.ROW_OF: b"3"}, at=now - 2 * SPARED_SECONDS)
+    changelog.add(0, "a", 2, {headers.ROW_OF: b"7"}, at=now - CUT_WITHIN_SECONDS - 1)
+    changelog.add(0, "b", 1, {headers.ROW_OF: b"8"}, at=now)
+    fresh, changelog.rows = changelog.rows[2:], changelog.rows[:2]
+    table.cuts = other.cuts = {0: 7}
+    table.apply_changelog_batch(changelog.rows)
+    other.apply_changelog_batch(fresh)
 
-    assert read_back(table, changelog, 7) == {"a": 2, "b": 1}
-    assert len(changelog.rows) == 3
-    assert "2 rows of partition 0 are ahead of the committed offset 7 by more than 3600 s; they stay" in caplog.text
+    recovery._settle(0, 7)
+
+    assert (table.data["a"], other.data["b"]) == (2, 1)
+    assert "rows of partition 0 were ahead of the committed offset 7 for too long; they stay" in caplog.text
+
+
+def test_a_worker_that_cannot_get_on_leaves_nothing_ahead_for_long(
+    table: Table, changelog: Changelog, on: Callable[..., None]
+) -> None:
+    """Each start writes the same rows again, and each is settled at the next one."""
+    long_ago = time.time() - 3 * SPARED_SECONDS
+    changelog.add(0, "a", 1, {headers.ROW_OF: b"9"}, at=long_ago)
+    changelog.add(0, "a", 2, {headers.ROW_OF: b"10"}, at=long_ago)
+    changelog.add(0, "a", 1, {headers.ROW_OF: b"=9"}, at=long_ago + 60)
+
+    assert table.ahead_since(0) is None
+    on(10, a=2)
+    began = changelog.rows[-1].message.timestamp
+    table.forget({0})
+    table.cuts = {0: 10}
+    table.apply_changelog_batch(changelog.rows)
+    assert table.ahead_since(0) == began
+
+
+@pytest.mark.requirement("M8.4")
+def test_rows_of_a_worker_that_had_lost_the_partition_do_not_count(
+    table: Table, changelog: Changelog, on: Callable[..., None]
+) -> None:
+    on(3, a=1, b=1)
+    on(9, a=2)  # by whoever has it now
+    on(4, a="late", b="late", c="late")  # by one that was paused, and wakes
+
+    assert read_back(table, changelog, 10) == {"a": 2, "b": "late", "c": "late"}
+    assert changelog.left()[6:] == [("a", 2, b"=9")]
+    assert read_back(table, changelog, 10)["a"] == 2
+    assert len(changelog.rows) == 7  # settled
 
 
 def test_rows_of_another_topic_and_of_before_rows_said_so_are_never_ahead(
@@ -190,7 +235,7 @@ def test_rows_in_memory_are_read_again_unless_they_are_those_of_the_committed_of
 def test_a_stream_begins_where_its_tables_are_also_if_a_commit_came_through_late(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    committed = {TP(SOURCE, 0): 12, TP(SOURCE, 1): 7, TP(SOURCE, 2): None}
+    committed = {TP(SOURCE, 0): 12, TP(SOURCE, 1): 7, TP(SOURCE, 2): None, TP(SOURCE, 3): 5}
     sought: dict[TP, int] = {}
 
     class Consumer(SafeConsumer):
@@ -207,11 +252,20 @@ def test_a_stream_begins_where_its_tables_are_also_if_a_commit_came_through_late
         consumer._committed_offset.update(committed)
 
     monkeypatch.setattr(driver.Consumer, "perform_seek", seek)
-    cast(Any, table.app.tables).recovery.cuts = {0: 10, 1: 7, 2: 0}
+    cast(Any, table.app.tables).recovery.cuts = {0: 10, 1: 7, 2: 0, 3: 0}
     consumer = Consumer()
     loop = asyncio.new_event_loop()  # the thread's own stays as it is: Faust asks for it
     loop.run_until_complete(consumer.perform_seek())
     loop.close()
 
-    assert sought == {TP(SOURCE, 0): 10}
-    assert consumer._read_offset == {**committed, TP(SOURCE, 0): 10} == consumer._committed_offset
+    assert sought == {TP(SOURCE, 0): 10, TP(SOURCE, 3): 0}
+    assert consumer._read_offset == {**committed, TP(SOURCE, 0): 10, TP(SOURCE, 3): None} == consumer._committed_offset
+
+
+@pytest.mark.parametrize(
+    ("committed", "begin", "cut"), [(None, 0, 0), (None, 5, None), (9, 0, 9), (9, 5, 9), (9, 20, 20), (0, 0, 0)]
+)
+def test_a_stream_goes_on_where_it_was_committed_and_the_trail_still_is(
+    committed: int | None, begin: int, cut: int | None
+) -> None:
+    assert safe_app._goes_on(committed, begin) == cut
