@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from deploytrail_schemas.kafka import client_config, producer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import TopicSpec, create_topics
-from support.kafka import read_topic
+from support.kafka import read_topic, wait_for
 
 from .rebalance_member import OUTPUT, PARTITIONS, SOURCE
 
@@ -39,6 +39,7 @@ class Group:
         self._bootstrap, self._mode, self._folder = bootstrap, mode, folder
         self._producer = Producer(producer_config(settings))
         self._members: list[subprocess.Popen[bytes]] = []
+        self._prefix = f"{mode}-{time.monotonic_ns()}-"  # the topics are those of the group before, too
         self.sent: list[str] = []
 
     def join(self, during: Callable[[], None]) -> None:
@@ -60,22 +61,31 @@ class Group:
         not committed; `during` runs while the others wait for its session to time out."""
         member = self._members.pop(0)
         for number in range(150):
-            self._send(1)
+            self.send(1)
             if number == 100:
                 member.kill()
         during()
         member.wait(120)
 
+    def pause(self) -> None:
+        """The oldest member stops in the middle of what it does, and tells nobody."""
+        self._members[0].send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """It goes on as if nothing had happened."""
+        self._members[0].send_signal(signal.SIGCONT)
+
     def bursts(self, seconds: float) -> None:
         """A burst of events every quarter of a second, as many on a machine that is slow."""
         began = time.monotonic()
         for number in range(1, int(4 * seconds) + 1):
-            self._send(BURST // 4)
+            self.send(BURST // 4)
             time.sleep(max(0.0, began + number / 4 - time.monotonic()))
 
-    def _send(self, count: int) -> None:
+    def send(self, count: int) -> None:
+        """So many events, over all partitions."""
         for _ in range(count):
-            name = f"{self._mode}-{len(self.sent)}"
+            name = f"{self._prefix}{len(self.sent)}"
             self._producer.produce(SOURCE, name.encode(), partition=len(self.sent) % PARTITIONS)
             self.sent.append(name)
         assert self._producer.flush(60) == 0
@@ -94,7 +104,7 @@ class Group:
     def told(self) -> list[tuple[str, int, int]]:
         """What was forwarded of each event, again with each time it was told: name, offset, the how-manieth it is."""
         said = [(message.value() or b"").decode().split() for message in read_topic(self._bootstrap, OUTPUT)]
-        return [(name, int(offset), int(count)) for name, offset, count in said if name.startswith(self._mode)]
+        return [(name, int(offset), int(count)) for name, offset, count in said if name.startswith(self._prefix)]
 
     def end(self) -> None:
         """End every member."""
@@ -129,6 +139,32 @@ def test_our_app_loses_nothing_in_rebalances_and_counts_nothing_twice(own_kafka:
     assert missing == set()
     assert len(told) > len(group.sent), "no record was told twice: nobody was killed amid any"
     assert [one for one in told if one[2] != one[1] + 1] == []
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.requirement("M3.4", "M8.4")
+def test_a_member_that_was_paused_until_others_had_its_partitions_overwrites_no_count(
+    own_kafka: str, tmp_path: Path
+) -> None:
+    """It wakes amid events that it holds in memory, and writes what it makes of them until it hears of its end."""
+    group = Group(own_kafka, "safe", tmp_path)
+    try:
+        group.join(lambda: group.bursts(1.0))
+        group.join(lambda: group.bursts(1.0))
+        assert group.missing(90) == set()
+        told = len(group.told())
+        group.send(6000)
+        wait_for(lambda: len(group.told()) > told + 200, what="some of many events")
+        group.pause()
+        assert group.missing(180) == set()
+        group.wake()
+        group.bursts(12.0)  # it joins again, and the others read their tables back
+        missing = group.missing(90)
+    finally:
+        group.end()
+
+    assert missing == set()
+    assert [one for one in group.told() if one[2] != one[1] + 1] == []
 
 
 @pytest.mark.skipif(ROUNDS <= 8, reason="in so few rebalances it often loses none: DEPLOYTRAIL_TEST_REBALANCES=80")
