@@ -113,9 +113,12 @@ class Pair:
         wait_until_read(self.kafka, self._apps, seconds=seconds)
 
     def stop(self) -> list[int]:
-        """SIGTERM to both at once; the exit codes."""
+        """SIGTERM to both at once; the exit codes. AssertionError with what one has said that did not end well."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(lambda worker: worker.stop(90), self.workers))
+            exits = list(pool.map(lambda worker: worker.stop(90), self.workers))
+        for code, worker in zip(exits, self.workers, strict=True):
+            assert code in ENDED_WELL, f"exit code {code}:\n{''.join(worker.lines)[-8000:]}"
+        return exits
 
     def differences(self) -> list[dict[str, Any]]:
         """What a replay would have written otherwise."""

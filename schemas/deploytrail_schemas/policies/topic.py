@@ -6,10 +6,11 @@ A plain reader without a group: every worker sees every document.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.kafka import consumer_config
@@ -17,6 +18,11 @@ from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
+# What a broker answers that has just started: its topics and their leaders are not there for a moment.
+_NOT_YET = frozenset(
+    {KafkaError._UNKNOWN_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
+)
+_STARTS_WITHIN = 10.0  # seconds
 Messages: TypeAlias = Sequence[tuple[bytes | None, bytes]]  # key and value
 
 
@@ -34,13 +40,7 @@ class PolicyTopic:
     def read_to_end(self, timeout: float = 30.0) -> None:
         """Take every document there is now; RetryLater where Kafka does not answer in time."""
         partition = TopicPartition(Topic.POLICIES.value, 0)
-        try:
-            low, end = self._consumer.get_watermark_offsets(partition, timeout=timeout)
-        except KafkaException as error:
-            raise RetryLater(
-                f"the policies cannot be read from Kafka at {self._settings.kafka}: {error.args[0].str()}; "
-                f"is DEPLOYTRAIL_KAFKA right, and does it run?{if_not_set('kafka', self._settings.kafka)}"
-            ) from error
+        low, end = self._bounds(partition, timeout)
         self._consumer.assign([TopicPartition(Topic.POLICIES.value, 0, low)])
         waited = 0.0
         while end > low and self._position(low) < end:
@@ -49,6 +49,21 @@ class PolicyTopic:
                 waited += 0.1
                 if waited > timeout:
                     raise RetryLater(f"the policies were not read to their end within {timeout:.0f} s")
+
+    def _bounds(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+        began = time.monotonic()
+        while True:
+            try:
+                low, end = self._consumer.get_watermark_offsets(partition, timeout=timeout)
+                return low, end
+            except KafkaException as error:
+                if error.args[0].code() in _NOT_YET and time.monotonic() < began + min(timeout, _STARTS_WITHIN):
+                    time.sleep(0.2)
+                    continue
+                raise RetryLater(
+                    f"the policies cannot be read from Kafka at {self._settings.kafka}: {error.args[0].str()}; "
+                    f"is DEPLOYTRAIL_KAFKA right, and does it run?{if_not_set('kafka', self._settings.kafka)}"
+                ) from error
 
     def follow(self) -> None:
         """Keep reading in the background until `close`."""
