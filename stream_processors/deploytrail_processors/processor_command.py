@@ -18,6 +18,7 @@ from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
+log = logging.getLogger(__name__)
 NAMES = (
     *("intake", "lifecycle", "change_window", "overdue", "correlation", "suppression", "rollback_verification"),
     *("approval", "gate", "governance", "impact", "reconciliation", "success_criteria"),
@@ -148,6 +149,7 @@ def make_changelogs(apps: list[Any], settings: Settings) -> None:
     without partitions.
     """
     from confluent_kafka.admin import AdminClient
+    from deploytrail_schemas.errors import RetryLater
     from deploytrail_schemas.kafka import client_config
     from deploytrail_schemas.topics import TopicSpec, configure_topics, create_topics
 
@@ -159,4 +161,7 @@ def make_changelogs(apps: list[Any], settings: Settings) -> None:
     names = [table.changelog_topic.get_topic_name() for app in apps for table in app.tables.values()]
     admin = AdminClient(client_config(settings) | {"log_level": 0})
     made = create_topics(admin, settings, dict.fromkeys(names, spec))
-    configure_topics(admin, {name: spared for name in names if name not in made})
+    try:
+        configure_topics(admin, {name: spared for name in names if name not in made})
+    except RetryLater as error:  # perhaps it is an administrator's to do
+        log.warning("%s; set %s on it", error, ", ".join(f"{name}={value}" for name, value in spared.items()))

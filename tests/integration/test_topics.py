@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.kafka import client_config, consumer_config, producer_config
 from deploytrail_schemas.settings import Settings
-from deploytrail_schemas.topics import TOPICS, Topic, ensure_topics
+from deploytrail_schemas.topics import TOPICS, Topic, TopicSpec, configure_topics, create_topics, ensure_topics
 from support.kafka import wait_for, write
 
 
@@ -57,6 +57,21 @@ def test_intake_stamps_the_time_of_arrival(settings: Settings, admin: AdminClien
 
     assert config["message.timestamp.type"].value == "LogAppendTime"
     assert config["retention.ms"].value == str(30 * 86_400_000)
+
+
+def test_a_topic_that_is_there_gets_what_it_lacks_and_keeps_the_rest(settings: Settings, admin: AdminClient) -> None:
+    name = f"changelog-{uuid.uuid4().hex}"
+    create_topics(admin, settings, {name: TopicSpec(1, {"cleanup.policy": "compact"})})
+    configure_topics(admin, {name: {"min.compaction.lag.ms": "21600000"}})
+
+    def is_configured() -> bool:
+        [config] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+        found = config.result(30)
+        return (found["min.compaction.lag.ms"].value, found["cleanup.policy"].value) == ("21600000", "compact")
+
+    wait_for(is_configured, what="both")
+    with pytest.raises(RetryLater, match="no-such-topic cannot be configured"):
+        configure_topics(admin, {"no-such-topic": {"min.compaction.lag.ms": "1"}})
 
 
 def test_a_dead_letter_fits_wherever_its_message_did(settings: Settings, admin: AdminClient) -> None:
