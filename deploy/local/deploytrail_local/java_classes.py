@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ class ClassArchive:
         if self.use:
             yield self.use
             return
-        part = self.file.with_name(f"{self.file.name}.{os.getpid()}.part")
+        part = self.file.with_name(f"{self.file.name}.{uuid.uuid4().hex}.part")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
