@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Gate:
         # By deployment, what was last told of its refusals: see `rules/refusals.py`.
         self._refusals = context.table("refusals")
         self._old_refusals = Agenda(self._refusals, lambda row: int(row["at"]) + refusals.HOUR)
-        self._by_caller: dict[str, tuple[int, int]] = {}  # the minute in which refusals were told last, and how many
+        self._minute, self._told = 0, Counter[str]()  # how many refusals of each caller were told in this minute
         self._newest: dict[int, int] = {}  # latest time that each partition has told
         self._oldest = max(OLDEST_SECONDS, 3 * settings.tick_seconds)
         self._admin = AdminClient(client_config(settings) | {"log_level": 0})
@@ -163,12 +164,12 @@ class Gate:
         """Write a refusal to the trail, where it says something new. RetryLater where it cannot be written."""
         record = refusals.record_of(asked, judgement, caller=caller, tzdata=zones.VERSION, now=now)
         new = refusals.to_tell(record, self._refusals.get(row_key(partition, record["deployment_id"])))
-        minute, told = self._by_caller.get(caller, (0, 0))
-        told = told if minute == now // _MINUTE else 0
-        if new is None or told >= MOST_REFUSALS_A_MINUTE:
+        if self._minute != now // _MINUTE:
+            self._minute, self._told = now // _MINUTE, Counter()
+        if new is None or self._told[caller] >= MOST_REFUSALS_A_MINUTE:
             metrics.GATE_REFUSALS.labels("repeated" if new is None else "too_many").inc()
             return
-        self._by_caller[caller] = now // _MINUTE, told + 1
+        self._told[caller] += 1
         await self._write(partition, new, "the refusal")
         metrics.GATE_REFUSALS.labels("told").inc()
 
