@@ -163,8 +163,8 @@ class Table(faust.Table[str, Any]):
         rows = self.data.data
         for key in read.ahead.keys() | read.late:
             value = _encode(rows[key]).encode() if key in rows else None
-            cause = [(headers.ROW_OF, b"%b%d" % (_STANDS, self.cuts[partition] - 1))]
-            self._forwarder.row(self._changelog, partition, _encode(key).encode(), value, [*cause])
+            cause = _of(self.cuts[partition] - 1, _STANDS)
+            self._forwarder.row(self._changelog, partition, _encode(key).encode(), value, cause)
 
 
 @dataclass
@@ -179,8 +179,8 @@ class _Read:
     late: set[str] = field(default_factory=set)
 
 
-def _of(offset: int) -> Headers:
-    return [(headers.ROW_OF, b"%d" % offset)]
+def _of(offset: int, how: bytes = b"") -> Headers:
+    return [(headers.ROW_OF, b"%b%d" % (how, offset))]
 
 
 def _cause_of(given: Iterable[tuple[str, bytes]] | None) -> tuple[int | None, bool]:

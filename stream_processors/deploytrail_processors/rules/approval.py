@@ -40,7 +40,6 @@ from deploytrail_processors.rules.registration import in_force, is_inside, span
 PoliciesAt = Callable[[int], Policies]
 MINUTE = 60_000_000
 _DECISIONS = frozenset({"approved", "rejected", "revoked", "expired"})
-# Its refusals are answers to permits, no decisions of people.
 
 
 class Position(StrEnum):
