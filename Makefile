@@ -34,10 +34,10 @@ demo: setup ## start the embedded stack, play a first day, print what was plante
 test: setup ## every test, real Kafka included
 	@exec $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-# The suite kills, rebalances and flips bytes a few times; these are the whole numbers. One at a time: an hour or two.
+# The suite kills, rebalances and flips bytes a few times; these are the whole numbers. One at a time: two hours.
 long: setup ## the promises at full length: 50 kills, 80 rebalances, 20 zombies, every byte of an archive
 	@DEPLOYTRAIL_TEST_KILLS=50 DEPLOYTRAIL_TEST_REBALANCES=80 exec $(BIN)/pytest tests/chaos/test_kill_9.py tests/chaos/test_rebalances.py $(PYTEST_ARGS)
-	@DEPLOYTRAIL_TEST_RESTARTS=10 DEPLOYTRAIL_TEST_REBALANCES=8 DEPLOYTRAIL_CHAOS=full DEPLOYTRAIL_TEST_EVERY_BYTE=1 exec $(BIN)/pytest \
+	@DEPLOYTRAIL_TEST_RESTARTS=20 DEPLOYTRAIL_TEST_REBALANCES=8 DEPLOYTRAIL_CHAOS=full DEPLOYTRAIL_TEST_EVERY_BYTE=1 exec $(BIN)/pytest \
 		tests/chaos/test_processors.py tests/chaos/test_clickhouse_sink_members.py tests/chaos/test_archive_writers.py \
 		tests/unit/sinks/test_archive_every_byte.py $(PYTEST_ARGS)
 
