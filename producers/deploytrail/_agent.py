@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from deploytrail_schemas.codec import encode
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.ids import uuid7
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.redaction import redact_value
@@ -26,7 +27,6 @@ from deploytrail_schemas.settings import Settings
 
 from deploytrail import _agent_http, _clock, _time_sync
 from deploytrail._backlog import waiting
-from deploytrail._report import USAGE_ERROR
 from deploytrail._sender import Sender, transport_for
 from deploytrail._spool import Spool
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from http.server import BaseHTTPRequestHandler
 
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 SOCKET = Path("/run/deploytrail/agent.sock")
 PORT = 8471
 # How soon a spool that another process wrote to is looked at, and how often the clock is measured; seconds.
@@ -141,16 +140,16 @@ def _numbered(kind: RecordType, value: dict[str, Any], seq: int) -> dict[str, An
 
 
 def main(argv: list[str]) -> int:
-    """Run until SIGTERM; 0 then, 69 where a socket or a port cannot be had."""
+    """Run until SIGTERM; 0 then, 69 where a socket or a port cannot be had, 78 where a setting is wrong."""
     options = _options(argv)
     try:
         settings = Settings.load()
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail agent: {error}\n")
-        return USAGE_ERROR
+        return CONFIG
     if not settings.url:
         sys.stderr.write("deploytrail agent: DEPLOYTRAIL_URL says where to send; set it to https://… or kafka://…\n")
-        return USAGE_ERROR
+        return CONFIG
     spools = options.spool or [settings.spool]
     settings = replace(settings, spool=spools[0].expanduser())
     stopping = threading.Event()
@@ -161,7 +160,7 @@ def main(argv: list[str]) -> int:
         servers = _listen(agent, options)
     except OSError as error:
         sys.stderr.write(f"deploytrail agent: {error}\n")
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     _run(agent, stopping)
     for server in servers:
         server.shutdown()

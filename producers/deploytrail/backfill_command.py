@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from deploytrail_schemas import headers
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import DeploytrailError, RetryLater
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range, parse_instant
 from deploytrail_schemas.json_values import JsonError, parse_json, validate
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
 EXIT_NO_INPUT = 66  # EX_NOINPUT
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 KINDS = {
     "deployment": RecordType.DEPLOYMENT_EVENT,
     "signal": RecordType.SIGNAL,
@@ -70,7 +70,7 @@ class InvalidLine(Exception):
 
 
 def main(argv: list[str]) -> int:
-    """0: every record is acknowledged; 65: a line is wrong, nothing was loaded; 66: no file; 69: no Kafka."""
+    """0: all is acknowledged; 65: a line is wrong, none was loaded; 66: no file; 69: no Kafka; 78: a wrong setting."""
     made = argparse.ArgumentParser(
         prog="deploytrail backfill",
         description="Load history from JSON lines, as if it had been received then. All lines are checked first.",
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         return _say(EXIT_NO_INPUT, f"{options.file} cannot be read: {error.strerror or error}")
     except DeploytrailError as error:
-        return _say(EXIT_UNAVAILABLE, str(error))
+        return _say(exit_code_of(error), str(error))
 
 
 def _load(file: BinaryIO, path: Path, until: int | None, *, only_check: bool) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.errors import DeploytrailError, MissingDependencyError, RetryLater
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.json_lines import json_line
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.records import RecordType
@@ -36,7 +37,6 @@ from deploytrail._spool import EVENT, SUFFIX, Damage, frames
 
 EXIT_FLAWED = 1
 EXIT_NO_INPUT = 66  # EX_NOINPUT of sysexits.h
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 AVRO_FILE = b"Obj\x01"
 PREFIX = "deploytrail."
 TOPICS = {
@@ -55,7 +55,7 @@ class NoInput(DeploytrailError):
 
 
 def main(argv: list[str]) -> int:
-    """0; 1 where something could not be decoded; 64, 66, 69 (sysexits.h) for wrong words, no such file, no Kafka."""
+    """0; 1: something could not be decoded; 64: wrong words; 66: no such file; 69: no Kafka; 78: a wrong setting."""
     made = Parser(prog="deploytrail log", description="Print records as JSON lines.")
     made.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a spool folder or an archived segment")
     made.add_argument("--kafka", action="store_true", help="read Kafka (DEPLOYTRAIL_KAFKA) instead of a file")
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
             return 141
         return _say(EXIT_NO_INPUT, f"{error.filename or options.file} cannot be read: {error.strerror or error}")
     except DeploytrailError as error:
-        return _say(EXIT_UNAVAILABLE, str(error))
+        return _say(exit_code_of(error), str(error))
 
 
 def _lines(kind: RecordType, value: dict[str, Any], spec: str) -> list[str]:

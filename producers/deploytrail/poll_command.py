@@ -20,6 +20,7 @@ from types import ModuleType
 from deploytrail_schemas import logs
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -32,7 +33,7 @@ from deploytrail.polling.memory import Memory
 from deploytrail.polling.rounds import Publish, one_round
 
 log = logging.getLogger(__name__)
-EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_FAILED = 1
 POLLS: Mapping[str, ModuleType] = {"github": github, "gitlab": gitlab, "argocd": argocd, "jenkins": jenkins}
 _LONGEST_PAUSE = 3600.0
 _SHOWN = (config.__doc__ or "").partition("\n\n")[2].rstrip()
@@ -45,7 +46,7 @@ What is found goes to Kafka (DEPLOYTRAIL_KAFKA); how far each source was read st
 
 
 def main(argv: list[str]) -> int:
-    """0 after a clean stop; with --once, 1 where a project could not be asked; 69 where a setting is wrong."""
+    """0 after a clean stop; 1: --once could not ask a project; 69: what is needed is away; 78: a setting is wrong."""
     made = argparse.ArgumentParser(
         prog="deploytrail poll",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> int:
         return asyncio.run(_poll(settings, once=options.once))
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail poll: {redact_text(str(error))}\n")
-        return EXIT_UNAVAILABLE
+        return exit_code_of(error)
     except KeyboardInterrupt:
         return 0
 

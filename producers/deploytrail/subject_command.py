@@ -7,12 +7,11 @@ from pathlib import Path
 
 from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.pseudonyms import NameMap
 from deploytrail_schemas.settings import Settings
 
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIG = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
@@ -35,12 +34,9 @@ def main(argv: list[str]) -> int:
                 f"DEPLOYTRAIL_PSEUDONYMS: there is no {path}; the gateway makes it, or `deploytrail subject add`"
             )
         return _WORDS[options.word](NameMap(Path(path)), options.name)
-    except ConfigurationError as error:
-        code, text = EXIT_CONFIG, str(error)
     except DeploytrailError as error:
-        code, text = EXIT_UNAVAILABLE, str(error)
-    sys.stderr.write(f"deploytrail subject: {text}\n")
-    return code
+        sys.stderr.write(f"deploytrail subject: {error}\n")
+        return exit_code_of(error)
 
 
 def _add(names: NameMap, name: str) -> int:

@@ -17,13 +17,13 @@ from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.credential_file import CredentialFile, change
 from deploytrail_schemas.credentials import Credential, revoke
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import CONFIG
 from deploytrail_schemas.instants import format_instant
 from deploytrail_schemas.record_signatures import public_key_of
 from deploytrail_schemas.scopes import Scope, Verb
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.tokens import PREFIX, make_token
 
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 NEVER = "never"
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([mhd])", re.ASCII)
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         return _list(path, now) if options.word == "list" else _revoke(path, options.id, now)
     except DeploytrailError as error:
         print(f"deploytrail token: {error}", file=sys.stderr)
-        return EXIT_CONFIG
+        return CONFIG
 
 
 def _parser() -> argparse.ArgumentParser:

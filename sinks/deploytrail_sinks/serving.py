@@ -11,16 +11,14 @@ from typing import Protocol
 
 from confluent_kafka.admin import AdminClient
 from deploytrail_schemas import logs
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.kafka import client_config
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import ensure_topics
 
 from deploytrail_sinks import metrics
-
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 
 class Sink(Protocol):
@@ -54,10 +52,7 @@ def serve(name: str, argv: list[str], make: Callable[[Settings], Sink]) -> int:
             signal.signal(number, lambda *_: sink.stop())
         metrics.serve(settings.metrics_port, lambda: sink.ready)
         sink.run(on_ready=lambda: say("ready"))
-    except ConfigurationError as error:
-        say(str(error))
-        return EXIT_CONFIGURATION
     except DeploytrailError as error:
         say(str(error))
-        return EXIT_UNAVAILABLE
+        return exit_code_of(error)
     return 0

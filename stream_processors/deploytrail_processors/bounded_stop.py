@@ -13,8 +13,9 @@ import threading
 import time
 from queue import SimpleQueue
 
+from deploytrail_schemas.exit_codes import UNAVAILABLE
+
 SECONDS = 15.0  # less than the 30 s that Kubernetes waits before it kills
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 class BoundedStop:
@@ -45,4 +46,4 @@ class BoundedStop:
             "takes long; ends with nothing more committed, and what was not is read again at the next start\n"
         )
         os.write(2, said.encode())
-        os._exit(EXIT_UNAVAILABLE)
+        os._exit(UNAVAILABLE)

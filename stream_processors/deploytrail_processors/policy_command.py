@@ -14,6 +14,7 @@ from pathlib import Path
 from deploytrail_schemas.arguments import Parser, instant
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
@@ -31,8 +32,6 @@ from deploytrail_processors.rules.policies.words import in_words
 EXIT_CHANGES = 1  # of diff --exit-code
 EXIT_UNMAPPED = 1  # of names
 EXIT_INVALID = 65  # EX_DATAERR of sysexits.h
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
-EXIT_CONFIG = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
@@ -54,7 +53,7 @@ def main(argv: list[str]) -> int:
         return EXIT_INVALID
     except DeploytrailError as error:
         print(f"deploytrail policy: {error}", file=sys.stderr)
-        return EXIT_CONFIG if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
+        return exit_code_of(error)
 
 
 def _refuse(problems: list[str], *, applies: bool = False) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 from deploytrail_schemas import logs
 from deploytrail_schemas.arguments import did_you_mean, instant
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -24,8 +25,6 @@ NAMES = (
     *("approval", "gate", "governance", "impact", "reconciliation", "success_criteria"),
     "federation",
 )
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIG = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> int:
         return run(names, settings, verbose=options.verbose)
     except DeploytrailError as error:
         print(f"deploytrail processor: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_CONFIG if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
+        return exit_code_of(error)
 
 
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:

@@ -231,7 +231,7 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path, changed: dict[str, str
         *words, env=settings(tmp_path, "http://127.0.0.1:1") | {f"DEPLOYTRAIL_{n}": t for n, t in changed.items()}
     )
 
-    assert done.returncode == 69
+    assert done.returncode == 78
     assert expected in done.stderr
 
 
@@ -241,5 +241,5 @@ def test_a_key_that_does_not_fit_is_said(tmp_path: Path) -> None:
     words = ["admission", "--port", "0", "--certificate", str(certificate), "--key", str(other)]
     done = command(*words, env=settings(tmp_path, "http://127.0.0.1:1"))
 
-    assert done.returncode == 69
+    assert done.returncode == 78
     assert "are no certificate with its key" in done.stderr

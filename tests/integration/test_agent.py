@@ -160,7 +160,7 @@ def test_an_agent_takes_the_socket_of_a_dead_one_and_not_of_a_living_one(there: 
 def test_an_agent_without_an_address_says_so(tmp_path: Path) -> None:
     done = command("agent", env=environment(tmp_path))
 
-    assert done.returncode == 64
+    assert done.returncode == 78
     assert "DEPLOYTRAIL_URL says where to send" in done.stderr
 
 

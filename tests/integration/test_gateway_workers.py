@@ -96,6 +96,15 @@ def test_sigterm_ends_it_cleanly_and_leaves_nothing(gateway: Gateway) -> None:
     assert list((gateway.folder / ".deploytrail" / "gateway-spool").iterdir()) == []
 
 
+def test_workers_that_read_a_wrong_setting_are_not_started_again(gateway: Gateway, tmp_path: Path) -> None:
+    wrong = {"DEPLOYTRAIL_GATEWAY_PORT": str(ports.free_port()), "DEPLOYTRAIL_ANONYMOUS": "x"}
+    done = run("gateway", env=gateway.env | wrong, cwd=tmp_path)
+
+    assert done.returncode == 78
+    assert "DEPLOYTRAIL_ANONYMOUS is 'x'; expected" in done.stderr
+    assert "started again" not in done.stderr
+
+
 def test_a_second_gateway_does_not_join_the_port_of_the_first(gateway: Gateway, tmp_path: Path) -> None:
     done = run("gateway", env=gateway.env, cwd=tmp_path)
 

@@ -105,7 +105,7 @@ def test_a_poller_without_its_token_says_which_variable_it_wants(tmp_path: Path)
     (tmp_path / "poll.yaml").write_text("sources: [{kind: github, token_env: NO_SUCH_TOKEN, projects: [acme/shop]}]\n")
     done = run("poll", "--once", env={"DEPLOYTRAIL_POLL": "poll.yaml"}, cwd=tmp_path)
 
-    assert done.returncode == 69
+    assert done.returncode == 78
     assert "github:api.github.com: NO_SUCH_TOKEN is empty" in done.stderr
 
 

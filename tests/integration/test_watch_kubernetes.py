@@ -233,7 +233,7 @@ def test_outside_of_a_cluster_it_says_what_to_give(tmp_path: Path) -> None:
     lost = command("watch", "kubernetes", env=env)
     unnamed = command("watch", "kubernetes", "--server", "http://127.0.0.1:1", env=env | {"DEPLOYTRAIL_CLUSTER": ""})
 
-    assert (lost.returncode, unnamed.returncode) == (69, 69)
+    assert (lost.returncode, unnamed.returncode) == (78, 78)
     assert "give --server" in lost.stderr
     assert "DEPLOYTRAIL_CLUSTER" in unnamed.stderr
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from deploytrail_processors.bounded_stop import EXIT_UNAVAILABLE
 from deploytrail_processors.policy_reader import PolicyReader
 from deploytrail_processors.replay import Replay
 from deploytrail_processors.replay_command import makers
 from deploytrail_processors.state_formats import end_offsets
+from deploytrail_schemas.exit_codes import UNAVAILABLE
 from deploytrail_schemas.kafka import producer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -27,7 +27,7 @@ from support.story import APPS, apply_policies, encoded, tell, wait_until_read
 from support.values import NOON
 
 # A slow machine may not come to the end of a stop in the time that it has; nothing is lost by that.
-ENDED_WELL = {0, EXIT_UNAVAILABLE}
+ENDED_WELL = {0, UNAVAILABLE}
 
 
 class Teller(threading.Thread):

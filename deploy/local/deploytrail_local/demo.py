@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import UNAVAILABLE
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_local.demo_day import DAY_APPS, FirstDay, demo_settings
@@ -26,7 +27,6 @@ from deploytrail_local.stack_state import is_held, unusable
 
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_DIFFERS = 1
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
         return _demo(options.home or Settings.load().home / "demo", options.seed, options.keep)
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail demo: {error}\n")
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     except KeyboardInterrupt:
         say("stopped")
         return 128 + signal.SIGINT

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import UNAVAILABLE
 from deploytrail_schemas.local_stack import POINTS_A_SHELL
 from deploytrail_schemas.settings import Settings
 
@@ -22,7 +23,6 @@ from deploytrail_local.stack_ports import choose_ports
 from deploytrail_local.stack_state import ChildStatus, Phase, StackState, only_one, read_state, unusable, write_state
 from deploytrail_local.supervisor import Supervisor
 
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 GATE = "verdicts"  # the process that has it
 # A whole line, for a shell that points to the stack. Staging needs no approval, but what is asked about is registered.
 ASK_THE_GATE = (
@@ -59,10 +59,10 @@ def main(argv: list[str]) -> int:
         return 0
     except DeploytrailError as error:
         _say(str(error))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     except OSError as error:  # the folder cannot be made or written
         _say(unusable(error))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     except KeyboardInterrupt:
         _say("stopped")
         return 128 + signal.SIGINT
@@ -105,7 +105,7 @@ class _Supervision:
         except DeploytrailError as error:
             self._write(error=str(error))
             _say(str(error))
-            return EXIT_UNAVAILABLE
+            return UNAVAILABLE
         finally:
             if supervisor is not None:
                 supervisor.stop()

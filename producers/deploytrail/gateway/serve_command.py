@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 
 from deploytrail_schemas import logs
 from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 _MEMORY_SECONDS = 3.0  # what the start waits at most for the memory of deliveries
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 after a clean stop; 69 where a setting or the port is wrong."""
+    """Exit code 0 after a clean stop; 69 where the port is taken or something is away, 78 where a setting is wrong."""
     made = argparse.ArgumentParser(prog="deploytrail gateway", description="Serve the HTTP gateway.")
     made.add_argument("--openapi", action="store_true", help="print what its routes take (OpenAPI 3.1) instead")
     if made.parse_args(argv).openapi:
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         return supervise(listeners, work, lambda: _say_ready(settings))
     except DeploytrailError as error:
         print(f"deploytrail gateway: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return exit_code_of(error)
     except KeyboardInterrupt:
         return 0
 
@@ -64,7 +64,7 @@ def _work(settings: Settings, index: int, listener: socket.socket, ready: Callab
         return code
     except DeploytrailError as error:
         print(f"deploytrail gateway: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return exit_code_of(error)
 
 
 def _say_ready(settings: Settings) -> None:

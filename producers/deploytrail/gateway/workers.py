@@ -19,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from deploytrail_schemas.exit_codes import CONFIG
+
 _log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -65,6 +67,8 @@ class _Supervisor:
                 return 0
             self._hear()
             for index, code, lived in self._reap():
+                if code == CONFIG:  # the next one would read the same settings
+                    return code
                 _log.error("worker %d ended with status %d after %.0f s; it is started again", index, code, lived)
                 self._short_lives = self._short_lives + 1 if lived < SHORT_LIFE else 0
                 if self._short_lives >= MOST_SHORT_LIVES:

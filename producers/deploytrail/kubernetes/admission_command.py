@@ -16,6 +16,7 @@ from pathlib import Path
 from deploytrail_schemas import logs
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -25,14 +26,13 @@ from deploytrail.kubernetes.admission import AdmissionPolicy
 from deploytrail.kubernetes.admission_keys import Keys
 
 log = logging.getLogger(__name__)
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 PORT = 8443
 _LOOK_SECONDS = 2.0
 _LAST_TRY_SECONDS = 5.0
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 after a clean stop; 69 where a setting, the certificate or the port is wrong."""
+    """0 after a clean stop; 69 where the port is taken, 78 where a setting or the certificate is wrong."""
     options = _parser().parse_args(argv)
     logs.configure(logging.WARNING)
     try:
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         return asyncio.run(_serve(settings, keys, context, listener, options))
     except (DeploytrailError, OSError) as error:
         print(f"deploytrail admission: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return exit_code_of(error)
     except KeyboardInterrupt:
         return 0
 

@@ -14,6 +14,7 @@ from deploytrail_schemas import logs
 from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -25,14 +26,13 @@ from deploytrail.kubernetes.rollouts import Place
 from deploytrail.kubernetes.watch_state import COLLECTIONS, Trail
 from deploytrail.kubernetes.watcher import Watcher
 
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_SOFTWARE = 70  # EX_SOFTWARE
 _SAVE_SECONDS = 2.0
 _LAST_TRY_SECONDS = 5.0
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 after a clean stop; 69 where a setting is wrong or no cluster is named; 70 where a watch broke."""
+    """0 after a clean stop; 69 where something is away, 70 where a watch broke, 78 where a setting is wrong."""
     options = _parser().parse_args(argv)
     logs.configure(logging.WARNING)
     stopping = threading.Event()
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         return _run(settings, _api(options), options, stopping)
     except (DeploytrailError, OSError) as error:
         print(f"deploytrail watch: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return exit_code_of(error)
 
 
 def _run(settings: Settings, api: Api, options: argparse.Namespace, stopping: threading.Event) -> int:

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.archive.principals import Principals, Signer, read_principals
 from deploytrail_sinks.archive.store import ObjectKept, ObjectStore, open_store
 
 EXIT_REFUSED = 1
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,10 @@ def at_desk(act: Callable[[Desk], int]) -> int:
         principals = read_principals(Path(settings.archive_principals))
         return act(Desk(open_store(settings.archive), principals, datetime.now(UTC)))
     except ConfigurationError as error:
-        code, text = EXIT_CONFIGURATION, str(error)
+        code, text = CONFIG, str(error)
     except ObjectKept as error:
         code, text = EXIT_REFUSED, str(error)
     except DeploytrailError as error:
-        code, text = EXIT_UNAVAILABLE, str(error)
+        code, text = UNAVAILABLE, str(error)
     sys.stderr.write(f"deploytrail archive: {text}\n")
     return code

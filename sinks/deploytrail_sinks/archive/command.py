@@ -15,7 +15,8 @@ from typing import Any
 from deploytrail_schemas.arguments import Parser
 from deploytrail_schemas.codec import DecodeError, decode
 from deploytrail_schemas.counted import counted
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, RetryLater
+from deploytrail_schemas.errors import DeploytrailError, RetryLater
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.registry import WireFormat, wire_format
 from deploytrail_schemas.settings import Settings
@@ -31,8 +32,6 @@ from deploytrail_sinks.archive.store import ObjectStore, open_store
 
 EXIT_FLAWED = 1
 EXIT_NOTHING = 66  # EX_NOINPUT of sysexits.h
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIGURATION = 78  # EX_CONFIG
 _PAUSE_SECONDS = 2.0  # a writer stores the classes of a partition within them, or has died
 
 _OTHERS = {
@@ -104,7 +103,7 @@ def main(argv: list[str]) -> int:
         return _cat(store, settings.archive, options.names, wire_format(settings) if options.decode else None)
     except DeploytrailError as error:
         print(f"deploytrail archive: {error}", file=sys.stderr)
-        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
+        return exit_code_of(error)
 
 
 def _verify(store: ObjectStore, settings: Settings, options: argparse.Namespace) -> int:

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from deploytrail_schemas.counted import counted
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.instants import LATEST
 from deploytrail_schemas.policies import SHARED, document
 from deploytrail_schemas.policies.in_force import Versions
@@ -38,8 +39,6 @@ from deploytrail_sinks.archive.segment import is_segment, stored_segment
 from deploytrail_sinks.archive.store import ObjectStore, latest, open_store
 
 _AT_ONCE = 8
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> int:
         moved = lengthen(store, read_policy(settings.archive_retention), regulated, wire=wire, now=now)
     except DeploytrailError as error:
         sys.stderr.write(f"deploytrail archive: {error}\n")
-        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
+        return exit_code_of(error)
     segments, objects = counted(moved.segments, "segment"), counted(moved.of_log, "object")
     print(f"{segments} and {objects} of the log are kept longer, or more firmly")
     return 0

@@ -7,12 +7,11 @@ import sys
 
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 EXIT_FLAWED = 1
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
-EXIT_CONFIGURATION = 78  # EX_CONFIG
 
 
 def main(argv: list[str]) -> int:
@@ -38,13 +37,13 @@ def main(argv: list[str]) -> int:
         settings = Settings.load()
         done = restore(open_store(settings.archive), settings, again=options.again)
     except ConfigurationError as error:
-        code, text = EXIT_CONFIGURATION, str(error)
+        code, text = CONFIG, str(error)
     except SegmentError as error:
         code, text = EXIT_FLAWED, str(error)
     except DeploytrailError as error:
-        code, text = EXIT_UNAVAILABLE, str(error)
+        code, text = UNAVAILABLE, str(error)
     except (ClickHouseError, OSError) as error:
-        code, text = EXIT_UNAVAILABLE, redact_text(in_words(settings.clickhouse_url, error))
+        code, text = UNAVAILABLE, redact_text(in_words(settings.clickhouse_url, error))
     else:
         messages = counted(done.messages, "message")
         print(f"{messages} of {counted(done.partitions, 'partition')} {'is' if done.messages == 1 else 'are'} restored")

@@ -18,14 +18,13 @@ from deploytrail_schemas.counted import counted
 from deploytrail_schemas.credential_file import CredentialFile
 from deploytrail_schemas.credentials import Credential
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.clickhouse.serve import prepare, quieten_drivers
 from deploytrail_sinks.clickhouse.writer import Writer
 
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 COLUMNS = (
     *("taken_at", "credential", "team", "services", "environments", "regions", "verbs"),
     *("created_at", "expires_at", "revoked_at"),
@@ -47,10 +46,10 @@ def main(argv: list[str]) -> int:
             Writer(settings).client().insert(f"{settings.clickhouse_database}.grants", rows, COLUMNS)
     except ConfigurationError as error:
         print(f"deploytrail sink grants: {error}", file=sys.stderr)
-        return EXIT_CONFIG
+        return CONFIG
     except (DeploytrailError, OSError) as error:
         print(f"deploytrail sink grants: {error}", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     print(f"{counted(len(rows), 'credential')} of {path}")
     return 0
 

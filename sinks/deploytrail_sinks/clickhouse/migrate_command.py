@@ -6,11 +6,11 @@ import argparse
 import sys
 
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.clickhouse.migrate import migrate_as_set, planned
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
-from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 
 def main(argv: list[str]) -> int:
@@ -36,5 +36,5 @@ def main(argv: list[str]) -> int:
         print(f"{len(applied)} applied; the tables of {settings.clickhouse_database} are up to date")
     except (ConfigurationError, RetryLater) as error:
         sys.stderr.write(f"deploytrail migrate: {error}\n")
-        return EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else EXIT_UNAVAILABLE
+        return CONFIG if isinstance(error, ConfigurationError) else UNAVAILABLE
     return 0

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -16,7 +17,6 @@ from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.purge import Receipt, as_text, purge
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.writer import connect_each
-from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 
 def main(argv: list[str]) -> int:
@@ -45,10 +45,10 @@ def main(argv: list[str]) -> int:
         )
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail purge: {error}\n")
-        code = EXIT_CONFIGURATION
+        code = CONFIG
     except (ClickHouseError, OSError) as error:
         sys.stderr.write(f"deploytrail purge: {redact_text(in_words(settings.clickhouse_url, error))}\n")
-        code = EXIT_UNAVAILABLE
+        code = UNAVAILABLE
     if code and not done:
         return code
     # Also where a later shard did not answer: what went is gone.

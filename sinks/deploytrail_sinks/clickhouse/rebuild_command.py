@@ -8,13 +8,13 @@ import sys
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.clickhouse.away import in_words
 from deploytrail_sinks.clickhouse.rebuild import rebuild
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
-from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 
 def main(argv: list[str]) -> int:
@@ -37,13 +37,13 @@ def main(argv: list[str]) -> int:
         done = rebuild(settings, patience=given.wait, accept=given.accept, say=say)
     except ConfigurationError as error:
         say(str(error))
-        return EXIT_CONFIGURATION
+        return CONFIG
     except (ClickHouseError, OSError) as error:
         say(redact_text(in_words(settings.clickhouse_url, error)))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     except RetryLater as error:
         say(str(error))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     for table in done.tables:
         verdict = "identical" if table.same else f"DIFFERS: the trail gives {counted(table.replayed_rows, 'row')}"
         where = f" on shard {table.shard}" if settings.clickhouse_shards else ""

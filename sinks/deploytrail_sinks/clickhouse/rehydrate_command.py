@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -19,7 +20,6 @@ from deploytrail_sinks.clickhouse.rehydrate import forget, rehydrate
 from deploytrail_sinks.clickhouse.serve import quieten_drivers
 from deploytrail_sinks.clickhouse.shards import Shards, every_url, tables_suffix
 from deploytrail_sinks.clickhouse.writer import connect
-from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 _DEAD_LETTERS = "messages cannot be read: they are dead letters"
 
@@ -48,13 +48,13 @@ def main(argv: list[str]) -> int:
         done = rehydrate(open_store(settings.archive), settings, given.since, given.until, say=_say)
     except ConfigurationError as error:
         _say(str(error))
-        return EXIT_CONFIGURATION
+        return CONFIG
     except ClickHouseError as error:
         _say(redact_text(in_words(settings.clickhouse_url, error)))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     except (DeploytrailError, OSError) as error:
         _say(str(error))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     if not done.segments:
         _say(f"{settings.archive} holds nothing of these days{if_not_set('archive', settings.archive)}")
     dead = counted(done.unreadable, "message cannot be read: it is a dead letter", _DEAD_LETTERS)

@@ -18,6 +18,7 @@ from typing import TextIO
 from clickhouse_connect.driver.client import Client
 from deploytrail_schemas.arguments import Parser, instant
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
+from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
 from deploytrail_schemas.instants import LATEST, parse_instant
 from deploytrail_schemas.settings import Settings
 
@@ -35,7 +36,6 @@ from deploytrail_sinks.reports.sources import of_archive, of_kafka
 from deploytrail_sinks.reports.timeline import timeline
 from deploytrail_sinks.reports.trail import Trail
 from deploytrail_sinks.reports.whole_file import beside
-from deploytrail_sinks.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 EXIT_FLAWED = 1
 EXIT_USAGE = 64  # EX_USAGE of sysexits.h
@@ -56,13 +56,13 @@ def main(argv: list[str]) -> int:
         return _write(_marked(_REPORTS[given.word](given, settings, every), given, settings, every), given)
     except ConfigurationError as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
-        return EXIT_CONFIGURATION
+        return CONFIG
     except EngineFailed as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
-        return EXIT_CONFIGURATION if error.mendable else EXIT_UNAVAILABLE
+        return CONFIG if error.mendable else UNAVAILABLE
     except (DeploytrailError, OSError, subprocess.TimeoutExpired) as error:
         sys.stderr.write(f"deploytrail report: {error}\n")
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
 
 
 def _parser() -> argparse.ArgumentParser:

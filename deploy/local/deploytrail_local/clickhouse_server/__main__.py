@@ -9,13 +9,12 @@ import threading
 from pathlib import Path
 
 from deploytrail_schemas.errors import ConfigurationError
+from deploytrail_schemas.exit_codes import UNAVAILABLE
 
 from deploytrail_local import ports
 from deploytrail_local.clickhouse_server.engine import Engine
 from deploytrail_local.clickhouse_server.server import Server, say
 from deploytrail_local.clickhouse_server.users import read_users
-
-EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 
 
 def main(argv: list[str]) -> int:
@@ -24,13 +23,13 @@ def main(argv: list[str]) -> int:
     named, config = (os.environ.get(f"DEPLOYTRAIL_CLICKHOUSE_{name}") for name in ("USERS", "CONFIG"))
     if not ports.is_free(port):
         say(f"port {port} is in use; free it or set another one in DEPLOYTRAIL_CLICKHOUSE_URL")
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     try:
         users = read_users(Path(named)) if named else None
         engine = Engine(folder, Path(config) if config else None)
     except ConfigurationError as error:
         say(str(error))
-        return EXIT_UNAVAILABLE
+        return UNAVAILABLE
     server = Server((ports.LOOPBACK, port), engine, users)
 
     def stop(*_: object) -> None:
