@@ -83,12 +83,14 @@ def test_a_worker_that_is_killed_is_started_again_and_what_was_counted_stays(gat
 
 def test_all_workers_end_with_the_parent_however_that_ends(gateway: Gateway) -> None:
     workers = gateway.workers()
+    assert len(workers) == 3
     gateway.command.kill()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), what="the end of the workers")
 
 
 def test_sigterm_ends_it_cleanly_and_leaves_nothing(gateway: Gateway) -> None:
     workers = gateway.workers()
+    assert len(workers) == 3
     gateway.report("last")
 
     assert gateway.command.stop(40) == 0
