@@ -14,7 +14,7 @@ from typing import Any
 
 from deploytrail_schemas import logs
 from deploytrail_schemas.arguments import did_you_mean, instant
-from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -148,7 +148,6 @@ def make_changelogs(apps: list[Any], settings: Settings) -> None:
     without partitions.
     """
     from confluent_kafka.admin import AdminClient
-    from deploytrail_schemas.errors import RetryLater
     from deploytrail_schemas.kafka import client_config
     from deploytrail_schemas.topics import TopicSpec, configure_topics, create_topics
 

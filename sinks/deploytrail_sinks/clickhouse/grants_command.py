@@ -18,7 +18,7 @@ from deploytrail_schemas.counted import counted
 from deploytrail_schemas.credential_file import CredentialFile
 from deploytrail_schemas.credentials import Credential
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
-from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.instants import from_micros
 from deploytrail_schemas.settings import Settings
 
@@ -44,12 +44,9 @@ def main(argv: list[str]) -> int:
         prepare(settings, patience=5)
         if rows:
             Writer(settings).client().insert(f"{settings.clickhouse_database}.grants", rows, COLUMNS)
-    except ConfigurationError as error:
-        print(f"deploytrail sink grants: {error}", file=sys.stderr)
-        return CONFIG
     except (DeploytrailError, OSError) as error:
         print(f"deploytrail sink grants: {error}", file=sys.stderr)
-        return UNAVAILABLE
+        return exit_code_of(error)
     print(f"{counted(len(rows), 'credential')} of {path}")
     return 0
 

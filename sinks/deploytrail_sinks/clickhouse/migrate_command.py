@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
-from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.settings import Settings
 
 from deploytrail_sinks.clickhouse.migrate import migrate_as_set, planned
@@ -36,5 +36,5 @@ def main(argv: list[str]) -> int:
         print(f"{len(applied)} applied; the tables of {settings.clickhouse_database} are up to date")
     except (ConfigurationError, RetryLater) as error:
         sys.stderr.write(f"deploytrail migrate: {error}\n")
-        return CONFIG if isinstance(error, ConfigurationError) else UNAVAILABLE
+        return exit_code_of(error)
     return 0

@@ -8,7 +8,7 @@ import sys
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
-from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
 
@@ -35,15 +35,12 @@ def main(argv: list[str]) -> int:
     try:
         settings = Settings.load()
         done = rebuild(settings, patience=given.wait, accept=given.accept, say=say)
-    except ConfigurationError as error:
+    except (ConfigurationError, RetryLater) as error:
         say(str(error))
-        return CONFIG
+        return exit_code_of(error)
     except (ClickHouseError, OSError) as error:
         say(redact_text(in_words(settings.clickhouse_url, error)))
-        return UNAVAILABLE
-    except RetryLater as error:
-        say(str(error))
-        return UNAVAILABLE
+        return exit_code_of(error)
     for table in done.tables:
         verdict = "identical" if table.same else f"DIFFERS: the trail gives {counted(table.replayed_rows, 'row')}"
         where = f" on shard {table.shard}" if settings.clickhouse_shards else ""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from deploytrail_schemas.counted import counted
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
-from deploytrail_schemas.exit_codes import CONFIG, UNAVAILABLE
+from deploytrail_schemas.errors import DeploytrailError
+from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.redaction import redact_text
 from deploytrail_schemas.settings import Settings
@@ -46,15 +46,12 @@ def main(argv: list[str]) -> int:
                 forget(connect(settings, url), settings.clickhouse_database, tables_suffix(settings))
             return 0
         done = rehydrate(open_store(settings.archive), settings, given.since, given.until, say=_say)
-    except ConfigurationError as error:
-        _say(str(error))
-        return CONFIG
     except ClickHouseError as error:
         _say(redact_text(in_words(settings.clickhouse_url, error)))
-        return UNAVAILABLE
+        return exit_code_of(error)
     except (DeploytrailError, OSError) as error:
         _say(str(error))
-        return UNAVAILABLE
+        return exit_code_of(error)
     if not done.segments:
         _say(f"{settings.archive} holds nothing of these days{if_not_set('archive', settings.archive)}")
     dead = counted(done.unreadable, "message cannot be read: it is a dead letter", _DEAD_LETTERS)
