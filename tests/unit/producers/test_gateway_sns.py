@@ -35,13 +35,14 @@ NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 TOPIC = "arn:aws:sns:eu-west-1:111122223333:deployments"
 CERTIFICATE = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem"
 TOKEN = "2336412f37fb687f5d51e6e2425e9"  # of a subscription that there is not
+DEPLOYMENT = "d-XK4RZQ7WM"  # no part of an id of ours can be the same
 BEARER = "api-destination-7f3a91c2"
 EVENT = {
     "detail-type": "CodeDeploy Deployment State-change Notification",
     "account": "111122223333",
     "region": "eu-west-1",
     "time": "2026-11-02T12:00:00Z",
-    "detail": {"deploymentId": "d-1", "application": "shop", "deploymentGroup": "production", "state": "SUCCESS"},
+    "detail": {"deploymentId": DEPLOYMENT, "application": "shop", "deploymentGroup": "production", "state": "SUCCESS"},
 }
 DIGESTS: dict[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # SNS's own choice
 
@@ -373,7 +374,7 @@ def test_the_gateway_refuses_what_is_not_signed(aws: Aws) -> None:
         assert "SNS" in answer["detail"]
         [refusal] = publisher.records
         assert b"webhook:aws" in refusal.value
-        assert b"d-1" not in refusal.value
+        assert DEPLOYMENT.encode() not in refusal.value
 
 
 def test_raw_delivery_is_not_signed_and_needs_the_token(aws: Aws) -> None:
