@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from deploytrail_local.jars import fetched
 from deploytrail_local.java import find_java
 from deploytrail_schemas.errors import MissingDependencyError
 
@@ -38,11 +39,7 @@ def shell_steps(library: Path, *files: Path) -> list[Shell]:
 def _groovy() -> list[str]:
     try:
         java = find_java()
-        import jgo
-
-        jars = [str(jar) for jar in jgo.build(GROOVY).all_jars]
+        jars = [str(jar) for jar in fetched(GROOVY)]
     except MissingDependencyError as error:
         pytest.skip(str(error))
-    except Exception as error:  # jgo lets through whatever its HTTP client raises
-        pytest.skip(f"Groovy ({GROOVY}) is not cached and Maven Central does not answer: {error}")
     return [str(java), "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(jars), "groovy.ui.GroovyMain"]

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploytrail_local.jars import cache_folder
+
 
 class ClassArchive:
     """The archive of one Java's classes on one class path; another Java or other jars have another one."""
 
     def __init__(self, java: Path, classpath: str, environ: Mapping[str, str] = os.environ) -> None:
-        cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.file = cache / "deploytrail" / f"kafka-{_key(java, classpath)}.jsa"
+        self.file = cache_folder(environ) / f"kafka-{_key(java, classpath)}.jsa"
 
     @property
     def use(self) -> list[str]:

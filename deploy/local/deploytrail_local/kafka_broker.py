@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from deploytrail_schemas.errors import ConfigurationError, DeploytrailError, MissingDependencyError
+from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 
 from deploytrail_local import ports, processes
+from deploytrail_local.jars import fetched
 from deploytrail_local.java import find_java
 from deploytrail_local.java_classes import ClassArchive
 
@@ -38,34 +39,15 @@ def quiet(_: str) -> None:
 
 
 def resolve_jars(progress: Progress = quiet) -> list[Path]:
-    """Kafka's jars, fetched once into jgo's cache and found there afterwards.
-
-    MissingDependencyError where they are not cached and cannot be fetched.
-    """
-    endpoint = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}"
+    """Kafka's jars. MissingDependencyError where they are not kept and cannot be fetched."""
     progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 42 MB)")
-    return _resolved(endpoint, f"kafka_2.13-{KAFKA_VERSION}.jar", "Connect once; they are kept in the home folder")
+    return fetched(f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}")
 
 
 def resolve_mirror_jars(progress: Progress = quiet) -> list[Path]:
     """MirrorMaker's jars, in the same way."""
-    endpoint = f"org.apache.kafka:connect-mirror:{MIRROR_VERSION}+{_LOGGING}"
     progress(f"MirrorMaker {MIRROR_VERSION}: finding its jars (the first time they are downloaded, about 35 MB)")
-    return _resolved(endpoint, f"connect-mirror-{MIRROR_VERSION}.jar", "Connect once")
-
-
-def _resolved(endpoint: str, own: str, otherwise: str) -> list[Path]:
-    import jgo
-
-    try:
-        jars = [Path(jar) for jar in jgo.build(endpoint).all_jars]
-    except Exception as error:  # jgo lets through whatever its HTTP client raises
-        raise MissingDependencyError(
-            f"the jars of {endpoint} are not cached and Maven Central does not answer: {error}. {otherwise}"
-        ) from error
-    if not any(jar.name == own for jar in jars):
-        raise MissingDependencyError(f"{endpoint} resolved to {len(jars)} jars without {own}")
-    return jars
+    return fetched(f"org.apache.kafka:connect-mirror:{MIRROR_VERSION}+{_LOGGING}")
 
 
 @dataclass(frozen=True, slots=True)
