@@ -26,6 +26,7 @@ from deploytrail_schemas.exit_codes import exit_code_of
 from deploytrail_schemas.ids import name_based_id
 from deploytrail_schemas.instants import check_range, parse_instant
 from deploytrail_schemas.json_values import JsonError, parse_json, validate
+from deploytrail_schemas.kafka import why_undelivered
 from deploytrail_schemas.local_stack import if_not_set
 from deploytrail_schemas.record_signatures import Signer
 from deploytrail_schemas.records import RecordType
@@ -254,9 +255,9 @@ class _Delivery:
                 f"{if_not_set('kafka', settings.kafka)}"
             )
 
-    def _on_delivery(self, error: object, _: object) -> None:
-        if error is not None:
-            self._errors.append(str(error))
+    def _on_delivery(self, error: object, message: object) -> None:
+        if why := why_undelivered(error, message):
+            self._errors.append(why)
 
 
 def _say(code: int, text: str) -> int:

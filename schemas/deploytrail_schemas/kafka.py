@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from deploytrail_schemas.errors import ConfigurationError
 from deploytrail_schemas.settings import Settings
 
 ClientConfig = dict[str, str | int | float | bool]
+UNCERTAIN = "Kafka may not have it: a later one was taken while its partition changed the leader"
 
 
 def client_config(settings: Settings) -> ClientConfig:
@@ -27,6 +30,19 @@ def producer_config(settings: Settings) -> ClientConfig:
         "compression.type": "lz4",
         "message.max.bytes": 5 << 20,
     }
+
+
+def why_undelivered(error: Any, message: Any) -> str:
+    """Of a delivery report with `producer_config`: why the message is not certainly on Kafka; empty: it is.
+
+    librdkafka takes a batch for delivered once a later one of its partition is. A broker that has just become the
+    leader, and knows nothing of the producer yet, takes the later one also without the earlier: it refused that a
+    moment ago, or the leader before it died with it. Such a message is reported without an error, but has no offset.
+    https://github.com/confluentinc/confluent-kafka-go/issues/921
+    """
+    if error is not None:
+        return str(error.str())
+    return UNCERTAIN if message.offset() is None else ""
 
 
 def consumer_config(settings: Settings, group: str) -> ClientConfig:

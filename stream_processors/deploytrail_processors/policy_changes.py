@@ -18,7 +18,7 @@ import yaml
 from deploytrail_schemas.counted import counted
 from deploytrail_schemas.errors import DeploytrailError
 from deploytrail_schemas.instants import format_instant
-from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.kafka import producer_config, why_undelivered
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -188,7 +188,9 @@ def publish(settings: Settings, documents: Iterable[dict[str, Any]]) -> None:
             json.dumps(value, sort_keys=True, ensure_ascii=False).encode(),
             f"{value['kind']}/{value['name']}/{value['version']}".encode(),
             partition=0,
-            on_delivery=lambda error, message: failed.append(f"{message.key()!r}: {error}") if error else None,
+            on_delivery=lambda error, message: failed.extend(
+                f"{message.key()!r}: {why}" for why in [why_undelivered(error, message)] if why
+            ),
         )
     left = producer.flush(30)
     if left or failed:

@@ -60,7 +60,6 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         broker.stop()
         broker.start()
         told = teller.finish()
-        pair.revive()
         pair.wait_until_read()
         exits = pair.stop()
         return Aftermath(kafka, pair.differences(), pair.said(), exits, told)
@@ -107,7 +106,6 @@ def test_workers_whose_broker_is_gone_stop_soon_and_lose_nothing(
         took = time.monotonic() - began
         broker.start()
         teller.finish()
-        pair.revive()
         pair.wait_until_read()
         pair.stop()
         differences = pair.differences()

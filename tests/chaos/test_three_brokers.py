@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # no __all__
-from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.kafka import UNCERTAIN, client_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic, ensure_topics
 from support.disturbed import ENDED_WELL, Pair, Teller
@@ -40,8 +40,7 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
             time.sleep(3)  # some of the load is under way
             cluster.kill(0)
             teller.finish()
-            pair.wait_until_read()
-            ended = pair.revive()
+            ended = pair.wait_until_read()
             exits = pair.stop()
             differences = pair.differences()
         copies = copies_wanted(cluster.nodes[1].bootstrap)
@@ -51,5 +50,7 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
     assert copies == "2"
     assert differences == []
     assert all(found.values()), found
-    assert (ended, letters) == (0, [])
+    assert letters == []
+    # A row that the new leader may not have been given ends its worker, and is written again. Nothing else does.
+    assert [said for said in ended if UNCERTAIN not in said] == []
     assert set(exits) <= ENDED_WELL

@@ -18,7 +18,7 @@ from deploytrail_processors.replay import Replay
 from deploytrail_processors.replay_command import makers
 from deploytrail_processors.state_formats import end_offsets
 from deploytrail_schemas.exit_codes import UNAVAILABLE
-from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.kafka import producer_config, why_undelivered
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -41,7 +41,7 @@ class Teller(threading.Thread):
         self._messages = [message for row in zip_longest(*stories) for message in row if message is not None]
         self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 600_000})
         self._seconds = seconds
-        self._errors: list[object] = []
+        self._errors: list[str] = []
 
     def run(self) -> None:
         began = time.monotonic()
@@ -51,7 +51,7 @@ class Teller(threading.Thread):
                 value,
                 key,
                 partition=partition,
-                on_delivery=lambda error, _: error and self._errors.append(error),
+                on_delivery=lambda error, message: self._errors.append(why_undelivered(error, message)),
             )
             self._producer.poll(0)
             time.sleep(max(0.0, began + number * self._seconds / len(self._messages) - time.monotonic()))
@@ -59,8 +59,8 @@ class Teller(threading.Thread):
     def finish(self) -> int:
         """How many messages were written, once all are acknowledged."""
         self.join()
-        if self._producer.flush(300) or self._errors:
-            raise RuntimeError(f"the story was not delivered: {self._errors[:3]}")
+        if self._producer.flush(300) or any(self._errors):
+            raise RuntimeError(f"the story was not delivered: {[*filter(None, self._errors)][:3]}")
         return len(self._messages)
 
 
@@ -100,17 +100,21 @@ class Pair:
         self.workers[number] = self._new("ab"[number])
         self.workers[number].wait_ready(180)
 
-    def revive(self) -> int:
-        """Start workers anew that ended by themselves, as a supervisor does; how many those were."""
+    def revive(self) -> list[str]:
+        """Start workers anew that ended by themselves, as a supervisor does; what those have said."""
         ended = [n for n, worker in enumerate(self.workers) if worker.process.poll() is not None]
+        said = ["".join(self.workers[number].lines) for number in ended]
         for number in ended:
             self.workers[number] = self._new("ab"[number])
             self.workers[number].wait_ready(180)
-        return len(ended)
+        return said
 
-    def wait_until_read(self, seconds: float = 300) -> None:
-        """Until every app has committed all of the trail."""
-        wait_until_read(self.kafka, self._apps, seconds=seconds)
+    def wait_until_read(self, seconds: float = 300) -> list[str]:
+        """Until every app has committed all of the trail. Workers that end by themselves are started anew; what those
+        have said."""
+        said = self.revive()
+        wait_until_read(self.kafka, self._apps, seconds=seconds, meanwhile=lambda: said.extend(self.revive()))
+        return said
 
     def stop(self) -> list[int]:
         """SIGTERM to both at once; the exit codes. AssertionError with what one has said that did not end well."""

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from deploytrail_schemas.kafka import client_config, consumer_config, producer_config
+from deploytrail_schemas.kafka import client_config, consumer_config, producer_config, why_undelivered
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic, ensure_topics
 
@@ -135,7 +135,7 @@ def write(
     """Produce (partition, key, value) in order and wait until all are acknowledged."""
     name = topic.value if isinstance(topic, Topic) else topic
     producer = Producer(producer_config(Settings(kafka=bootstrap)))
-    errors: list[object] = []
+    errors: list[str] = []
     for partition, key, value in messages:
         producer.produce(
             name,
@@ -143,11 +143,11 @@ def write(
             key,
             partition=partition,
             headers=headers or [],
-            on_delivery=lambda error, _: error and errors.append(error),
+            on_delivery=lambda error, message: errors.append(why_undelivered(error, message)),
         )
         producer.poll(0)
-    if producer.flush(60) or errors:
-        raise RuntimeError(f"not delivered to {name}: {errors[:3]}")
+    if producer.flush(60) or any(errors):
+        raise RuntimeError(f"not delivered to {name}: {[*filter(None, errors)][:3]}")
 
 
 def wait_for(condition: Callable[[], bool], *, seconds: float = 120.0, what: str = "the condition") -> None:

@@ -7,7 +7,7 @@ each app must have made of it; an app that is new needs a line there, and perhap
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,16 @@ def effects(kafka: str, name: str) -> list[dict[str, Any]]:
     return [value for value in values if not rule or value["rule"] == rule]
 
 
-def wait_until_read(kafka: str, names: Iterable[str], *, later: int = 0, seconds: float = 240) -> None:
-    """Return once every app has committed all that is on the trail. `later`: by so much its format is a later one."""
+def wait_until_read(
+    kafka: str,
+    names: Iterable[str],
+    *,
+    later: int = 0,
+    seconds: float = 240,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Return once every app has committed all that is on the trail. `later`: by so much its format is a later one.
+    `meanwhile` is done again and again."""
     settings = Settings(kafka=kafka)
 
     def left() -> dict[str, int]:
@@ -158,4 +166,5 @@ def wait_until_read(kafka: str, names: Iterable[str], *, later: int = 0, seconds
     deadline = time.monotonic() + seconds
     while any((behind := left()).values()):
         assert time.monotonic() < deadline, f"records that were not read within {seconds:.0f} s: {behind}"
+        meanwhile()
         time.sleep(0.5)

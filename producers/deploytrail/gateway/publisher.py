@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deploytrail_schemas.errors import RetryLater
-from deploytrail_schemas.kafka import producer_config
+from deploytrail_schemas.kafka import producer_config, why_undelivered
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -201,12 +201,14 @@ class _Countdown:
         if not count:
             self.future.set_result(None)
 
-    def delivered(self, error: Any, _: object) -> None:
+    def delivered(self, error: Any, message: Any) -> None:
         self._left -= 1
         if self.future.done():
             return
         if error is not None:
             self.future.set_exception(_refusal(error))
+        elif why := why_undelivered(error, message):
+            self.future.set_exception(RetryLater(f"a record may be lost: {why}"))
         elif self._left == 0:
             self.future.set_result(None)
 

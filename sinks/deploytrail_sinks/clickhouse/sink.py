@@ -19,18 +19,17 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from deploytrail_schemas.clusters import check_cluster, mirrored
-from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import RetryLater
-from deploytrail_schemas.kafka import consumer_config, producer_config
-from deploytrail_schemas.reasons import DeadLetterReason
+from deploytrail_schemas.kafka import consumer_config
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
 from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Row
 from deploytrail_sinks.clickhouse.buffer import Buffer, Limits, Place, Span
+from deploytrail_sinks.clickhouse.dead_letters import DeadLetters
 from deploytrail_sinks.clickhouse.lock import SWAP_LOCK, is_held
 from deploytrail_sinks.clickhouse.shards import DEFAULT
 from deploytrail_sinks.clickhouse.storing import Batch, Storing
@@ -75,8 +74,8 @@ class ClickHouseSink:
         self._looker: tuple[str, Client] | None = None  # the replica, and a client of it that does not wait for long
         self._consumer = Consumer(consumer_config(settings, group_of(settings)) | _CONSUMER)
         self._topics = topics_of(settings)
-        self._producer = Producer(producer_config(settings))
-        self._storing = Storing(self._writer, self._set_aside, settings.clickhouse_insert_threads)
+        self._dead_letters = DeadLetters(settings)
+        self._storing = Storing(self._writer, self._dead_letters.put, settings.clickhouse_insert_threads)
         self._buffer = Buffer(
             Limits(settings.clickhouse_batch_rows, settings.clickhouse_batch_bytes, settings.clickhouse_batch_seconds)
         )
@@ -192,8 +191,7 @@ class ClickHouseSink:
     def _finish(self, batch: Batch) -> None:
         self._batch = None
         batch.check()
-        if self._producer.flush(30):
-            raise RetryLater("dead letters were not delivered within 30 s; nothing of this batch is committed")
+        self._dead_letters.deliver()
         if not self._commit([TopicPartition(r.topic, r.partition, r.end) for r in batch.ranges]):
             return
         now = time.monotonic()
@@ -222,12 +220,6 @@ class ClickHouseSink:
         if self._batch is not None:
             self._batch.abandon()
             self._batch = None
-
-    def _set_aside(self, row: Row, reason: DeadLetterReason, detail: str) -> None:
-        metrics.DEAD_LETTERS.labels(reason.value).inc()
-        place = (row.topic, row.partition, row.offset)
-        key, value, said = dead_letter(row.key, row.value, [*row.headers], place, reason, f"clickhouse: {detail}")
-        self._producer.produce(Topic.DEAD_LETTERS.value, value, key, partition=row.partition % 4, headers=said)
 
     def _commit(self, offsets: list[TopicPartition]) -> bool:
         """Whether the offsets are committed; False where the partitions are no longer ours."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from deploytrail_schemas.errors import RetryLater
-from deploytrail_schemas.kafka import consumer_config, producer_config
+from deploytrail_schemas.kafka import consumer_config, producer_config, why_undelivered
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -64,15 +64,15 @@ class StateTopic:
         self._take_alert(alert)
 
     def _put(self, key: str, row: dict[str, Any]) -> None:
-        errors: list[object] = []
+        errors: list[str] = []
         self._producer.produce(
             Topic.ONCALL_STATE.value,
             json.dumps(row).encode(),
             key.encode(),
-            on_delivery=lambda error, _: errors.append(error) if error is not None else None,
+            on_delivery=lambda error, message: errors.append(why_undelivered(error, message)),
         )
-        if self._producer.flush(_TIMEOUT) or errors:
-            raise RetryLater(f"the state of {key} was not acknowledged by Kafka: {errors or 'no answer'}")
+        if self._producer.flush(_TIMEOUT) or any(errors):
+            raise RetryLater(f"the state of {key} was not acknowledged by Kafka: {''.join(errors) or 'no answer'}")
 
     def _take(self, incident: Incident) -> None:
         known = self._rows.get(incident.key)
