@@ -56,13 +56,18 @@ class CutRecovery(Recovery):
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
-        """RetryLater where Kafka does not answer in time: Faust takes that for its own stop, and waits for good."""
+        """RetryLater where Kafka does not answer in time: Faust takes that for its own stop, and waits for good.
+
+        RebalanceAgain where a rebalance has begun meanwhile: streams must not go on until it has ended.
+        """
         try:
             await super()._wait(coro, timeout)
         except ServiceStopped:
             if self.should_stop or self.app.should_stop:
                 raise
             raise RetryLater("Kafka does not answer: tables cannot be read back") from None
+        if self._revoked:
+            raise RebalanceAgain
 
     async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
         """From where on changelogs are read: their begin, or their end where nothing has changed."""

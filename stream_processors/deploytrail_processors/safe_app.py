@@ -214,7 +214,11 @@ class SafeConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Repair 6: what an earlier assignment acknowledged late comes again, and must not be committed."""
+        """Repair 6: what an earlier assignment acknowledged late comes again, and must not be committed.
+
+        Nothing is delivered before the tables are read, nor in the moment before Faust pauses what is new.
+        """
+        self.pause_partitions(assigned)
         for tp in assigned:
             for kept in (self._acked, self._acked_index, self._gap):
                 kept.pop(tp, None)
@@ -238,13 +242,17 @@ class SafeConsumer(driver.Consumer):
         return {tp: await consumer.committed(driver.ensure_aiokafka_TP(tp)) for tp in tps}
 
     async def perform_seek(self) -> None:
-        """Repair 6: to where the tables are, should a commit of before the rebalance have come through since."""
+        """Repair 6: to where the tables are, should a commit of before the rebalance have come through since.
+
+        Also where nothing is committed yet: there stock Faust seeks nothing, and stays behind what was fetched.
+        """
         await super().perform_seek()
         tables: Any = self.app.tables
-        for partition, cut in (tables.recovery.cuts or {}).items():
-            tp = TP(self._progress.topic, partition)
-            if (self._read_offset[tp] or 0) != cut:
-                await self.seek_wait({tp: cut})
+        cuts = {TP(self._progress.topic, partition): cut for partition, cut in (tables.recovery.cuts or {}).items()}
+        away = {tp: cut for tp, cut in cuts.items() if self._read_offset[tp] != cut}
+        if away:
+            await self.seek_wait(away)
+            for tp, cut in away.items():
                 self._read_offset[tp] = self._committed_offset[tp] = cut or None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
 import pytest
@@ -49,6 +50,7 @@ class Consumer(SafeConsumer):
         self.app = app
         self.said: list[str] = []
         self.found: dict[int, int | None] = {}
+        self._active_partitions, self._paused_partitions = set(), set()
         for name in ("_acked", "_acked_index", "_gap"):
             setattr(self, name, {TP(SOURCE, 0): [7], TP(SOURCE, 1): [8]})
 
@@ -66,6 +68,12 @@ class Consumer(SafeConsumer):
         assert topic == SOURCE
         return {partition: self.found.get(partition) for partition in partitions}
 
+    async def seek_to_committed(self) -> dict[TP, int | None]:
+        return {TP(SOURCE, partition): offset for partition, offset in self.found.items()}
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        self.said += [f"{tp.partition} to {offset}" for tp, offset in partitions.items()]
+
     async def earliest_offsets(self, *partitions: TP) -> dict[TP, int | None]:
         return dict.fromkeys(partitions, 0)
 
@@ -82,6 +90,43 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 def test_a_kafka_that_does_not_answer_ends_the_worker_instead_of_its_recovery(recovery: CutRecovery) -> None:
     with pytest.raises(RetryLater, match="Kafka does not answer"):
         run(recovery._wait(asyncio.sleep(600), timeout=0.01))
+
+
+def test_no_stream_goes_on_while_a_rebalance_has_begun(recovery: CutRecovery) -> None:
+    async def meanwhile() -> None:
+        recovery.on_partitions_revoked({TP(SOURCE, 0)})
+
+    with pytest.raises(RebalanceAgain):
+        recovery.loop.run_until_complete(recovery._wait(meanwhile(), timeout=30))
+
+
+@pytest.mark.requirement("M8.4")
+def test_a_stream_begins_where_its_tables_are_also_where_nothing_is_committed(
+    recovery: CutRecovery, app: SafeApp
+) -> None:
+    consumer = Consumer(app)
+    consumer._read_offset = consumer._committed_offset = defaultdict(lambda: None)
+    consumer.found = {0: None, 1: 5, 2: 7, 3: None}
+    recovery.cuts = {0: 0, 1: 5, 2: 6, 3: 4}  # of 3, what was not read in time is gone
+    run(consumer.perform_seek())
+
+    assert consumer.said == ["0 to 0", "2 to 6", "3 to 4"]
+    assert dict(consumer._read_offset) == {TP(SOURCE, 0): None, TP(SOURCE, 1): 5, TP(SOURCE, 2): 6, TP(SOURCE, 3): 4}
+
+
+def test_what_is_assigned_is_paused_before_anything_else(app: SafeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust makes it active, and pauses it some turns of the loop later: records of that moment met no tables."""
+    consumer = Consumer(app)
+    seen: list[set[TP]] = []
+
+    async def stock(self: Any, assigned: set[TP], _: int = 0) -> None:
+        self._set_active_tps(assigned)
+        seen.append(set(self._active_partitions))
+
+    monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", stock)
+    run(consumer.on_partitions_assigned({TP(SOURCE, 0), TP(CHANGELOG, 0)}, 3))
+
+    assert seen == [set()]
 
 
 def test_a_worker_that_is_stopped_ends_its_recovery_quietly(recovery: CutRecovery) -> None:
