@@ -191,7 +191,8 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
     partition = RegionMap.from_settings(settings).backfill_partition
     # Idempotent: order is what the ticks follow from.
     signer = Signer(settings.relay_token, "DEPLOYTRAIL_RELAY_TOKEN") if settings.relay_token else None
-    delivery = _Delivery(Producer(producer_config(settings) | {"log_level": 0, "linger.ms": 20}), partition, signer)
+    producer = Producer(producer_config(settings) | {"log_level": 0, "linger.ms": 20})
+    delivery = _Delivery(settings, producer, partition, signer)
     wire, topic = wire_format(settings), Topic.INTAKE.value
     sent = 0
     names = NameMap(Path(settings.pseudonyms)) if settings.pseudonyms else None
@@ -209,18 +210,19 @@ def _send(settings: Settings, entries: Iterator[Entry], closing: int | None) -> 
             [(name, text.encode()) for name, text in said],
         )
         sent += 1
-    if closing is not None:
+    delivery.finish()
+    if closing is not None:  # time has come on only once all that happened before it is there
         tick = wire.framed(encode(RecordType.TICK, {"at": closing, "region": ""}), topic)
         delivery.produce(tick, "", [(headers.REPORTER, b"backfill")])
-    delivery.finish(settings)
+        delivery.finish()
     return sent
 
 
 class _Delivery:
-    """Counts what was not acknowledged."""
+    """Counts what was not acknowledged, and stops there: RetryLater from either method."""
 
-    def __init__(self, producer: Producer, partition: int, signer: Signer | None = None) -> None:
-        self._producer, self._partition, self._signer = producer, partition, signer
+    def __init__(self, settings: Settings, producer: Producer, partition: int, signer: Signer | None = None) -> None:
+        self._settings, self._producer, self._partition, self._signer = settings, producer, partition, signer
         self._errors: list[str] = []
 
     def produce(self, value: bytes, key: str, said: list[tuple[str, bytes]]) -> None:
@@ -241,18 +243,21 @@ class _Delivery:
                 self._producer.poll(0.5)
                 continue
             self._producer.poll(0)
+            self._raise_lost(0)
             return
 
-    def finish(self, settings: Settings) -> None:
+    def finish(self) -> None:
         """Wait for every acknowledgement."""
-        left = self._producer.flush(_DELIVERY_SECONDS)
+        self._raise_lost(self._producer.flush(_DELIVERY_SECONDS))
+
+    def _raise_lost(self, left: int) -> None:
         if left or self._errors:
             why = self._errors[0] if self._errors else "no answer"
             records = counted(left + len(self._errors), "record was", "records were")
             raise RetryLater(
-                f"{records} not acknowledged by Kafka at {settings.kafka} ({why}); "
+                f"{records} not acknowledged by Kafka at {self._settings.kafka} ({why}); "
                 "run the same again: what has arrived already is known by its id"
-                f"{if_not_set('kafka', settings.kafka)}"
+                f"{if_not_set('kafka', self._settings.kafka)}"
             )
 
     def _on_delivery(self, error: object, message: object) -> None:

@@ -22,7 +22,6 @@ from deploytrail_schemas.topics import Topic
 from deploytrail_processors.outstanding import Outstanding
 
 Headers = list[tuple[str, str | bytes | None]]
-_Sent = tuple[str, bytes | None, bytes | None, int, Headers]  # topic, value, key, partition, headers
 Report = Callable[[KafkaError | None, Message], None]
 
 
@@ -62,10 +61,7 @@ class Forwarder:
         self._settings = settings
         self._linger = linger
         self._outstanding = Outstanding()
-        self._of_rows: tuple[int, Report] | None = (
-            None  # the newest generation, and what takes delivery reports of rows
-        )
-        self._uncertain: list[tuple[int, _Sent]] = []  # outputs that Kafka may not have, and their generation
+        self._reports: tuple[int, Report] | None = None  # the newest generation, and what takes its delivery reports
         self._unpolled = 0
         self._failed = ""
         self.muted = False
@@ -140,9 +136,6 @@ class Forwarder:
         self._unpolled = 0
         self._producer.poll(0)
         self._rows.poll(0)
-        while self._uncertain:  # who reads outputs takes them in any order, and twice
-            generation, sent = self._uncertain.pop()
-            self._send(self._producer, sent, partial(self._output, generation, sent))
 
     def _produce(
         self,
@@ -154,15 +147,17 @@ class Forwarder:
         headers: Headers,
     ) -> None:
         self._raise_failure()
-        generation, sent = self._outstanding.sent(), (topic, value, key, partition, headers)
-        if producer is self._rows:
-            if self._of_rows is None or self._of_rows[0] != generation:
-                self._of_rows = (generation, partial(self._row, generation))
-            report = self._of_rows[1]
-        else:
-            report = partial(self._output, generation, sent)
+        generation = self._outstanding.sent()
+        if self._reports is None or self._reports[0] != generation:
+            self._reports = (generation, partial(self._delivered, generation))
+        delivered = self._reports[1]
         try:
-            self._send(producer, sent, report)
+            while True:
+                try:
+                    producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=delivered)
+                    break
+                except BufferError:  # the queue is full: wait here, which holds the stream back
+                    producer.poll(0.1)
         except KafkaException:  # refused before it was sent, such as one that is too large: nobody waits for it
             self._outstanding.answered(generation)
             raise
@@ -170,25 +165,9 @@ class Forwarder:
         if self._unpolled >= _POLL_EVERY:
             self.poll()
 
-    def _send(self, producer: Producer, sent: _Sent, report: Report) -> None:
-        topic, value, key, partition, headers = sent
-        while True:
-            try:
-                producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=report)
-            except BufferError:  # the queue is full: wait here, which holds the stream back
-                producer.poll(0.1)
-            else:
-                return
-
-    def _output(self, generation: int, sent: _Sent, error: KafkaError | None, message: Message) -> None:
-        if error is None and why_undelivered(error, message):
-            self._uncertain.append((generation, sent))  # still outstanding
-        else:
-            self._row(generation, error, message)
-
-    def _row(self, generation: int, error: KafkaError | None, message: Message) -> None:
-        # A row that Kafka may not have cannot be sent again: a later one of its key may be there.
+    def _delivered(self, generation: int, error: KafkaError | None, message: Message) -> None:
         self._outstanding.answered(generation)
+        # What Kafka may not have is not sent again from here: it would come behind what was sent later.
         if why := why_undelivered(error, message):
             self.give_up(f"what was sent was not delivered: {why}")
 

@@ -249,7 +249,7 @@ class SafeConsumer(driver.Consumer):
         await super().perform_seek()
         tables: Any = self.app.tables
         cuts = {TP(self._progress.topic, partition): cut for partition, cut in (tables.recovery.cuts or {}).items()}
-        away = {tp: cut for tp, cut in cuts.items() if self._read_offset[tp] != cut}
+        away = {tp: cut for tp, cut in cuts.items() if self._read_offset[tp] != cut or not cut}
         if away:
             await self.seek_wait(away)
             for tp, cut in away.items():

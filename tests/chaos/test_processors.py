@@ -60,7 +60,8 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         broker.stop()
         broker.start()
         told = teller.finish()
-        pair.wait_until_read()
+        ended = pair.wait_until_read()
+        assert len(ended) <= len(pair.workers), "\n\n".join(ended)  # the broker was away: once each, and no more
         exits = pair.stop()
         return Aftermath(kafka, pair.differences(), pair.said(), exits, told)
 
@@ -106,7 +107,7 @@ def test_workers_whose_broker_is_gone_stop_soon_and_lose_nothing(
         took = time.monotonic() - began
         broker.start()
         teller.finish()
-        pair.wait_until_read()
+        assert len(pair.wait_until_read()) == len(pair.workers)
         pair.stop()
         differences = pair.differences()
 

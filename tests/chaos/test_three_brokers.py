@@ -51,6 +51,6 @@ def test_a_broker_of_three_may_die_under_load(own_kafka_needs: None, tmp_path: P
     assert differences == []
     assert all(found.values()), found
     assert letters == []
-    # A row that the new leader may not have been given ends its worker, and is written again. Nothing else does.
+    # What a new leader may not have been given ends its worker, and is written again. Nothing else does.
     assert [said for said in ended if UNCERTAIN not in said] == []
     assert set(exits) <= ENDED_WELL

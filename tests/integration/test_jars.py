@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from deploytrail_local.jars import cache_folder, fetched
+from deploytrail_local.jars import KAFKA, MIRROR, cache_folder, fetched, read_lock
 from deploytrail_schemas.errors import MissingDependencyError
 from support.kafka import wait_for
 
@@ -50,6 +50,7 @@ class Repository:
         self.files["/org/example/program/1.0/program-1.0.pom"] = pom("program", "library")
         self.files["/org/example/library/1.0/library-1.0.pom"] = pom("library")
         self.asked: list[str] = []
+        self.fails: set[str] = set()  # answered with 503, once
         self.halfway, self.goes_on = threading.Event(), threading.Event()
         self.goes_on.set()
         repository = self
@@ -57,6 +58,9 @@ class Repository:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 repository.asked.append(self.path)
+                if self.path in repository.fails:
+                    repository.fails.remove(self.path)
+                    return self.send_error(503)
                 content = repository.files.get(self.path.removesuffix(".sha1"))
                 if content is None:
                     return self.send_error(404)
@@ -140,15 +144,63 @@ def test_several_at_once_fetch_them_once(repository: Repository, tmp_path: Path)
     assert repository.jars_asked == ["library-1.0.jar", "program-1.0.jar"]
 
 
-def test_a_repository_that_does_not_have_them_is_an_error_with_a_way_out(
-    repository: Repository, tmp_path: Path
-) -> None:
-    del repository.files["/org/example/library/1.0/library-1.0.jar"]
-    with pytest.raises(MissingDependencyError, match=r"org\.example:program:1\.0: its jars .* Connect once"):
-        fetched(ENDPOINT, cache=tmp_path, repository=repository.url)
+def locked(repository: Repository) -> dict[str, str]:
+    """What the repository should give."""
+    jars = {path: content for path, content in repository.files.items() if path.endswith(".jar")}
+    return {path.rpartition("/")[2]: hashlib.sha256(content).hexdigest() for path, content in jars.items()}
 
-    repository.files["/org/example/library/1.0/library-1.0.jar"] = jar("library")
-    assert len(fetched(ENDPOINT, cache=tmp_path, repository=repository.url)) == 2
+
+@pytest.mark.parametrize("name", ["program-1.0.pom", "library-1.0.pom", "library-1.0.jar"])
+def test_a_request_that_fails_leaves_out_nothing(repository: Repository, tmp_path: Path, name: str) -> None:
+    """jgo goes on where a description cannot be had: it only leaves out what that asks for."""
+    repository.files["/org/example/library/1.0/library-1.0.pom"] = pom("library", "deep")
+    repository.files["/org/example/deep/1.0/deep-1.0.pom"] = pom("deep")
+    repository.files["/org/example/deep/1.0/deep-1.0.jar"] = jar("deep")
+    repository.fails = {path for path in repository.files if path.endswith(name)}
+    wanted = locked(repository)
+    with pytest.raises(MissingDependencyError, match=r"org\.example:program:1\.0"):
+        fetched(ENDPOINT, cache=tmp_path, repository=repository.url, locked=wanted)
+
+    jars = fetched(ENDPOINT, cache=tmp_path, repository=repository.url, locked=wanted)
+    assert {one.name for one in jars} == set(wanted)
+
+
+def test_other_content_than_is_locked_is_not_kept(repository: Repository, tmp_path: Path) -> None:
+    wanted = locked(repository)
+    good, path = dict(repository.files), "/org/example/library/1.0/library-1.0.jar"
+    repository.files[path] = jar("other")
+    with pytest.raises(MissingDependencyError, match=r"gave others .* library-1\.0\.jar\. Try again"):
+        fetched(ENDPOINT, cache=tmp_path, repository=repository.url, locked=wanted)
+
+    repository.files = good
+    jars = fetched(ENDPOINT, cache=tmp_path, repository=repository.url, locked=wanted)
+    assert {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in jars} == wanted
+
+
+def test_what_is_not_locked_does_not_come_onto_the_class_path(repository: Repository, tmp_path: Path) -> None:
+    wanted = locked(repository)
+    del wanted["library-1.0.jar"]
+
+    assert [one.name for one in fetched(ENDPOINT, cache=tmp_path, repository=repository.url, locked=wanted)] == [
+        "program-1.0.jar"
+    ]
+
+
+def test_a_cache_that_cannot_be_written_is_named(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MissingDependencyError, match=f"into {tmp_path}/file/jars: .*Not a directory"):
+        fetched(ENDPOINT, cache=tmp_path / "file", repository=repository.url)
+
+
+def test_the_lock_is_of_what_is_fetched() -> None:
+    lock = read_lock()
+
+    assert set(lock) == {KAFKA, MIRROR}
+    for endpoint in lock:
+        group, artifact, version = endpoint.partition("+")[0].split(":")
+        assert f"{artifact}-{version}.jar" in lock[endpoint], group
+        assert "slf4j-simple-1.7.36.jar" in lock[endpoint]
+        assert all(len(digest) == 64 for digest in lock[endpoint].values())
 
 
 def test_the_cache_is_where_the_user_keeps_such_things() -> None:

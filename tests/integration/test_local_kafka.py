@@ -127,5 +127,5 @@ def test_without_jars_and_network_it_says_what_to_do(tmp_path: Path) -> None:
     )
 
     assert "MissingDependencyError" in done.stderr
-    assert "Maven Central does not answer" in done.stderr
-    assert "Connect once; they are kept in the home folder" in done.stderr
+    assert f"cannot be fetched from Maven Central into {tmp_path}/.cache/deploytrail/jars" in done.stderr
+    assert "Connect once; they are kept there" in done.stderr

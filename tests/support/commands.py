@@ -48,6 +48,12 @@ class Command:
             raise AssertionError(f"{self.process.args} did not become ready:\n{''.join(self.lines)[-4000:]}")
         return self
 
+    def said(self) -> str:
+        """All that it has said on standard error; of one that has ended, to its last line."""
+        if self.process.poll() is not None:
+            self._reader.join(10)
+        return "".join(self.lines)
+
     def kill(self) -> None:
         """SIGKILL, and wait."""
         if self.process.poll() is None:

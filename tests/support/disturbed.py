@@ -103,7 +103,7 @@ class Pair:
     def revive(self) -> list[str]:
         """Start workers anew that ended by themselves, as a supervisor does; what those have said."""
         ended = [n for n, worker in enumerate(self.workers) if worker.process.poll() is not None]
-        said = ["".join(self.workers[number].lines) for number in ended]
+        said = [self.workers[number].said() for number in ended]
         for number in ended:
             self.workers[number] = self._new("ab"[number])
             self.workers[number].wait_ready(180)

@@ -18,15 +18,10 @@ from types import TracebackType
 from deploytrail_schemas.errors import ConfigurationError, DeploytrailError
 
 from deploytrail_local import ports, processes
-from deploytrail_local.jars import fetched
+from deploytrail_local.jars import KAFKA, KAFKA_VERSION, MIRROR, MIRROR_VERSION, fetched
 from deploytrail_local.java import find_java
 from deploytrail_local.java_classes import ClassArchive
 
-KAFKA_VERSION = "4.4.0"
-MIRROR_VERSION = "4.3.0"  # the newest that is published; it speaks with older and newer brokers
-# Kafka's pom names no logging backend: without one the broker is mute. A binding of log4j would let its
-# dependency management choose other versions of Kafka's own jars.
-_LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
 _READY_SECONDS = 120.0
@@ -41,13 +36,13 @@ def quiet(_: str) -> None:
 def resolve_jars(progress: Progress = quiet) -> list[Path]:
     """Kafka's jars. MissingDependencyError where they are not kept and cannot be fetched."""
     progress(f"Kafka {KAFKA_VERSION}: finding its jars (the first time they are downloaded, about 42 MB)")
-    return fetched(f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+{_LOGGING}")
+    return fetched(KAFKA)
 
 
 def resolve_mirror_jars(progress: Progress = quiet) -> list[Path]:
     """MirrorMaker's jars, in the same way."""
     progress(f"MirrorMaker {MIRROR_VERSION}: finding its jars (the first time they are downloaded, about 35 MB)")
-    return fetched(f"org.apache.kafka:connect-mirror:{MIRROR_VERSION}+{_LOGGING}")
+    return fetched(MIRROR)
 
 
 @dataclass(frozen=True, slots=True)

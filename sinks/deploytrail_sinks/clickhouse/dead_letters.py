@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import KafkaError, Message, Producer
 from deploytrail_schemas.dead_letters import dead_letter
-from deploytrail_schemas.errors import RetryLater
+from deploytrail_schemas.errors import ConfigurationError, RetryLater
 from deploytrail_schemas.kafka import producer_config, why_undelivered
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.settings import Settings
@@ -14,6 +14,9 @@ from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Row
 
 _SECONDS = 30
+# Sent again they would be refused again.
+_FOR_GOOD = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
+_FOR_GOOD |= {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
 class DeadLetters:
@@ -22,6 +25,7 @@ class DeadLetters:
     def __init__(self, settings: Settings) -> None:
         self._producer = Producer(producer_config(settings))
         self._undelivered = ""  # why one may not be on Kafka
+        self._refused = ""  # why Kafka takes one never
 
     def put(self, row: Row, reason: DeadLetterReason, detail: str) -> None:
         """Set a message aside as it came but for its secrets, with where from and why."""
@@ -38,10 +42,18 @@ class DeadLetters:
         )
 
     def deliver(self) -> None:
-        """Return once all are on Kafka. RetryLater where one may not be: the sink ends, and they come again."""
-        if self._producer.flush(_SECONDS) or self._undelivered:
+        """Return once all are on Kafka. RetryLater where one may not be: the sink ends, and they come again.
+
+        ConfigurationError where the topic does not take one: to go on without it would lose what ClickHouse refused.
+        """
+        left = self._producer.flush(_SECONDS)
+        if self._refused:
+            raise ConfigurationError(f"{Topic.DEAD_LETTERS.value} does not take a dead letter: {self._refused}")
+        if left or self._undelivered:
             why = self._undelivered or f"no answer within {_SECONDS} s"
             raise RetryLater(f"dead letters were not delivered: {why}; nothing of this batch is committed")
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         self._undelivered = self._undelivered or why_undelivered(error, message)
+        if error is not None and error.code() in _FOR_GOOD:
+            self._refused = error.str()

@@ -106,12 +106,18 @@ def test_a_stream_begins_where_its_tables_are_also_where_nothing_is_committed(
 ) -> None:
     consumer = Consumer(app)
     consumer._read_offset = consumer._committed_offset = defaultdict(lambda: None)
-    consumer.found = {0: None, 1: 5, 2: 7, 3: None}
-    recovery.cuts = {0: 0, 1: 5, 2: 6, 3: 4}  # of 3, what was not read in time is gone
+    consumer.found = {0: None, 1: 5, 2: 7, 3: None, 4: 0}
+    recovery.cuts = {0: 0, 1: 5, 2: 6, 3: 4, 4: 0}  # of 3, what was not read in time is gone
     run(consumer.perform_seek())
 
-    assert consumer.said == ["0 to 0", "2 to 6", "3 to 4"]
-    assert dict(consumer._read_offset) == {TP(SOURCE, 0): None, TP(SOURCE, 1): 5, TP(SOURCE, 2): 6, TP(SOURCE, 3): 4}
+    assert consumer.said == ["0 to 0", "2 to 6", "3 to 4", "4 to 0"]
+    assert {tp.partition: offset for tp, offset in consumer._read_offset.items()} == {
+        0: None,
+        1: 5,
+        2: 6,
+        3: 4,
+        4: None,
+    }
 
 
 def test_what_is_assigned_is_paused_before_anything_else(app: SafeApp, monkeypatch: pytest.MonkeyPatch) -> None:
