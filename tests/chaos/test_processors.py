@@ -16,7 +16,7 @@ from deploytrail_processors.bounded_stop import SECONDS
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
-from support.disturbed import ENDED_WELL, Pair, Teller
+from support.disturbed import Pair, Teller
 from support.kafka import make_topics, read_topic, wait_for
 from support.story import APPS, EFFECTS, LIVE, effects
 from support.values import NOON
@@ -35,7 +35,6 @@ class Aftermath:
     kafka: str
     differences: list[dict[str, Any]]
     said: dict[str, tuple[set[str], set[str]]]
-    exits: list[int]
     told: int
 
 
@@ -62,8 +61,8 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         told = teller.finish()
         ended = pair.wait_until_read()
         assert len(ended) <= len(pair.workers), "\n\n".join(ended)  # the broker was away: once each, and no more
-        exits = pair.stop()
-        return Aftermath(kafka, pair.differences(), pair.said(), exits, told)
+        pair.stop()
+        return Aftermath(kafka, pair.differences(), pair.said(), told)
 
 
 @pytest.mark.timeout(600 + 300 * ROUNDS)
@@ -84,11 +83,10 @@ def test_each_app_has_said_nothing_on_the_way_that_it_would_not_have_said(name: 
     assert written == undisturbed
 
 
-def test_nothing_was_set_aside_and_both_workers_ended_well(aftermath: Aftermath) -> None:
+def test_nothing_was_set_aside(aftermath: Aftermath) -> None:
     letters = read_topic(aftermath.kafka, Topic.DEAD_LETTERS)
 
     assert [dict(letter.headers() or []) for letter in letters] == []
-    assert set(aftermath.exits) <= ENDED_WELL
     assert aftermath.told > len(PARTITIONS) * LIVES * 5
 
 
@@ -103,7 +101,7 @@ def test_workers_whose_broker_is_gone_stop_soon_and_lose_nothing(
         time.sleep(3)  # outputs are under way
         broker.stop()
         began = time.monotonic()
-        exits = pair.stop()
+        pair.stop()
         took = time.monotonic() - began
         broker.start()
         teller.finish()
@@ -111,7 +109,6 @@ def test_workers_whose_broker_is_gone_stop_soon_and_lose_nothing(
         pair.stop()
         differences = pair.differences()
 
-    assert set(exits) <= ENDED_WELL
     assert took < SECONDS + 30  # the machine may be slow
     assert differences == []
 

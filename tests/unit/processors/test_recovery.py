@@ -232,10 +232,10 @@ def test_rows_in_memory_are_read_again_unless_they_are_those_of_the_committed_of
     assert not progress.is_at(0, 5)
 
 
-def test_a_stream_begins_where_its_tables_are_also_if_a_commit_came_through_late(
+def test_a_stream_begins_where_its_tables_are_also_if_a_commit_came_late_or_nothing_is_committed(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    committed = {TP(SOURCE, 0): 12, TP(SOURCE, 1): 7, TP(SOURCE, 2): None, TP(SOURCE, 3): 5}
+    committed = {TP(SOURCE, 0): 12, TP(SOURCE, 1): 7, TP(SOURCE, 2): None, TP(SOURCE, 3): 5, TP(SOURCE, 4): 0}
     sought: dict[TP, int] = {}
 
     class Consumer(SafeConsumer):
@@ -252,14 +252,15 @@ def test_a_stream_begins_where_its_tables_are_also_if_a_commit_came_through_late
         consumer._committed_offset.update(committed)
 
     monkeypatch.setattr(driver.Consumer, "perform_seek", seek)
-    cast(Any, table.app.tables).recovery.cuts = {0: 10, 1: 7, 2: 0, 3: 0}
+    cast(Any, table.app.tables).recovery.cuts = {0: 10, 1: 7, 2: 0, 3: 0, 4: 0}
     consumer = Consumer()
     loop = asyncio.new_event_loop()  # the thread's own stays as it is: Faust asks for it
     loop.run_until_complete(consumer.perform_seek())
     loop.close()
 
-    assert sought == {TP(SOURCE, 0): 10, TP(SOURCE, 3): 0}
-    assert consumer._read_offset == {**committed, TP(SOURCE, 0): 10, TP(SOURCE, 3): None} == consumer._committed_offset
+    begins = dict.fromkeys((TP(SOURCE, number) for number in (2, 3, 4)), None)
+    assert sought == {TP(SOURCE, 0): 10, **dict.fromkeys(begins, 0)}
+    assert consumer._read_offset == {**committed, TP(SOURCE, 0): 10, **begins} == consumer._committed_offset
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import pytest
@@ -68,12 +67,6 @@ class Consumer(SafeConsumer):
         assert topic == SOURCE
         return {partition: self.found.get(partition) for partition in partitions}
 
-    async def seek_to_committed(self) -> dict[TP, int | None]:
-        return {TP(SOURCE, partition): offset for partition, offset in self.found.items()}
-
-    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        self.said += [f"{tp.partition} to {offset}" for tp, offset in partitions.items()]
-
     async def earliest_offsets(self, *partitions: TP) -> dict[TP, int | None]:
         return dict.fromkeys(partitions, 0)
 
@@ -98,26 +91,6 @@ def test_no_stream_goes_on_while_a_rebalance_has_begun(recovery: CutRecovery) ->
 
     with pytest.raises(RebalanceAgain):
         recovery.loop.run_until_complete(recovery._wait(meanwhile(), timeout=30))
-
-
-@pytest.mark.requirement("M8.4")
-def test_a_stream_begins_where_its_tables_are_also_where_nothing_is_committed(
-    recovery: CutRecovery, app: SafeApp
-) -> None:
-    consumer = Consumer(app)
-    consumer._read_offset = consumer._committed_offset = defaultdict(lambda: None)
-    consumer.found = {0: None, 1: 5, 2: 7, 3: None, 4: 0}
-    recovery.cuts = {0: 0, 1: 5, 2: 6, 3: 4, 4: 0}  # of 3, what was not read in time is gone
-    run(consumer.perform_seek())
-
-    assert consumer.said == ["0 to 0", "2 to 6", "3 to 4", "4 to 0"]
-    assert {tp.partition: offset for tp, offset in consumer._read_offset.items()} == {
-        0: None,
-        1: 5,
-        2: 6,
-        3: 4,
-        4: None,
-    }
 
 
 def test_what_is_assigned_is_paused_before_anything_else(app: SafeApp, monkeypatch: pytest.MonkeyPatch) -> None:
