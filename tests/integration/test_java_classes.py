@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_where_nothing_can_be_kept_java_starts_without(kafka_jars: tuple[Path, s
         pass
 
     assert (options, classes.use) == ([], [])
+
+
+def test_what_programs_that_were_interrupted_have_left_goes_in_time(
+    kafka_jars: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Java writes on when its caller is gone."""
+    classes = ClassArchive(*kafka_jars, {"XDG_CACHE_HOME": str(tmp_path)})
+    old, young, other = (classes.file.with_name(name) for name in ("kafka-a.jsa.1.part", "kafka-a.jsa.2.part", "mine"))
+    classes.file.parent.mkdir()
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (time.time() - 7200,) * 2)
+    with classes.made_by():
+        pass
+
+    assert {path for path in classes.file.parent.iterdir()} == {young, other}
 
 
 def test_an_end_that_is_not_good_leaves_no_archive(kafka_jars: tuple[Path, str], tmp_path: Path) -> None:

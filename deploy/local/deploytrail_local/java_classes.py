@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from deploytrail_local.jars import cache_folder
+
+_ABANDONED_SECONDS = 3600.0
 
 
 class ClassArchive:
@@ -46,6 +49,7 @@ class ClassArchive:
         except OSError:
             yield []
             return
+        self._clear()
         try:
             yield [f"-XX:ArchiveClassesAtExit={part}"]
             with contextlib.suppress(OSError):  # no space, perhaps: Java has said so, and ends well all the same
@@ -53,6 +57,13 @@ class ClassArchive:
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        """Remove what programs that were interrupted have left of archives: Java writes on when its caller is gone."""
+        for left in self.file.parent.glob("kafka-*.part"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    left.unlink()
 
 
 def _key(java: Path, classpath: str) -> str:
