@@ -16,7 +16,7 @@ from deploytrail_processors.bounded_stop import SECONDS
 from deploytrail_schemas.codec import decode
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.topics import Topic
-from support.disturbed import Pair, Teller
+from support.disturbed import CRASHED, Pair, Teller
 from support.kafka import make_topics, read_topic, wait_for
 from support.story import APPS, EFFECTS, LIVE, effects
 from support.values import NOON
@@ -61,7 +61,7 @@ def aftermath(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> 
         told = teller.finish()
         ended = pair.wait_until_read()
         assert len(ended) <= len(pair.workers), "\n\n".join(ended)  # the broker was away: once each, and no more
-        pair.stop()
+        pair.stop(excuse=CRASHED)  # one may only now end by itself, since its broker was away
         return Aftermath(kafka, pair.differences(), pair.said(), told)
 
 

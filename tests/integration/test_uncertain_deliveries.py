@@ -149,7 +149,7 @@ def test_a_dead_letter_that_kafka_would_refuse_again_is_an_error_of_settings(top
     letters = DeadLetters(settings)
     configure_topics(admin, {topic: {"max.message.bytes": "200"}})
     try:
-        row = Row(Topic.EVENTS.value, 1, 1, 0, b"", bytes(random.Random(7).randbytes(2000)), ())
+        row = Row(Topic.EVENTS.value, 1, 1, 0, b"", random.Random(7).randbytes(2000), ())
         letters.put(row, DeadLetterReason.TOO_LARGE, "refused")
         with pytest.raises(ConfigurationError, match=f"{topic} does not take a dead letter: .*too large"):
             letters.deliver()

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 from deploytrail_processors.policy_reader import PolicyReader
 from deploytrail_processors.replay import Replay
 from deploytrail_processors.replay_command import makers
@@ -43,26 +43,36 @@ class Teller(threading.Thread):
         self._producer = Producer(producer_config(Settings(kafka=kafka)) | {"delivery.timeout.ms": 600_000})
         self._seconds = seconds
         self._errors: list[str] = []
+        self._again: list[tuple[int, bytes, bytes]] = []  # what Kafka may not have
 
     def run(self) -> None:
         began = time.monotonic()
-        for number, (partition, key, value) in enumerate(self._messages):
-            self._producer.produce(
-                Topic.EVENTS.value,
-                value,
-                key,
-                partition=partition,
-                on_delivery=lambda error, message: self._errors.append(why_undelivered(error, message)),
-            )
+        for number, message in enumerate(self._messages):
+            self._write(message)
             self._producer.poll(0)
             time.sleep(max(0.0, began + number * self._seconds / len(self._messages) - time.monotonic()))
 
     def finish(self) -> int:
         """How many messages were written, once all are acknowledged."""
         self.join()
-        if self._producer.flush(300) or any(self._errors):
-            raise RuntimeError(f"the story was not delivered: {[*filter(None, self._errors)][:3]}")
+        left = self._producer.flush(300)
+        while self._again:
+            self._write(self._again.pop(0))
+            left = self._producer.flush(300)
+        if left or self._errors:
+            raise RuntimeError(f"the story was not delivered: {self._errors[:3]}")
         return len(self._messages)
+
+    def _write(self, sent: tuple[int, bytes, bytes]) -> None:
+        partition, key, value = sent
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                self._errors.append(error.str())
+            elif why_undelivered(error, message):
+                self._again.append(sent)
+
+        self._producer.produce(Topic.EVENTS.value, value, key, partition=partition, on_delivery=delivered)
 
 
 class Pair:
@@ -121,14 +131,14 @@ class Pair:
         wait_until_read(self.kafka, self._apps, seconds=seconds, meanwhile=lambda: said.extend(self.revive()))
         return said
 
-    def stop(self, excuse: str = CRASHED) -> None:
+    def stop(self, excuse: str | None = None) -> None:
         """SIGTERM to both at once. AssertionError with what one has said that did not end well, but for one that was
         just ending by itself, and said `excuse`."""
         with ThreadPoolExecutor() as pool:
             exits = list(pool.map(lambda worker: worker.stop(90), self.workers))
         for code, worker in zip(exits, self.workers, strict=True):
             said = worker.said()
-            assert code in ENDED_WELL or excuse in said, f"exit code {code}:\n{said[-8000:]}"
+            assert code in ENDED_WELL or (excuse is not None and excuse in said), f"exit code {code}:\n{said[-8000:]}"
 
     def differences(self) -> list[dict[str, Any]]:
         """What a replay would have written otherwise."""
