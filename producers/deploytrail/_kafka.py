@@ -12,7 +12,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from deploytrail_schemas.codec import decode_routing
 from deploytrail_schemas.errors import DeploytrailError, RetryLater
 from deploytrail_schemas.headers import CLOCK, ECHO, SENT_AT, SENT_MONOTONIC
-from deploytrail_schemas.kafka import client_config
+from deploytrail_schemas.kafka import client_config, refused_for_good
 from deploytrail_schemas.regions import RegionMap
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from deploytrail_schemas.record_signatures import Signer
     from deploytrail_schemas.registry import WireFormat
 
-# Refused for what they are: trying again would change nothing.
-_REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
 _NO_WAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION}
 
 
@@ -157,7 +155,7 @@ class _Batch:
             if kind == TIMESTAMP_LOG_APPEND_TIME:
                 self.echo = Echo(sent, timestamp * 1000, now())
             self._answer(index, "")
-        elif error.code() in _REFUSED:
+        elif refused_for_good(error):
             self.refuse(index, error.str())
         else:
             self.failed(index, error.str())

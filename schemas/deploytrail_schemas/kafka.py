@@ -45,6 +45,14 @@ def why_undelivered(error: Any, message: Any) -> str:
     return UNCERTAIN if message.offset() is None else ""
 
 
+def refused_for_good(error: Any) -> bool:
+    """Whether Kafka refuses a message for what it is: sent again, it would be refused again."""
+    from confluent_kafka import KafkaError
+
+    # https://kafka.apache.org/protocol.html#protocol_error_codes
+    return error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
+
+
 def consumer_config(settings: Settings, group: str) -> ClientConfig:
     """A consumer that commits by hand, from the earliest offset when it is new."""
     usual: ClientConfig = {

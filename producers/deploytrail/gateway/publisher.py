@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deploytrail_schemas.errors import RetryLater
-from deploytrail_schemas.kafka import producer_config, why_undelivered
+from deploytrail_schemas.kafka import producer_config, refused_for_good, why_undelivered
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
 
@@ -214,10 +214,6 @@ class _Countdown:
 
 
 def _refusal(error: Any) -> RetryLater:
-    from confluent_kafka import KafkaError
-
-    # https://kafka.apache.org/protocol.html#protocol_error_codes
-    for_good = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
-    if error.code() in for_good:
+    if refused_for_good(error):
         return Unpublishable(f"Kafka refuses a record: {error}")
     return RetryLater(f"Kafka did not take a record: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from confluent_kafka import KafkaError, Message, Producer
 from deploytrail_schemas.dead_letters import dead_letter
 from deploytrail_schemas.errors import ConfigurationError, RetryLater
-from deploytrail_schemas.kafka import producer_config, why_undelivered
+from deploytrail_schemas.kafka import producer_config, refused_for_good, why_undelivered
 from deploytrail_schemas.reasons import DeadLetterReason
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -14,9 +14,7 @@ from deploytrail_sinks import metrics
 from deploytrail_sinks.clickhouse.batches import Row
 
 _SECONDS = 30
-# Sent again they would be refused again.
-_FOR_GOOD = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
-_FOR_GOOD |= {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+_NOT_ALLOWED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
 class DeadLetters:
@@ -55,5 +53,5 @@ class DeadLetters:
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         self._undelivered = self._undelivered or why_undelivered(error, message)
-        if error is not None and error.code() in _FOR_GOOD:
+        if error is not None and (refused_for_good(error) or error.code() in _NOT_ALLOWED):
             self._refused = error.str()
