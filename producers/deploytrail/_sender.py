@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 500
 BATCH_BYTES = 512 << 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
-# Between two drains while nobody waits: one fsync and one request then carry many events.
-GATHER = 0.05
+# Between two drains while nobody waits, so many times as long as the last one took, and so long at most: where events
+# are many, one fsync and one request carry several, and where they are few, none waits for others.
+GATHER_PER_DRAIN, LONGEST_GATHER = 3, 0.05
 # How long after its end a process may linger for a transport that does not let go.
 LINGER = 0.1
 
@@ -176,6 +177,7 @@ class Sender:
                     self._stop.wait(0.02)
                     self._wake.set()
                     continue
+                began = time.monotonic()
                 try:
                     error = self._drain(transport)
                 finally:
@@ -189,7 +191,8 @@ class Sender:
                     pause = FIRST_PAUSE
                     self._failed = False
                     self._wake.wait()
-                    self._awaited.wait(GATHER - (time.monotonic() - ended))
+                    gather = min(GATHER_PER_DRAIN * (ended - began), LONGEST_GATHER)
+                    self._awaited.wait(gather - (time.monotonic() - ended))
         finally:
             os.close(lock)
 

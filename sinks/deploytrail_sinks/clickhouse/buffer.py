@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from deploytrail_sinks.clickhouse.batches import Range, Row
 
 OVERHEAD_BYTES = 300  # what a waiting message takes beside its value
 SHORTEST_WAIT = 0.03  # seconds: a part per table and flush, and merges must keep up
-# Between two batches as long as the last one took: rows gather beside the insert, and without a rest all of the time
+# Between two batches as long as one usually takes: rows gather beside the insert, and without a rest all of the time
 # would go into its fixed costs, which are those of a thousand rows, and as much again into merging what it made.
-_REST_PER_BATCH = 1.0
+# Usually, since a batch that stood still for once was no load: its rows have waited long enough.
+_USUAL_OF = 5  # newest batches; their median
 
 Place = tuple[str, int]  # topic, partition
 Offsets = dict[Place, int]
@@ -44,6 +46,7 @@ class Buffer:
         self._limits = limits
         self._wait = min(SHORTEST_WAIT, limits.seconds)
         self._rests_until = float("-inf")
+        self._took: deque[float] = deque(maxlen=_USUAL_OF)
         self._oldest: float | None = None
         self.pending: dict[Place, Pending] = {}
         self.rows = 0
@@ -76,8 +79,10 @@ class Buffer:
         pending.rows = []
 
     def took(self, seconds: float, now: float) -> None:
-        """A batch that ends now took so long: quick ones let rows be visible soon, slow ones let batches grow."""
-        self._rests_until = now + min(seconds * _REST_PER_BATCH, self._limits.seconds)
+        """A batch that ended at `now` took so long: quick ones let rows be visible soon, slow ones let batches grow."""
+        self._took.append(seconds)
+        usual = sorted(self._took)[(len(self._took) - 1) // 2]
+        self._rests_until = now + min(usual, self._limits.seconds)
 
     def due_in(self, now: float) -> float | None:
         """Seconds until a batch is due, 0 when it is; None while nothing waits."""

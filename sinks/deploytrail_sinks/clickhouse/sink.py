@@ -186,16 +186,16 @@ class ClickHouseSink:
             return
         announced = [TopicPartition(r.topic, r.partition, r.first, metadata=f"{ENDS}{r.end}") for r in ranges]
         if self._commit(announced):  # else whoever has the partitions now reads them again
-            self._batch = self._storing.store(ranges, now)
+            self._batch = self._storing.store(ranges, time.monotonic())
 
     def _finish(self, batch: Batch) -> None:
         self._batch = None
         batch.check()
+        now = time.monotonic()
+        took = now - batch.began  # without Kafka's part of it, which is no load of ClickHouse's
         self._dead_letters.deliver()
         if not self._commit([TopicPartition(r.topic, r.partition, r.end) for r in batch.ranges]):
             return
-        now = time.monotonic()
-        took = now - batch.began
         self._buffer.took(took, now)
         metrics.CLICKHOUSE_BATCH.observe(took)
         for part in batch.ranges:
