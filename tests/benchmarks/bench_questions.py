@@ -26,6 +26,7 @@ COUNTED = f"{MONTH}, {NOW}, excluded_kinds = ['configuration_change']"
 QUESTIONS = {
     "active_deployments": "active_deployments",
     "what_runs": "what_runs",
+    "what_runs_of, one service": "what_runs_of(service = '{service}')",
     "drift": "drift",
     "changed_before, 15 minutes": "changed_before(service = '{service}', region = '{region}', "
     "environment = 'production', at = '{at}', minutes = 15)",

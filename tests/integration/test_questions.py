@@ -176,6 +176,23 @@ def test_what_runs_now_is_what_was_deployed_beside_what_is_seen(trail: Trail) ->
     }
 
 
+@pytest.mark.requirement("M8.1")
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ("shop", [("production", "1.5", ["1.1", "1.5"], 2, "differs")]),
+        ("secret-cron", [("production", "", ["0.1"], 1, "not_deployed")]),
+        ("unheard-of", []),
+    ],
+)
+def test_what_runs_of_one_service_is_asked_by_its_name(trail: Trail, service: str, expected: list[object]) -> None:
+    rows = trail.ask(f"SELECT * FROM {{db}}.what_runs_of(service = '{service}')")
+
+    told = [(r["environment"], r["version"], r["seen_versions"], r["seen_instances"], r["agreement"]) for r in rows]
+    assert told == expected
+    assert {r["service"] for r in rows} <= {service}
+
+
 @pytest.mark.requirement("M6.6")
 def test_drift_names_the_deployment_that_brought_what_is_seen(trail: Trail) -> None:
     rows = trail.ask("SELECT * FROM {db}.drift")

@@ -98,6 +98,7 @@ def test_answers_of_a_cluster_name_what_one_node_names(spread: Spread, as_a_read
     known = f"{day}, as_of = '2026-11-04 00:00:00', environment = 'production'"
     questions = (
         "SELECT service, version, deployment_id, seen_versions, agreement FROM what_runs",
+        "SELECT service, version, deployment_id, seen_versions, agreement FROM what_runs_of(service = 'shop')",
         "SELECT service, version, deployment_id FROM version_at(at = '2026-11-02 13:30:00')",
         "SELECT service, key, value, deployment_id FROM config_at(at = '2026-11-02 13:30:00')",
         "SELECT value, deployment_id, deployer FROM who_changed(key = 'pool_size')",

@@ -21,6 +21,7 @@ BY_PLACE = 220  # the first migration that keeps tables by place and time
 FEWEST_ROWS = 232  # the first one whose questions look at the newest first, and only then whether it holds
 EVENTS = int(os.environ.get("DEPLOYTRAIL_TEST_HISTORY_EVENTS", "8000"))
 SEEDS = range(int(os.environ.get("DEPLOYTRAIL_TEST_HISTORY_SEEDS", "1")))
+SERVICES = int(os.environ.get("DEPLOYTRAIL_TEST_HISTORY_SERVICES", "25"))  # asked one by one, of some hundreds
 TABLES = ("policies", "deployment_events", "deployment_revisions", "findings", "signals", "observations", "approvals")
 MONTH = "since = '2025-09-01 00:00:00', until = '2025-10-01 00:00:00'"
 NOW = "as_of = '2026-12-01 00:00:00', environment = 'production'"
@@ -334,3 +335,28 @@ def test_a_question_that_reads_fewer_rows_says_the_same(shaken: tuple[Client, st
 
     assert _rounded(found.result_rows) == _rounded(reference.result_rows)
     assert found.result_rows
+
+
+@pytest.mark.requirement("M1.4", "M8.1")
+def test_what_runs_of_one_service_is_what_is_said_of_it_among_all(shaken: tuple[Client, str, str]) -> None:
+    client, source, database = shaken
+    every: dict[str, list[str]] = {}
+    for row in client.query(f"SELECT service, * FROM {database}.what_runs").result_rows:
+        every.setdefault(row[0], []).append(repr(row[1:]))
+    asked = (
+        f"SELECT DISTINCT service FROM {database}.deployment_revisions WHERE kafka_offset > 2141000000 ORDER BY service"
+    )
+    shaken_ones = [row[0] for row in client.query(asked).result_rows]
+    rng = random.Random(source)
+    chosen = ["svc-0001", "unheard-of", *rng.sample(shaken_ones, min(SERVICES, len(shaken_ones)))]
+    found = {
+        service: [repr(row) for row in client.query(f"SELECT * FROM {database}.what_runs_of({named})").result_rows]
+        for service in chosen
+        for named in [f"service = '{service}'"]
+    }
+
+    assert {service: sorted(rows) for service, rows in found.items()} == {
+        service: sorted(every.get(service, [])) for service in chosen
+    }
+    assert found["svc-0001"]
+    assert not found["unheard-of"]
