@@ -10,9 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, ge
 
 CLICKHOUSE_ROWS = Counter("deploytrail_clickhouse_rows_total", "Messages whose rows are in ClickHouse.", ["topic"])
 CLICKHOUSE_RETRIES = Counter("deploytrail_clickhouse_retries_total", "Inserts that were tried again.")
-CLICKHOUSE_BATCH = Histogram(
-    "deploytrail_clickhouse_batch_seconds", "A batch, from sending its ranges until ClickHouse has all."
-)
+CLICKHOUSE_BATCH = Histogram("deploytrail_clickhouse_batch_seconds", "A batch, from sending its ranges to its commit.")
 CLICKHOUSE_WAITING = Gauge("deploytrail_clickhouse_waiting_bytes", "Messages that wait to be in a batch, in bytes.")
 CLICKHOUSE_PAUSES = Counter(
     "deploytrail_clickhouse_pauses_total", "Times that partitions were paused: there was long no room."

@@ -134,7 +134,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             metric(
                 "ClickHouse: batches",
-                "p99 from first message to commit.",
+                "p99 from sending a batch to its commit.",
                 _p99("deploytrail_clickhouse_batch_seconds"),
                 "p99",
                 unit="s",

@@ -11,8 +11,8 @@ OVERHEAD_BYTES = 300  # what a waiting message takes beside its value
 SHORTEST_WAIT = 0.03  # seconds: a part per table and flush, and merges must keep up
 # Between two batches as long as one usually takes: rows gather beside the insert, and without a rest all of the time
 # would go into its fixed costs, which are those of a thousand rows, and as much again into merging what it made.
-# Usually, since a batch that stood still for once was no load: its rows have waited long enough.
-_USUAL_OF = 5  # newest batches; their median
+# Usually, since a batch that stood still for once was no load, and its rows have waited long enough.
+_USUAL_OF = 5  # newest batches: the mean of all but the longest
 
 Place = tuple[str, int]  # topic, partition
 Offsets = dict[Place, int]
@@ -81,7 +81,7 @@ class Buffer:
     def took(self, seconds: float, now: float) -> None:
         """A batch that ended at `now` took so long: quick ones let rows be visible soon, slow ones let batches grow."""
         self._took.append(seconds)
-        usual = sorted(self._took)[(len(self._took) - 1) // 2]
+        usual = seconds if len(self._took) == 1 else (sum(self._took) - max(self._took)) / (len(self._took) - 1)
         self._rests_until = now + min(usual, self._limits.seconds)
 
     def due_in(self, now: float) -> float | None:

@@ -197,7 +197,7 @@ class ClickHouseSink:
         if not self._commit([TopicPartition(r.topic, r.partition, r.end) for r in batch.ranges]):
             return
         self._buffer.took(took, now)
-        metrics.CLICKHOUSE_BATCH.observe(took)
+        metrics.CLICKHOUSE_BATCH.observe(time.monotonic() - batch.began)
         for part in batch.ranges:
             metrics.CLICKHOUSE_ROWS.labels(part.topic).inc(len(part.rows))
 

@@ -88,10 +88,33 @@ AS WITH
         )
     ) AS links,
     (
-        SELECT arrayMap(l -> (l.1, l.2, l.4, reinterpretAsUInt128(sipHash128(toLowCardinality(l.1),
-            multiIf((arrayFirst(x -> x.1 = l.1 AND x.2 = l.5, all) AS third).3 != '', third.3, l.5 != '', l.5, l.3)))),
-            arrayMap(l -> (l.1, l.2, l.3, l.4, arrayFirst(x -> x.1 = l.1 AND x.2 = l.3, all).3), all))
-        FROM (SELECT links AS all)
+        -- each link beside the one of its parent, and that one's: grouped by whom they name, since links cannot be joined with themselves
+        -- without a second reference
+        SELECT groupArray((link.1, link.2, link.4,
+            reinterpretAsUInt128(sipHash128(toLowCardinality(link.1), multiIf(third != '', third, second != '', second, link.3)))))
+        FROM
+        (
+            SELECT arrayJoin(below) AS each, each.1 AS link, each.2 AS second, above AS third
+            FROM
+            (
+                SELECT groupArrayIf((said.4, said.5), NOT said.3) AS below, anyIf(said.4.3, said.3) AS above
+                FROM
+                (
+                    SELECT arrayJoin([(link.1, link.2, true, link, second), (link.1, second, false, link, second)]) AS said
+                    FROM
+                    (
+                        SELECT arrayJoin(below) AS link, above AS second
+                        FROM
+                        (
+                            SELECT groupArrayIf(said.4, NOT said.3) AS below, anyIf(said.4.3, said.3) AS above
+                            FROM (SELECT arrayJoin([(link.1, link.2, true, link), (link.1, link.3, false, link)]) AS said FROM (SELECT arrayJoin(links) AS link))
+                            GROUP BY said.1, said.2
+                        )
+                    )
+                )
+                GROUP BY said.1, said.2
+            )
+        )
     ) AS rooted,
     (
         -- a cohort of its whole is no deployment of its own
