@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 BATCH_EVENTS = 500
 BATCH_BYTES = 512 << 10
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
-# Between two drains while nobody waits, so many times as long as the last one took, and so long at most: where events
-# are many, one fsync and one request carry several, and where they are few, none waits for others.
-GATHER_PER_DRAIN, LONGEST_GATHER = 3, 0.05
+# Between two drains while nobody waits. Behind one of several events, and at most: one fsync and one request carry many
+# then. Behind one of a single event so many times as long as it took: where events are few, none waits for others.
+LONGEST_GATHER, GATHER_PER_DRAIN = 0.05, 3
 # How long after its end a process may linger for a transport that does not let go.
 LINGER = 0.1
 
@@ -105,6 +105,7 @@ class Sender:
         self._awaited = threading.Event()
         self._stop = threading.Event()
         self._failed = False
+        self._drained = 0  # events that the last drain handed over
         self._unwritten: dict[Path, tuple[Position, Echo | None]] = {}
         self._thread: threading.Thread | None = None
 
@@ -191,19 +192,23 @@ class Sender:
                     pause = FIRST_PAUSE
                     self._failed = False
                     self._wake.wait()
-                    gather = min(GATHER_PER_DRAIN * (ended - began), LONGEST_GATHER)
+                    gather = (
+                        LONGEST_GATHER if self._drained > 1 else min(GATHER_PER_DRAIN * (ended - began), LONGEST_GATHER)
+                    )
                     self._awaited.wait(gather - (time.monotonic() - ended))
         finally:
             os.close(lock)
 
     def _drain(self, transport: Transport) -> str:
         """Send all there is; empty, or why it could not be."""
+        self._drained = 0
         for folder in producers(self._spool):
             backlog = Backlog(folder)
             # Delivered in this process, but the disk did not take it.
             if (unwritten := self._unwritten.get(folder)) and unwritten[0] > backlog.position:
                 backlog.position, backlog.echo = unwritten
             while entries := backlog.read(BATCH_EVENTS, BATCH_BYTES):
+                self._drained += len(entries)
                 outcome = self._set_aside(
                     backlog,
                     entries,
