@@ -232,7 +232,7 @@ def _visible(client: Client, asked: list[Asked]) -> list[tuple[int, int]]:
         least, most = (bisect_right(times, when) for when in (one.begin, one.end + LOGGED_WITHIN))
         if not (seen[least - 1][0] if least else 0) <= one.rows <= (seen[most - 1][0] if most else 0):
             raise RuntimeError(
-                f"a question saw {one.rows} rows; the log of parts says otherwise: {seen[least - 1 : most]}"
+                f"a question saw {one.rows} rows; the log of parts says otherwise: {seen[max(0, least - 1) : most]}"
             )
     return seen
 

@@ -357,19 +357,18 @@ def test_the_alerts_that_a_change_explains_have_one_order(shaken: tuple[Client, 
 def test_what_runs_of_one_service_is_what_is_said_of_it_among_all(shaken: tuple[Client, str, str]) -> None:
     client, source, database = shaken
     every: dict[str, list[str]] = {}
-    for row in client.query(f"SELECT service, * FROM {database}.what_runs").result_rows:
-        every.setdefault(row[0], []).append(repr(row[1:]))
+    for service, *row in client.query(f"SELECT service, * FROM {database}.what_runs").result_rows:
+        every.setdefault(service, []).append(repr(tuple(row)))
     asked = (
         f"SELECT DISTINCT service FROM {database}.deployment_revisions WHERE kafka_offset > 2141000000 ORDER BY service"
     )
     shaken_ones = [row[0] for row in client.query(asked).result_rows]
     rng = random.Random(source)
     chosen = ["svc-0001", "unheard-of", *rng.sample(shaken_ones, min(SERVICES, len(shaken_ones)))]
-    found = {
-        service: [repr(row) for row in client.query(f"SELECT * FROM {database}.what_runs_of({named})").result_rows]
-        for service in chosen
-        for named in [f"service = '{service}'"]
-    }
+    found = {}
+    for service in chosen:
+        answer = client.query(f"SELECT * FROM {database}.what_runs_of(service = '{service}')")
+        found[service] = [repr(row) for row in answer.result_rows]
 
     assert {service: sorted(rows) for service, rows in found.items()} == {
         service: sorted(every.get(service, [])) for service in chosen
