@@ -33,6 +33,18 @@ STATE_FORMATS: dict[str, int] = {
 # Revisions of a rebuilt state count from here on, times the format: never below those that stand on the topic.
 REVISIONS = 1_000_000
 _TIMEOUT = 15.0
+# How long a broker is waited for that answers, but has not yet taken over what it leads: at its start it syncs a file
+# for each partition, and already tells clients that it leads them. Seconds on a slow disk.
+_STARTING = 60.0
+_NOT_YET = {
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 _Answer = TypeVar("_Answer")
 
 
@@ -135,17 +147,18 @@ def _offsets(settings: Settings, topic: Topic, spec: OffsetSpec) -> dict[int, in
 def _asked(settings: Settings, ask: Callable[[AdminClient], _Answer], what: str) -> _Answer | None:
     """What Kafka answers; None about a group that does not exist. RetryLater where it does not answer in time.
 
-    A broker that has just started answers for a moment that it knows nothing yet, in many words.
+    A broker that has just started answers for a while that it knows nothing yet, in many words.
     """
     admin = _admin(settings)
-    deadline = time.monotonic() + _TIMEOUT
+    began = time.monotonic()
     while True:
         try:
             return ask(admin)
         except (KafkaException, TimeoutError) as error:
-            if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            code = error.args[0].code() if isinstance(error, KafkaException) else None
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
                 return None
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > (_STARTING if code in _NOT_YET else _TIMEOUT):
                 raise RetryLater(f"Kafka does not tell {what}: {error or 'no answer'}") from error
         with suppress(KafkaException):  # a client that remembers leaders of before a restart is refused for good
             admin.list_topics(timeout=_TIMEOUT)

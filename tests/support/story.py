@@ -15,6 +15,7 @@ from deploytrail_processors.processor_command import NAMES
 from deploytrail_processors.replay_command import NOT_REPLAYED
 from deploytrail_processors.state_formats import committed, end_offsets, group_of, state_format
 from deploytrail_schemas.codec import decode, encode
+from deploytrail_schemas.errors import RetryLater
 from deploytrail_schemas.records import RecordType
 from deploytrail_schemas.settings import Settings
 from deploytrail_schemas.topics import Topic
@@ -159,8 +160,13 @@ def wait_until_read(
     settings = Settings(kafka=kafka)
 
     def left() -> dict[str, int]:
-        ends = {partition: end for partition, end in end_offsets(settings, Topic.EVENTS).items() if end}
-        done = {name: committed(settings, group_of(name, state_format(name) + later), Topic.EVENTS) for name in names}
+        try:
+            ends = {partition: end for partition, end in end_offsets(settings, Topic.EVENTS).items() if end}
+            done = {
+                name: committed(settings, group_of(name, state_format(name) + later), Topic.EVENTS) for name in names
+            }
+        except RetryLater as error:
+            return {str(error): 1}
         return {name: sum(end - done[name].get(p, 0) for p, end in ends.items()) for name in names}
 
     deadline = time.monotonic() + seconds
