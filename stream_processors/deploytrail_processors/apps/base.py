@@ -85,7 +85,6 @@ def make_app(name: str, settings: Settings, source: Topic, *, linger: Linger = U
         table_standby_replicas=0,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=3.0,
-        broker_request_timeout=30.0,
         broker_commit_interval=0.5,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=5 << 20,
