@@ -100,6 +100,16 @@ def run(names: list[str], settings: Settings, *, verbose: bool = False) -> int:
             await super().on_first_start()
             self.add_future(serve.run())
 
+        async def on_start(self) -> None:
+            await super().on_start()
+            # Beside each other: as Faust starts them, each waits until the one before it has joined its group and read
+            # its tables; and that takes seconds on a Kafka that lets a new group wait for members.
+            try:
+                await asyncio.gather(*(app.maybe_start() for app in apps))
+            except Exception:
+                if not self.should_stop or self.crash_reason is not None:
+                    raise  # else it is of a start that a stop has cut short
+
         def install_signal_handlers(self) -> None:
             super().install_signal_handlers()
             bounded.on_signals()
