@@ -47,7 +47,7 @@ def test_what_a_broker_leads_is_asked_for_until_it_has_taken_it_over(
     own_kafka_needs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_strace()
-    monkeypatch.setattr(state_formats, "_TIMEOUT", 2.0)
+    monkeypatch.setattr(state_formats, "_TIMEOUT", 2.0)  # of a broker that does not answer; this one does, for longer
     with KafkaBroker(tmp_path) as broker:
         settings = Settings(kafka=broker.bootstrap)
         admin = AdminClient(client_config(settings))
